@@ -1,0 +1,34 @@
+"""The networks by name. Every model is video[b t h w c] -> logits[b k]."""
+
+import dataclasses
+
+import flax.linen as nn
+
+from vidcls.models.tsn import TSN
+
+# Name -> (module class, the fields that differ from the class's defaults).
+# Stage sizes: He et al. 2015 (arXiv:1512.03385), table 1. `tsn_tiny` is ours, for tests and demos.
+MODELS = {
+    'tsn_resnet50': (TSN, {'stage_sizes': (3, 4, 6, 3)}),
+    'tsn_resnet101': (TSN, {'stage_sizes': (3, 4, 23, 3)}),
+    'tsn_resnet152': (TSN, {'stage_sizes': (3, 8, 36, 3)}),
+    'tsn_tiny': (TSN, {'stage_sizes': (1, 1, 1, 1), 'width': 16}),
+}
+
+
+def build(name: str, num_classes: int, **overrides) -> nn.Module:
+    """The model called `name`, with any of its module's fields overridden.
+
+    Raises:
+      ValueError: the name or an override is unknown; the message lists the known ones.
+    """
+    if name not in MODELS:
+        raise ValueError(f'unknown model {name!r}; known: {", ".join(sorted(MODELS))}')
+    module, defaults = MODELS[name]
+    known = {field.name for field in dataclasses.fields(module)} - {'parent', 'name', 'num_classes'}
+    unknown = sorted(set(overrides) - known)
+    if unknown:
+        raise ValueError(
+            f'{name} has no setting {", ".join(unknown)}; known: {", ".join(sorted(known))}'
+        )
+    return module(num_classes=num_classes, **{**defaults, **overrides})
