@@ -1,0 +1,42 @@
+# Every target does the set-up it needs, in .venv, from the package index alone.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup setup-dev demo test lint bench lock clean
+
+setup: .venv/.done
+setup-dev: .venv/.done-dev
+
+.venv/.done: requirements.txt
+	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 14), "Python 3.11 to 3.13 is needed, this is " + sys.version'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/.done-dev: requirements-dev.txt .venv/.done
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+demo: setup
+	$(BIN)/python -m experiments.demo
+
+test: setup-dev
+	$(BIN)/python -m pytest
+
+lint: setup-dev
+	$(BIN)/ruff check .
+
+# The peers are installed beside ours, for measuring alone.
+bench: setup-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	$(BIN)/python -m benchmarks
+
+# Pins the closure of pyproject.toml again (needs uv).
+lock:
+	uv pip compile -q --universal --python-version 3.11 --fork-strategy fewest --no-annotate --no-header \
+		pyproject.toml --extra dev --extra beam -o requirements-dev.txt
+	uv pip compile -q --universal --python-version 3.11 --fork-strategy fewest --no-annotate --no-header \
+		pyproject.toml -c requirements-dev.txt -o requirements.txt
+
+clean:
+	rm -rf .venv runs datasets

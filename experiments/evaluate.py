@@ -1,0 +1,48 @@
+"""Scores of a trained model, from its work directory alone.
+
+    python -m experiments.evaluate --workdir=RUN [--split=test] [--checkpoint=best] [--clips=1] [--crops=1|3|10]
+
+Prints a table and writes RUN/eval/<split>-step<step>-<clips>x<crops>.json, with the protocol that produced the numbers,
+and the scores of each video beside it as .npz (ids, labels, logits).
+"""
+
+from absl import flags
+
+from experiments import launch
+
+_WORKDIR = flags.FLAGS['workdir']  # defined in launch
+_SPLIT = flags.DEFINE_string('split', 'test', 'train, validation or test as configured, or a split of the dataset.')
+_CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (by validation top-1), latest, or a step.')
+_CLIPS = flags.DEFINE_integer('clips', 0, 'Views in time; 0: as configured.', lower_bound=0)
+_CROPS = flags.DEFINE_enum('crops', '', ['', '1', '3', '10'], 'Views in space; empty: as configured.')
+_DATA = flags.DEFINE_string('data', '', 'Where the dataset lies, if not where it was in training.')
+
+
+def main(argv: list[str]) -> None:
+    from vidcls import workdir
+    from vidcls.evaluate import evaluate
+
+    if argv:
+        raise ValueError(f'unexpected argument {argv[0]!r}')
+    run = workdir.load(_WORKDIR.value)
+    crops = int(_CROPS.value or 0)
+    result = evaluate(run, _SPLIT.value, _CHECKPOINT.value, _CLIPS.value, crops, _DATA.value)
+    print(table(result))
+
+
+def table(result: dict) -> str:
+    """One line a value; rates in per cent."""
+    lines = []
+    for name, value in result.items():
+        rate = isinstance(value, float) and name != 'loss'
+        lines.append(f'{name:22} {100 * value:.2f} %' if rate else f'{name:22} {_plain(value)}')
+    return '\n'.join(lines)
+
+
+def _plain(value) -> str:
+    return f'{value:.4f}' if isinstance(value, float) else str(value)
+
+
+if __name__ == '__main__':
+    flags.mark_flags_as_required(['workdir'])
+    launch.run(main, __doc__)

@@ -1,0 +1,53 @@
+"""What every experiment script shares: flags, and training to the end."""
+
+import sys
+from collections.abc import Callable
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from vidcls.config import Config
+
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run: made, or continued if it holds this run.')
+
+
+def main(config: Config, doc: str) -> None:
+    """Runs an experiment: `--workdir`, and `--config.<name>=<value>` for every setting of `config`."""
+    holder = config_flags.DEFINE_config_dataclass('config', config)
+    flags.mark_flags_as_required(['workdir'])
+    run(lambda _: _train(holder.value), doc)
+
+
+def _train(config: Config) -> None:
+    if not config.data.dir:
+        raise ValueError('--config.data.dir is not set: the folder that data_prep wrote')
+    from vidcls.train import train  # after the flags were read: a typo should not wait for jax
+
+    train(config, _WORKDIR.value)
+
+
+def run(work: Callable[[list[str]], int | None], doc: str) -> None:
+    """Runs `work` on the arguments that are no flags; its result is the exit status.
+
+    An error that the user can mend is a line, not a traceback.
+    """
+    sys.modules['__main__'].__doc__ = doc
+
+    def guarded(argv):
+        logging.use_absl_handler()
+        logging.set_verbosity(logging.INFO)
+        try:
+            sys.exit(work(argv[1:]))
+        except (ValueError, FileNotFoundError, FloatingPointError) as error:
+            sys.exit(f'error: {error}')
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except KeyError as error:  # config_flags' way to say that a setting does not exist
+        sys.exit(f'error: {error.args[0]}; the settings are in vidcls/config.py, or run with --helpfull')
+    except flags.Error as error:
+        sys.exit(f'error: {error}\nRun with --helpfull for all flags.')

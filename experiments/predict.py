@@ -1,0 +1,70 @@
+"""Labels of video files, from a work directory alone.
+
+    python -m experiments.predict --workdir=RUN VIDEO... [--top_k=5] [--format=text|json|csv]
+
+VIDEO is a file or a folder (every video in it and below). A file that can't be read is reported and makes the exit
+status 1; the others are classified all the same.
+"""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from experiments import launch
+
+_WORKDIR = flags.FLAGS['workdir']  # defined in launch
+_TOP_K = flags.DEFINE_integer('top_k', 5, 'How many labels to give.', lower_bound=1)
+_FORMAT = flags.DEFINE_enum('format', 'text', ['text', 'json', 'csv'], 'json: one object a line.')
+_CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (by validation top-1), latest, or a step.')
+_CLIPS = flags.DEFINE_integer('clips', 0, 'Views in time; 0: as configured.', lower_bound=0)
+_CROPS = flags.DEFINE_enum('crops', '', ['', '1', '3', '10'], 'Views in space; empty: as configured.')
+
+
+def main(argv: list[str]) -> int:
+    from vidcls.data.video import VideoError
+    from vidcls.predict import Classifier, find_videos
+
+    if not argv:
+        raise ValueError('name the videos to classify: files or folders')
+    classifier = Classifier.load(_WORKDIR.value, _CHECKPOINT.value, _CLIPS.value, int(_CROPS.value or 0))
+    write = {'text': _text, 'json': _json, 'csv': _csv}[_FORMAT.value]
+    failed = 0
+    for name in argv:
+        try:
+            paths = find_videos(name)
+        except FileNotFoundError as error:
+            failed += 1
+            print(f'error: {error}', file=sys.stderr)
+            continue
+        for path in paths:
+            try:
+                write(path, classifier.classify(path, _TOP_K.value))
+            except VideoError as error:
+                failed += 1
+                print(f'error: {error}', file=sys.stderr)
+    return int(failed > 0)
+
+
+def _text(path: Path, found: list[tuple[str, float]]) -> None:
+    print(path)
+    for label, probability in found:
+        print(f'  {100 * probability:6.2f} %  {label}')
+
+
+def _json(path: Path, found: list[tuple[str, float]]) -> None:
+    labels = [{'label': label, 'probability': round(probability, 6)} for label, probability in found]
+    print(json.dumps({'video': str(path), 'labels': labels}, ensure_ascii=False))
+
+
+def _csv(path: Path, found: list[tuple[str, float]]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator='\n')
+    for rank, (label, probability) in enumerate(found, 1):
+        writer.writerow([path, rank, label, f'{probability:.6f}'])
+
+
+if __name__ == '__main__':
+    flags.mark_flags_as_required(['workdir'])
+    launch.run(main, __doc__)

@@ -1,0 +1,20 @@
+"""TSN (ResNet-50, RGB) on clips of your own, as data_prep.folder wrote them.
+
+    python -m experiments.tsn_folder --workdir=runs/mine --config.data.dir=datasets/folder
+
+The settings are those of tsn_hmdb51; set --config.augment.flip=false if left and right are different classes.
+"""
+
+from experiments import launch
+from experiments.tsn_hmdb51 import config as hmdb51_config
+from vidcls.config import Config, DataConfig
+
+
+def config() -> Config:
+    config = hmdb51_config()
+    config.data = DataConfig()
+    return config
+
+
+if __name__ == '__main__':
+    launch.main(config(), __doc__)

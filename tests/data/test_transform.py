@@ -1,0 +1,57 @@
+"""The device's resize against PIL's on the same window."""
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from vidcls.data import transform
+from vidcls.data.augment import Window
+from vidcls.data.transform import Clips
+
+RNG = np.random.default_rng(0)
+PLAIN = {'mean': (0.0, 0.0, 0.0), 'std': (1 / 255,) * 3}  # the pixels themselves
+
+
+def _smooth(height: int, width: int) -> np.ndarray:
+    noise = RNG.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(noise).resize((width, height), Image.BICUBIC))
+
+
+@pytest.mark.parametrize('window', [Window(3, 9, 50, 41), Window(0, 0, 64, 64), Window(10, 5, 20, 24, True)])
+def test_resizing_is_pils_bilinear(window):
+    frames = np.stack([_smooth(64, 80) for _ in range(2)])
+    clips = transform.on_canvas(frames[None], [window])
+    ours = np.asarray(jax.jit(transform.transform, static_argnums=(1, 2, 3))(clips, 32, *PLAIN.values()))
+    assert ours.shape == (1, 2, 32, 32, 3)
+    top, left, height, width, flip = window
+    for frame, got in zip(frames, ours[0]):
+        cut = Image.fromarray(frame[top : top + height, left : left + width])
+        expected = np.asarray(cut.resize((32, 32), Image.BILINEAR), np.float32)
+        expected = expected[:, ::-1] if flip else expected
+        assert np.abs(got - expected).max() <= 1  # PIL rounds to whole levels, twice
+
+
+def test_windows_of_a_batch_differ_and_the_rest_of_the_canvas_is_not_seen():
+    canvas = np.full((2, 1, 12, 12, 3), 255, np.uint8)
+    canvas[0, :, :6, :4] = 10
+    canvas[1, :, :12, :12] = 20
+    clips = Clips(canvas, np.array([[6, 4], [12, 12]], np.int32), np.array([False, True]))
+    video = np.asarray(transform.transform(clips, 8, **PLAIN))
+    np.testing.assert_allclose(video[0], 10, rtol=1e-6)
+    np.testing.assert_allclose(video[1], 20, rtol=1e-6)
+
+
+def test_normalisation_by_hand():
+    canvas = np.broadcast_to(np.array([0, 51, 255], np.uint8), (1, 1, 4, 4, 3))
+    clips = Clips(canvas, np.array([[4, 4]], np.int32), np.array([False]))
+    video = transform.transform(clips, 4, mean=(0.5, 0.2, 0.5), std=(0.25, 0.1, 0.5))
+    np.testing.assert_allclose(np.asarray(video)[0, 0, 0, 0], [-2.0, 0.0, 1.0], atol=1e-6)
+
+
+def test_rows_of_the_resize_matrix_are_averages():
+    weights = np.asarray(transform.resize_matrix(np.array([4, 3], np.int32), 2, 6))
+    # Shrinking 4 to 2: triangles of half width 2 around 1 and 3.
+    np.testing.assert_allclose(weights[0], [[3 / 7, 3 / 7, 1 / 7, 0, 0, 0], [0, 1 / 7, 3 / 7, 3 / 7, 0, 0]], atol=1e-6)
+    np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-6)
+    assert (weights[1, :, 3:] == 0).all()

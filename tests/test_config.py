@@ -1,0 +1,63 @@
+"""Settings: what is refused, and that a work directory keeps all of them."""
+
+import dataclasses
+
+import pytest
+
+from vidcls import config as config_lib
+from vidcls.config import AugmentConfig, Config, ModelConfig, OptimConfig, SamplingConfig
+
+
+def test_saved_and_loaded_is_the_same(tmp_path):
+    config = Config(
+        model=ModelConfig(name='tsn_tiny', dropout=0.25),
+        optim=OptimConfig(milestones=(1.5, 3.0)),
+        augment=AugmentConfig(scales=(1.0, 0.5)),
+    )
+    config_lib.save(config, tmp_path / 'config.json')
+    assert config_lib.load(tmp_path / 'config.json') == config
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('{"epoch": 3}', "unknown setting 'epoch'"),
+        ('{"optim": {"lr": 0.1}}', "unknown setting 'lr'"),
+        ('{"batch_size": "8"}', 'batch_size=.8.: must be of type int'),
+        ('{"optim": {"nesterov": 1}}', 'nesterov=1: must be of type bool'),
+    ],
+)
+def test_a_wrong_file_is_refused(tmp_path, text, message):
+    (tmp_path / 'config.json').write_text(text)
+    with pytest.raises(ValueError, match=message):
+        config_lib.load(tmp_path / 'config.json')
+
+
+@pytest.mark.parametrize(
+    ('config', 'message'),
+    [
+        (Config(batch_size=0), 'batch_size=0: must be greater than 0'),
+        (Config(sampling=SamplingConfig(scheme='random')), "scheme='random': must be one of segments, dense, linspace"),
+        (Config(augment=AugmentConfig(short_side=200)), 'short_side=200: must be at least the crop, 224'),
+        (Config(augment=AugmentConfig(short_side_max=320)), 'scale jitter goes with'),
+        (Config(augment=AugmentConfig(scales=(1.0, 1.2))), 'scales'),
+        (Config(optim=OptimConfig(label_smoothing=1.0)), 'label_smoothing'),
+        (Config(model=ModelConfig(dtype='float16')), 'model.dtype'),
+    ],
+)
+def test_values_that_cannot_work_are_refused_by_name(config, message):
+    with pytest.raises(ValueError, match=message):
+        config_lib.validate(config)
+
+
+def test_difference_names_the_settings():
+    ours = Config(batch_size=16, optim=OptimConfig(learning_rate=0.1))
+    assert config_lib.difference(ours, Config()) == ['optim.learning_rate: 0.01 -> 0.1', 'batch_size: 32 -> 16']
+
+
+def test_every_setting_reaches_the_flags():
+    flat = config_lib.flatten(Config())
+    assert flat['optim.momentum'] == 0.9
+    assert len(flat) == sum(
+        len(dataclasses.fields(part)) if dataclasses.is_dataclass(part) else 1 for part in vars(Config()).values()
+    )

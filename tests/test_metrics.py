@@ -1,0 +1,36 @@
+"""Scores counted by hand."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vidcls import metrics
+
+
+def test_cross_entropy_by_hand():
+    logits = jnp.log(jnp.array([[0.5, 0.25, 0.25]]))
+    assert metrics.cross_entropy(logits, jnp.array([1]))[0] == pytest.approx(np.log(4), rel=1e-6)
+    # Smoothing 0.3: target (0.1, 0.8, 0.1).
+    expected = 0.1 * np.log(2) + 0.8 * np.log(4) + 0.1 * np.log(4)
+    assert metrics.cross_entropy(logits, jnp.array([1]), 0.3)[0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_top_k_gives_nothing_for_ties_and_nan():
+    scores = jnp.array([[3.0, 2.0, 1.0], [1.0, 1.0, 0.0], [jnp.nan, 0.0, 1.0], [0.0, jnp.nan, 1.0]])
+    labels = jnp.array([1, 0, 0, 2])
+    assert metrics.in_top_k(scores, labels, 1).tolist() == [False, False, False, False]
+    assert metrics.in_top_k(scores, labels, 2).tolist() == [True, True, False, False]
+
+
+def test_scores_of_two_views():
+    # Three videos of classes 0, 0, 1; two views each. Probabilities, the first class's: 0.8 0.7 | 0.9 0.2 | 0.6 0.7.
+    first = np.array([[0.8, 0.7], [0.9, 0.2], [0.6, 0.7]])
+    logits = np.log(np.stack([first, 1 - first], axis=-1)).astype(np.float32)
+    scores = metrics.scores(logits, np.array([0, 0, 1]))
+    assert scores['top1'] == pytest.approx(2 / 3)  # means 0.75, 0.55, 0.65
+    assert scores['clip_top1'] == pytest.approx(3 / 6)
+    assert scores['mean_class_accuracy'] == pytest.approx((1 + 0) / 2)
+    assert scores['top5'] == 1
+    assert scores['loss'] == pytest.approx(-np.log([0.75, 0.55, 0.35]).mean(), rel=1e-5)
+    assert scores['num_videos'] == 3
+    assert scores['num_classes_present'] == 2

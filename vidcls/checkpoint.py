@@ -1,0 +1,101 @@
+"""Checkpoints of a work directory, through orbax: the latest, and the best by validation top-1.
+
+Saved in two parts, so that evaluation restores the model alone: `model` (params, batch_stats) and `optimizer`.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import orbax.checkpoint as ocp
+from absl import logging
+from orbax.checkpoint import checkpoint_managers
+
+BEST_METRIC = 'top1'
+
+
+class Checkpoints:
+    """Saves in the background; a checkpoint that was interrupted is never seen as one.
+
+    Args:
+      folder: `checkpoints/` of a work directory.
+      keep_best: whether to keep the best by validation top-1 beside the latest.
+    """
+
+    def __init__(self, folder: Path, keep_best: bool = True):
+        latest = checkpoint_managers.LatestN(1)
+        best = checkpoint_managers.BestN(get_metric_fn=_top1, n=1)
+        policy = checkpoint_managers.AnyPreservationPolicy([latest, best] if keep_best else [latest])
+        self._manager = ocp.CheckpointManager(
+            Path(folder).absolute(),
+            options=ocp.CheckpointManagerOptions(
+                best_fn=_top1 if keep_best else None, best_mode='max', preservation_policy=policy
+            ),
+            item_names=('model', 'optimizer'),
+        )
+
+    def save(self, step: int, variables: Any, opt_state: Any, metrics: dict[str, float]) -> None:
+        """Starts saving arrays of numpy; `metrics` holds `top1` where the best is kept."""
+        args = {'model': ocp.args.StandardSave(variables), 'optimizer': ocp.args.StandardSave(opt_state)}
+        self._manager.save(step, args=ocp.args.Composite(**args), metrics=metrics)
+
+    def latest(self) -> int | None:
+        return self._manager.latest_step()
+
+    def restore(self, step: int, variables: Any, opt_state: Any) -> tuple[Any, Any]:
+        """Both parts, in the structure of the given ones.
+
+        Raises:
+          ValueError: a shape differs.
+        """
+        args = {
+            'model': ocp.args.StandardRestore(variables),
+            'optimizer': ocp.args.StandardRestore(opt_state),
+        }
+        restored = self._manager.restore(step, args=ocp.args.Composite(**args))
+        return restored['model'], restored['optimizer']
+
+    def close(self) -> None:
+        """Waits for what is being saved."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def _top1(metrics: dict[str, float]) -> float:
+    return metrics.get(BEST_METRIC, -math.inf)
+
+
+def restore_model(folder: Path, which: str) -> tuple[int, Any]:
+    """The model's variables alone, for evaluation.
+
+    Args:
+      folder: `checkpoints/` of a work directory.
+      which: 'best', 'latest' or a step. Where no validation was made, the best is the latest.
+
+    Returns:
+      (step, variables), arrays of numpy.
+
+    Raises:
+      FileNotFoundError: there is no such checkpoint; names those there are.
+    """
+    steps = ocp.utils.checkpoint_steps(Path(folder).absolute()) if Path(folder).is_dir() else []
+    if not steps:
+        raise FileNotFoundError(f'{folder}: no checkpoint yet; train first')
+    options = ocp.CheckpointManagerOptions(best_fn=_top1, best_mode='max', read_only=True)
+    with ocp.CheckpointManager(Path(folder).absolute(), options=options, item_names=('model',)) as manager:
+        step = _find(manager, which, sorted(steps), folder)
+        logging.info('restoring step %d (%s) of %s', step, which, folder)
+        return step, manager.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore()))['model']
+
+
+def _find(manager: ocp.CheckpointManager, which: str, steps: list[int], folder: Path) -> int:
+    if which == 'latest':
+        return steps[-1]
+    if which == 'best':
+        best = manager.best_step()
+        return steps[-1] if best is None else best
+    if which.isdigit() and int(which) in steps:
+        return int(which)
+    raise FileNotFoundError(
+        f'{folder}: no checkpoint {which!r}; there are best, latest and {", ".join(map(str, steps))}'
+    )

@@ -1,0 +1,212 @@
+"""The typed description of an experiment. Every default lives here, and nowhere else.
+
+An experiment script fills a `Config` and hands it to absl (`--config.optim.learning_rate=0.02`); a work directory keeps
+it as `config.json`, which is all that evaluation and prediction need to know about the model.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+
+@dataclasses.dataclass
+class ModelConfig:
+    """The network. Fields that are None keep the model's own default (see `vidcls.models`)."""
+
+    name: str = 'tsn_resnet50'
+    dropout: float | None = None
+    dtype: str = 'float32'  # compute type, float32 or bfloat16; parameters are always float32
+    sync_batch_norm: bool = False  # statistics over all devices instead of each device's share
+
+    def overrides(self) -> dict[str, Any]:
+        """The module fields to set, without those left to the model."""
+        plain = dataclasses.asdict(self)
+        del plain['name'], plain['sync_batch_norm']
+        return {name: value for name, value in plain.items() if value is not None}
+
+
+@dataclasses.dataclass
+class DataConfig:
+    """The dataset: a folder that `data_prep` wrote, and its splits (sums such as 'train1+validation1' too)."""
+
+    dir: str = ''
+    train_split: str = 'train'
+    validation_split: str = 'validation'  # empty: no validation, only the latest checkpoint is kept
+    test_split: str = 'test'
+
+
+@dataclasses.dataclass
+class SamplingConfig:
+    """Which frames (vidcls.data.sampling). A clip has num_segments * seg_len frames."""
+
+    scheme: str = 'segments'  # segments, dense or linspace
+    num_segments: int = 3
+    test_segments: int = 0  # 0: as in training
+    seg_len: int = 1
+    sampling_rate: int = 1  # dense, linspace: distance between frames
+    target_fps: float = 30.0  # linspace: the rate that sampling_rate is counted at
+
+
+@dataclasses.dataclass
+class AugmentConfig:
+    """Which window of the picture (vidcls.data.augment), and how its values are scaled."""
+
+    crop: str = 'multi_scale'  # multi_scale or random
+    short_side: int = 240  # frames are scaled to this short side before cropping (group scale)
+    short_side_max: int = 0  # random only: scale jitter, drawn from short_side to this; 0: none
+    scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)  # multi_scale only
+    flip: bool = True  # off where direction is the label
+    crop_size: int = 224
+    test_short_side: int = 0  # 0: as in training
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass
+class OptimConfig:
+    """Optimizer and schedule; times are epochs, so that a batch size changes no schedule."""
+
+    name: str = 'sgd'  # sgd or adamw
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 1e-4  # sgd: added to the gradient before momentum (L2); adamw: decoupled
+    schedule: str = 'multi_step'  # multi_step or cosine
+    milestones: tuple[float, ...] = ()  # multi_step: the rate is multiplied by decay at each
+    decay: float = 0.1
+    warmup_epochs: float = 0.0
+    clip_norm: float = 0.0  # global norm of the gradient, before momentum; 0: none
+    label_smoothing: float = 0.0
+
+
+@dataclasses.dataclass
+class TestConfig:
+    """Views at test time: `clips` in time, `crops` in space (1, 3 or 10)."""
+
+    clips: int = 1
+    crops: int = 1
+    batch_size: int = 8  # clips, over all devices
+
+
+@dataclasses.dataclass
+class Config:
+    """One experiment."""
+
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
+    optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
+    test: TestConfig = dataclasses.field(default_factory=TestConfig)
+    seed: int = 0
+    epochs: float = 45.0
+    batch_size: int = 32  # clips a step, over all devices
+    eval_every_epochs: float = 1.0  # validation and checkpoint
+    log_every_steps: int = 10
+
+
+_CHOICES = {
+    'model.dtype': ('float32', 'bfloat16'),
+    'sampling.scheme': ('segments', 'dense', 'linspace'),
+    'augment.crop': ('multi_scale', 'random'),
+    'optim.name': ('sgd', 'adamw'),
+    'optim.schedule': ('multi_step', 'cosine'),
+    'test.crops': (1, 3, 10),
+}
+_POSITIVE = (
+    'sampling.num_segments', 'sampling.seg_len', 'sampling.sampling_rate', 'sampling.target_fps',
+    'augment.short_side', 'augment.crop_size', 'optim.learning_rate', 'test.clips', 'test.batch_size',
+    'epochs', 'batch_size', 'eval_every_epochs', 'log_every_steps',
+)  # fmt: skip
+
+
+def validate(config: Config) -> None:
+    """Refuses values that can't work, before a device is touched.
+
+    Raises:
+      ValueError: names the value, what is allowed, and the flag.
+    """
+    values = flatten(config)
+    for name, choices in _CHOICES.items():
+        if values[name] not in choices:
+            raise ValueError(f'--config.{name}={values[name]!r}: must be one of {", ".join(map(str, choices))}')
+    for name in _POSITIVE:
+        if not values[name] > 0:
+            raise ValueError(f'--config.{name}={values[name]!r}: must be greater than 0')
+    augment = config.augment
+    for name in ('short_side', 'test_short_side'):
+        if 0 < getattr(augment, name) < augment.crop_size:
+            raise ValueError(
+                f'--config.augment.{name}={getattr(augment, name)}: must be at least the crop, {augment.crop_size}'
+            )
+    if augment.crop == 'multi_scale' and augment.short_side_max:
+        raise ValueError('--config.augment.short_side_max: scale jitter goes with --config.augment.crop=random')
+    if augment.short_side_max and augment.short_side_max < augment.short_side:
+        raise ValueError(
+            f'--config.augment.short_side_max={augment.short_side_max}: must be 0 or at least short_side, '
+            f'{augment.short_side}'
+        )
+    if not all(0 < scale <= 1 for scale in augment.scales):
+        raise ValueError(f'--config.augment.scales={augment.scales}: each must be in (0, 1]')
+    if not 0 <= config.optim.label_smoothing < 1:
+        raise ValueError(f'--config.optim.label_smoothing={config.optim.label_smoothing}: must be in [0, 1)')
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """'optim.learning_rate' -> 0.01, for every leaf."""
+    flat = {}
+
+    def visit(prefix: str, node: Any) -> None:
+        for field in dataclasses.fields(node):
+            value = getattr(node, field.name)
+            if dataclasses.is_dataclass(value):
+                visit(f'{prefix}{field.name}.', value)
+            else:
+                flat[prefix + field.name] = value
+
+    visit('', config)
+    return flat
+
+
+def difference(ours: Config, theirs: Config) -> list[str]:
+    """One line for each leaf in which the two differ."""
+    ours, theirs = flatten(ours), flatten(theirs)
+    return [f'{name}: {theirs[name]!r} -> {ours[name]!r}' for name in ours if ours[name] != theirs[name]]
+
+
+def save(config: Config, path: Path) -> None:
+    path.write_text(json.dumps(dataclasses.asdict(config), indent=2) + '\n')
+
+
+def load(path: Path) -> Config:
+    """Reads what `save` wrote. Fields that the file lacks keep their default.
+
+    Raises:
+      ValueError: a field that no `Config` has, or a value of another type.
+    """
+    return _from_dict(Config, json.loads(path.read_text()), str(path))
+
+
+def _from_dict(cls: type, values: dict[str, Any], where: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    unknown = set(values) - set(hints)
+    if unknown:
+        raise ValueError(f'{where}: unknown setting {min(unknown)!r}; known: {", ".join(hints)}')
+    return cls(**{name: _coerce(hints[name], value, f'{where}: {name}') for name, value in values.items()})
+
+
+def _coerce(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _from_dict(hint, value, where)
+    if isinstance(hint, types.UnionType):  # `T | None`
+        return None if value is None else _coerce(hint.__args__[0], value, where)
+    if typing.get_origin(hint) is tuple:
+        return tuple(value)
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise ValueError(f'{where}={value!r}: must be of type {hint.__name__}')
+    return value

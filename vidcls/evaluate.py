@@ -1,0 +1,143 @@
+"""Scores of a model on a split: every clip once, in any number of views, whatever the batch and the devices.
+
+The protocol is part of the result: numbers of the same network differ by several points between one centre view,
+three crops and ten clips, and published ones are often compared across that difference.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vidcls import checkpoint, metrics, models, parallel, workdir
+from vidcls.config import Config
+from vidcls.data import pipeline
+from vidcls.data.dataset import Dataset, open_dataset
+from vidcls.data.transform import Clips, transform
+from vidcls.workdir import Run
+
+PredictStep = Callable[[Any, Clips], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """What the network said: logits float32[n v k] of v views of n videos; ids str[n]; labels int32[n]."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+
+
+def build_model(config: Config, num_classes: int) -> nn.Module:
+    """The configured network; its BatchNorm averages over the devices if asked to."""
+    overrides = config.model.overrides()
+    if config.model.sync_batch_norm:
+        overrides['axis_name'] = parallel.AXIS
+    overrides['dtype'] = jnp.dtype(config.model.dtype)
+    return models.build(config.model.name, num_classes, **overrides)
+
+
+def predict_step(model: nn.Module, config: Config) -> PredictStep:
+    """(variables, clips) -> logits float32[b k], for one device."""
+    augment = config.augment
+
+    def step(variables: Any, clips: Clips) -> jax.Array:
+        video = transform(clips, augment.crop_size, augment.mean, augment.std)
+        return model.apply(variables, video, train=False)
+
+    return step
+
+
+def score(
+    step: PredictStep,
+    variables: Any,
+    dataset: Dataset,
+    config: Config,
+    split: str,
+    clips: int,
+    crops: int,
+    devices: Sequence[jax.Device],
+) -> Scores:
+    """Logits of every clip of a split.
+
+    Args:
+      step: `parallel.pmap` of `predict_step`.
+      variables: replicated over `devices`.
+      clips, crops: views in time and in space.
+    """
+    batches = pipeline.eval_batches(dataset, config, split, clips, crops)
+    found, logits = [], []
+    for batch in batches:
+        output = step(variables, parallel.shard(batch.clips, len(devices)))
+        logits.append(parallel.gather(output).reshape(len(batch.mask), clips * crops, -1)[batch.mask])
+        found.append(batch.clip[batch.mask])
+    found = np.concatenate(found)
+    return Scores(dataset.index.ids[found], dataset.index.labels[found], np.concatenate(logits))
+
+
+def evaluate(
+    run: Run,
+    split: str = '',
+    checkpoint_name: str = 'best',
+    clips: int = 0,
+    crops: int = 0,
+    data_dir: str = '',
+    devices: Sequence[jax.Device] | None = None,
+) -> dict[str, Any]:
+    """Evaluates a checkpoint of a work directory; writes `eval/<name>.json` and the scores as `.npz`.
+
+    Args:
+      split: 'train', 'validation' or 'test' for the configured one, or a split of the dataset; empty: test.
+      checkpoint_name: 'best', 'latest' or a step.
+      clips, crops: 0 for the configured numbers.
+      data_dir: where the dataset lies now, if not where it was in training.
+
+    Returns:
+      The scores (`metrics.scores`) and the protocol that produced them.
+
+    Raises:
+      ValueError: the dataset has other labels than the run, or the split is unknown or empty.
+    """
+    devices = list(devices or jax.local_devices())
+    config = run.config
+    clips, crops = clips or config.test.clips, crops or config.test.crops
+    parallel.check_batch('--config.test.batch_size', config.test.batch_size, len(devices))
+    dataset = open_dataset(data_dir or config.data.dir)
+    workdir.check_labels(run, dataset.labels)
+    split = getattr(config.data, f'{split or "test"}_split', split)
+    dataset.clips(split)  # an unknown split is an error before the model is loaded
+    step, variables = checkpoint.restore_model(run.checkpoints, checkpoint_name)
+    compiled = parallel.pmap(predict_step(build_model(config, len(run.labels)), config), devices)
+    scores = score(
+        compiled, parallel.replicate(variables, devices), dataset, config, split, clips, crops, devices
+    )
+    sampler = pipeline.Sampler(config.sampling, training=False)
+    result = metrics.scores(scores.logits, scores.labels) | {
+        'dataset': dataset.name,
+        'split': split,
+        'checkpoint_step': int(step),
+        'checkpoint': checkpoint_name,
+        'model': config.model.name,
+        'clips': clips,
+        'crops': crops,
+        'frames_per_clip': sampler.num_frames,
+        'sampling': config.sampling.scheme,
+        'short_side': config.augment.test_short_side or config.augment.short_side,
+        'crop_size': config.augment.crop_size,
+        'average': 'probabilities',
+    }
+    _save(run, result, scores)
+    return result
+
+
+def _save(run: Run, result: dict[str, Any], scores: Scores) -> None:
+    folder = run.folder / 'eval'
+    folder.mkdir(exist_ok=True)
+    name = '{split}-step{checkpoint_step}-{clips}x{crops}'.format(**result)
+    (folder / f'{name}.json').write_text(json.dumps(result, indent=2) + '\n')
+    np.savez(folder / f'{name}.npz', **dataclasses.asdict(scores))

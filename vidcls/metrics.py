@@ -1,0 +1,62 @@
+"""Losses and scores. A clip counts once, however it was batched: sums over valid clips, divided at the end."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
+    """Softmax cross-entropy, nats, float32[b].
+
+    Args:
+      logits: [b k].
+      labels: int[b].
+      label_smoothing: the part of the target that is spread evenly over all classes (Szegedy et al. 2016, section 7).
+    """
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
+    return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
+
+
+def in_top_k(scores: jax.Array, labels: jax.Array, k: int) -> jax.Array:
+    """Whether the label is among the k best, bool[b].
+
+    The label's rank counts every class that scores at least as high: with ties, or a NaN, the answer is no, so that a
+    broken network never looks right.
+    """
+    own = jnp.take_along_axis(scores, labels[:, None], axis=1)
+    better = (scores >= own).sum(axis=1) - 1
+    return (better < k) & jnp.isfinite(scores).all(axis=1)
+
+
+def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Clip-level and video-level scores of an evaluation.
+
+    Video-level: the mean of the views' probabilities. Clip-level: each view by itself, as validation during the
+    published training runs has it.
+
+    Args:
+      logits: float32[b v k], v views of each video.
+      labels: int32[b].
+
+    Returns:
+      top1, top5, mean_class_accuracy (over the classes present; TSN's headline), loss (of the mean probability, nats),
+      clip_top1, clip_top5, num_videos, num_classes_present.
+    """
+    num_views = logits.shape[1]
+    probabilities = np.asarray(jax.nn.softmax(logits.astype(np.float32), axis=-1)).mean(axis=1)
+    hit = {k: np.asarray(in_top_k(probabilities, labels, k)) for k in (1, 5)}
+    views = logits.reshape(-1, logits.shape[-1])
+    view_hit = {k: np.asarray(in_top_k(views, np.repeat(labels, num_views), k)) for k in (1, 5)}
+    present = np.unique(labels)
+    own = np.take_along_axis(probabilities, labels[:, None], axis=1)
+    return {
+        'top1': float(hit[1].mean()),
+        'top5': float(hit[5].mean()),
+        'mean_class_accuracy': float(np.mean([hit[1][labels == label].mean() for label in present])),
+        'loss': float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean()),
+        'clip_top1': float(view_hit[1].mean()),
+        'clip_top5': float(view_hit[5].mean()),
+        'num_videos': len(labels),
+        'num_classes_present': len(present),
+    }

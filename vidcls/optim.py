@@ -1,0 +1,36 @@
+"""Optimizers and schedules, of optax parts.
+
+SGD as torch and Caffe have it: the gradient is clipped, weight decay is added to it (L2), then momentum.
+"""
+
+import optax
+
+from vidcls.config import OptimConfig
+
+
+def schedule(config: OptimConfig, steps_per_epoch: float, num_steps: int) -> optax.Schedule:
+    """Learning rate of each optimizer step: linear warm-up, then steps or half a cosine down to zero."""
+    warmup = round(config.warmup_epochs * steps_per_epoch)
+    if config.schedule == 'cosine':
+        main = optax.cosine_decay_schedule(config.learning_rate, max(num_steps - warmup, 1))
+    else:
+        boundaries = [round(epoch * steps_per_epoch) - warmup for epoch in config.milestones]
+        main = optax.piecewise_constant_schedule(
+            config.learning_rate, {boundary: config.decay for boundary in boundaries}
+        )
+    if not warmup:
+        return main
+    # From one step's worth, not from zero: a step that moves nothing is a step lost.
+    rise = optax.linear_schedule(config.learning_rate / warmup, config.learning_rate, max(warmup - 1, 1))
+    return optax.join_schedules([rise, main], [warmup])
+
+
+def optimizer(config: OptimConfig, learning_rate: optax.Schedule) -> optax.GradientTransformation:
+    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
+    if config.name == 'adamw':
+        return optax.chain(clip, optax.adamw(learning_rate, weight_decay=config.weight_decay))
+    return optax.chain(
+        clip,
+        optax.add_decayed_weights(config.weight_decay),
+        optax.sgd(learning_rate, momentum=config.momentum, nesterov=config.nesterov),
+    )

@@ -1,0 +1,59 @@
+"""The only place that knows about devices: pmap over the local devices of every host.
+
+A sharded array has a leading device axis; a replicated tree too, the same values on each device. The step functions are
+written for one device and average over `AXIS`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import flax.jax_utils
+import jax
+import numpy as np
+
+AXIS = 'devices'
+
+
+def check_batch(name: str, batch_size: int, num_devices: int) -> None:
+    """Refuses a batch that the devices do not divide.
+
+    Raises:
+      ValueError: names both numbers and the nearest sizes that work.
+    """
+    if batch_size % num_devices:
+        below = batch_size // num_devices * num_devices
+        valid = [size for size in (below, below + num_devices) if size]
+        raise ValueError(
+            f'{name}={batch_size} is not divided by {num_devices} devices; the nearest that are: '
+            f'{" and ".join(map(str, valid))}'
+        )
+
+
+def pmap(function: Callable, devices: Sequence[jax.Device], donate: tuple[int, ...] = ()) -> Callable:
+    """`function` on every device; each argument has a leading device axis, those in `donate` are given up."""
+    return jax.pmap(function, axis_name=AXIS, devices=devices, donate_argnums=donate)
+
+
+def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
+    return flax.jax_utils.replicate(tree, list(devices))
+
+
+def unreplicate(tree: Any) -> Any:
+    """A copy in numpy of the first local device's values (`x[0]` would gather the whole array)."""
+    return jax.tree.map(lambda x: np.array(x.addressable_shards[0].data)[0], tree)
+
+
+def shard(batch: Any, num_devices: int) -> Any:
+    """Splits the leading axis of each array: [b ...] -> [devices, b / devices, ...]."""
+    return jax.tree.map(lambda x: x.reshape(num_devices, -1, *x.shape[1:]), batch)
+
+
+def gather(tree: Any) -> Any:
+    """Undoes `shard` for a step's outputs on this host, as numpy."""
+    return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), tree)
+
+
+def feed(batches: Iterable[Any], devices: Sequence[jax.Device]) -> Iterator[Any]:
+    """Sharded batches on the devices, one ahead of the step that uses them."""
+    sharded = (shard(batch, len(devices)) for batch in batches)
+    return flax.jax_utils.prefetch_to_device(sharded, 2, list(devices))

@@ -1,0 +1,97 @@
+"""A work directory: everything that later steps need to know of a run, and nothing else is needed.
+
+  config.json      the resolved configuration
+  labels.txt       class names, one a line, in the order of the logits
+  frames.json      how the dataset's frames were stored, so that a new video is prepared alike
+  checkpoints/     orbax: the latest and the best
+  metrics.jsonl    a JSON object a line: step, and what was measured
+  tensorboard/     the same values
+  eval/            one JSON for each evaluation, and its scores
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from vidcls import config as config_lib
+from vidcls.config import Config
+
+
+@dataclasses.dataclass(frozen=True)
+class Frames:
+    """How frames are stored: the limit on their short side in pixels, and their rate if they were resampled."""
+
+    short_side: int
+    fps: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a work directory says of its run."""
+
+    folder: Path
+    config: Config
+    labels: tuple[str, ...]
+    frames: Frames
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / 'checkpoints'
+
+
+def prepare(folder: str | Path, config: Config, labels: tuple[str, ...], frames: Frames) -> Run:
+    """Makes a work directory, or opens that of the same run to continue it.
+
+    Raises:
+      ValueError: it holds a run with another configuration or other labels; shows the difference.
+    """
+    folder = Path(folder).expanduser()
+    if (folder / 'config.json').exists():
+        run = load(folder)
+        different = config_lib.difference(config, run.config)
+        if different:
+            raise ValueError(
+                f'{folder} holds a run with another configuration; use another --workdir, or the same settings:\n  '
+                + '\n  '.join(different)
+            )
+        check_labels(run, labels)
+        return run
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / 'labels.txt').write_text(''.join(f'{label}\n' for label in labels))
+    (folder / 'frames.json').write_text(json.dumps(dataclasses.asdict(frames)) + '\n')
+    config_lib.save(config, folder / 'config.json')  # last: it marks a whole work directory
+    return Run(folder, config, labels, frames)
+
+
+def load(folder: str | Path) -> Run:
+    """Opens an existing work directory.
+
+    Raises:
+      FileNotFoundError: it holds no run.
+    """
+    folder = Path(folder).expanduser()
+    if not (folder / 'config.json').exists():
+        raise FileNotFoundError(f'{folder}: no run here (config.json is missing); --workdir names a folder of training')
+    return Run(
+        folder,
+        config_lib.load(folder / 'config.json'),
+        tuple((folder / 'labels.txt').read_text().splitlines()),
+        Frames(**json.loads((folder / 'frames.json').read_text())),
+    )
+
+
+def check_labels(run: Run, labels: tuple[str, ...]) -> None:
+    """Refuses a dataset whose labels are not those of the run.
+
+    Raises:
+      ValueError: names what differs.
+    """
+    if labels != run.labels:
+        only = sorted(set(run.labels) ^ set(labels)) or ['the same names in another order']
+        raise ValueError(
+            f"the dataset's {len(labels)} labels are not the {len(run.labels)} of {run.folder}; "
+            f'they differ in: {", ".join(only[:5])}'
+        )
+
+
+
