@@ -1,0 +1,74 @@
+"""What a source of videos is to the converter: a list of clips, their labels and their splits."""
+
+import dataclasses
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+
+class DataError(Exception):
+    """The data or the request cannot be served as asked; the message says why and what helps."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """One example.
+
+    Attributes:
+      id: the path in the source without its ending; unique.
+      label: position in `Source.labels`.
+      part: which of the disjoint TFDS splits it is stored in.
+      files: the video; or the frames in order, where the clip is a folder of images.
+      is_images: whether `files` are frames.
+    """
+
+    id: str
+    label: int
+    part: str
+    files: tuple[Path, ...]
+    is_images: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """All that is to be converted.
+
+    Attributes:
+      name: of the dataset, a lower-case identifier.
+      description: one sentence on where the clips come from and how they were split.
+      labels: class names.
+      clips: each stored once.
+      splits: the names that people use -> the parts that make them up.
+    """
+
+    name: str
+    description: str
+    labels: tuple[str, ...]
+    clips: Sequence[Clip]
+    splits: Mapping[str, Sequence[str]]
+
+
+def clip_ids(files: Sequence[Path], root: Path) -> list[str]:
+    """Paths below `root` without ending, '/' between folders.
+
+    Where two files differ in their ending alone both keep it. Names that are not UTF-8 have their
+    stray bytes written out as \\xNN.
+    """
+    names = [
+        os.fsencode(file.relative_to(root).as_posix()).decode('utf-8', 'backslashreplace')
+        for file in files
+    ]
+    stems = [os.path.splitext(name)[0] for name in names]
+    count = Counter(stems)
+    return [stem if count[stem] == 1 else name for stem, name in zip(stems, names)]
+
+
+def hash_order(names: Iterable[str], seed: int) -> list[str]:
+    """The names in an order that depends on nothing but the seed and each name itself.
+
+    So a class that is added or a clip that is lost does not move the others, and no version of a
+    random generator matters.
+    """
+    return sorted(names, key=lambda name: hashlib.sha256(f'{seed} {name}'.encode()).digest())

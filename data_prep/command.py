@@ -1,0 +1,64 @@
+"""What all scripts of this folder share on the command line: flags, messages, exit status.
+
+0: the dataset is there (videos that cannot be read are skipped and listed, unless --strict);
+1: it is not, and the message says why; 130: interrupted.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import app, flags, logging
+
+from data_prep.clips import DataError, Source
+from data_prep.convert import Options, convert
+from data_prep.example import Storage
+
+
+def main(read_source: Callable[[], Source]) -> None:
+    """Defines the shared flags, then parses all flags, reads the source and converts it."""
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # TensorFlow's greetings
+    defaults = Options()
+    out = flags.DEFINE_string('out', None, 'Folder of datasets to write to.', required=True)
+    short_side = flags.DEFINE_integer(
+        'short_side',
+        defaults.storage.short_side,
+        'Frames are shrunk until their short side has at most this many pixels.',
+        lower_bound=16,
+    )
+    fps = flags.DEFINE_float(
+        'fps', defaults.storage.fps, 'Store frames at this rate; all frames if not given.'
+    )
+    strict = flags.DEFINE_bool(
+        'strict', defaults.strict, 'A video that cannot be read whole is an error, not skipped.'
+    )
+    workers = flags.DEFINE_integer(
+        'workers', defaults.workers, 'Processes; 0 for one a core.', lower_bound=0
+    )
+    overwrite = flags.DEFINE_bool('overwrite', defaults.overwrite, 'Replace a dataset in --out.')
+    beam_runner = flags.DEFINE_string(
+        'beam_runner', defaults.beam_runner, 'Convert with this Apache Beam runner (extra `beam`).'
+    )
+    flags.DEFINE_integer('seed', defaults.seed, 'Of random splits and of the order of clips.')
+    flags.register_validator('fps', lambda v: v is None or v > 0, '--fps must be positive')
+
+    def run(_) -> None:
+        options = Options(
+            storage=Storage(short_side.value, fps.value),
+            strict=strict.value,
+            workers=workers.value,
+            overwrite=overwrite.value,
+            beam_runner=beam_runner.value,
+            seed=flags.FLAGS.seed,
+        )
+        try:
+            convert(read_source(), Path(out.value), options)
+        except DataError as error:
+            logging.error('%s', error)
+            sys.exit(1)
+        except KeyboardInterrupt:
+            logging.error('interrupted; nothing was written to %s', out.value)
+            sys.exit(130)
+
+    app.run(run)

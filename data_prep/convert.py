@@ -1,0 +1,294 @@
+"""A source of clips -> OUT/<name>/<version>/: TFRecords, TFDS's description, the index of frames.
+
+All is written to a hidden folder, which gets its name when it is whole: a run that was killed,
+interrupted or short of disk leaves nothing that a reader would open, and the next run clears what
+it left. Decoding and encoding run in a pool of processes, this one only writes.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent import futures
+from pathlib import Path
+
+from absl import logging
+from tqdm import tqdm
+
+from data_prep import records
+from data_prep.clips import Clip, DataError, Source, hash_order
+from data_prep.example import Result, Storage, convert_clip
+from vidcls.data import frame_index
+
+FAILURES = 'failures.tsv'
+_LOG_EVERY_S = 30
+# Clips in flight for each worker: enough to work on while one long video holds up the order.
+_AHEAD = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How to convert.
+
+    Attributes:
+      storage: size and rate of the stored frames.
+      strict: a video that cannot be used, or only in part, is an error.
+      workers: processes; 0 for one a core, 1 for none beside this one.
+      overwrite: replace a dataset that is there.
+      beam_runner: name of an Apache Beam runner to convert with instead.
+      seed: of the order in which clips are stored.
+    """
+
+    storage: Storage = Storage()
+    strict: bool = False
+    workers: int = 0
+    overwrite: bool = False
+    beam_runner: str = ''
+    seed: int = 0
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What came of the clips: (path, reason) of those skipped and of those used in part."""
+
+    failures: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    damaged: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    num_frames: int = 0
+    failed_by_label: Counter = dataclasses.field(default_factory=Counter)
+
+    def add(self, result: Result, strict: bool) -> None:
+        """Counts and logs a result.
+
+        Raises:
+          DataError: `strict`, and something is wrong with the file.
+        """
+        path = str(result.clip.files[0])
+        self.num_frames += result.num_frames
+        if not result.problem:
+            return
+        if strict:
+            raise DataError(f'{path}: {result.problem}; without --strict such files are skipped')
+        if result.record is None:
+            self.failures.append((path, result.problem))
+            self.failed_by_label[result.clip.label] += 1
+            logging.warning('skipped %s: %s', path, result.problem)
+        else:
+            self.damaged.append((path, result.problem))
+            logging.warning('used in part %s: %s', path, result.problem)
+
+
+def convert(source: Source, out: Path, options: Options = Options()) -> Path:
+    """Converts all clips of a source.
+
+    Returns:
+      The dataset's folder, OUT/<name>/<version>.
+
+    Raises:
+      DataError: nothing to convert, a dataset is there already, a class of which every video fails,
+        no space left, or with `strict` any video that is not whole.
+    """
+    destination = Path(out).expanduser() / source.name / records.VERSION
+    if not source.clips:
+        raise DataError(f'{source.description}: no clips')
+    if destination.exists() and not options.overwrite:
+        raise DataError(f'{destination} exists; --overwrite replaces it, --out or --name avoids it')
+    start = time.monotonic()
+    by_id = {clip.id: clip for clip in source.clips}
+    clips = [by_id[name] for name in hash_order(by_id, options.seed)]
+    with _partial_folder(destination) as partial:
+        if options.beam_runner:
+            from data_prep import beam
+
+            outcome, shards = beam.write(source, clips, partial, options)
+        else:
+            outcome, shards = _write(source, clips, partial, options)
+        frame_index.build(partial, shards).save(partial)
+        _write_failures(partial / FAILURES, outcome.failures)
+        _publish(partial, destination)
+    _report(source, outcome, destination, time.monotonic() - start)
+    return destination
+
+
+def check_classes(source: Source, outcome: Outcome) -> None:
+    """Raises DataError where a class lost all its videos: no skipping makes up for that."""
+    total = Counter(clip.label for clip in source.clips)
+    lost = [source.labels[k] for k, n in total.items() if n == outcome.failed_by_label[k]]
+    if lost:
+        first = outcome.failures[0]
+        raise DataError(
+            f'every video of {", ".join(sorted(lost))} failed ({first[0]}: {first[1]}); '
+            'repair the files or take the class out'
+        )
+
+
+def describe(source: Source, options: Options, outcome: Outcome, stored: dict[str, int]):
+    """The metadata of a dataset that came out as `outcome`."""
+    return records.metadata(
+        source,
+        options.storage,
+        stored,
+        num_clips_in_source=len(source.clips),
+        num_failed=len(outcome.failures),
+        num_damaged=len(outcome.damaged),
+    )
+
+
+def _write(
+    source: Source, clips: Sequence[Clip], folder: Path, options: Options
+) -> tuple[Outcome, list[str]]:
+    """Converts `clips` into shards in `folder`; returns what came of it and the shards' names."""
+    outcome, writer = Outcome(), records.ShardWriter(folder, source.name)
+    try:
+        results = _results(clips, options)
+        for result in _with_progress(results, len(clips), outcome):
+            outcome.add(result, options.strict)
+            if result.record is not None:
+                writer.add(result.clip.part, result.record)
+        check_classes(source, outcome)
+        shards = writer.finish(source, describe(source, options, outcome, writer.stored))
+    except BaseException as error:
+        done = sum(writer.stored.values())
+        writer.abandon()
+        if _is_disk_full(error):
+            need = writer.num_bytes * len(clips) / max(1, done)
+            raise DataError(_disk_full_message(folder, need)) from error
+        raise
+    return outcome, shards
+
+
+def _results(clips: Sequence[Clip], options: Options) -> Iterator[Result]:
+    """Results in the order of `clips`, a bounded number of them in flight."""
+    workers = options.workers or len(os.sched_getaffinity(0))
+    if workers == 1:
+        for clip in clips:
+            yield convert_clip(clip, options.storage)
+        return
+    pool = futures.ProcessPoolExecutor(
+        workers, multiprocessing.get_context('spawn'), initializer=_start_worker
+    )
+    pending: deque[futures.Future] = deque()
+    try:
+        for clip in clips:
+            pending.append(pool.submit(convert_clip, clip, options.storage))
+            if len(pending) >= _AHEAD * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    except futures.process.BrokenProcessPool as error:
+        raise DataError(
+            'a worker process died (killed for memory? --workers=1 takes the least, and names the '
+            'video it dies on)'
+        ) from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Interrupts are the parent's affair; a worker must not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def follow_parent():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=follow_parent, daemon=True).start()
+
+
+def _with_progress(results: Iterator[Result], total: int, outcome: Outcome) -> Iterator[Result]:
+    """Shows a bar on a terminal and writes lines elsewhere."""
+    start = last = time.monotonic()
+    with tqdm(results, total=total, unit='clip', disable=None) as bar:
+        for done, result in enumerate(bar):
+            yield result
+            now = time.monotonic()
+            rate = f'{outcome.num_frames / (now - start):,.0f} frames/s'
+            bar.set_postfix_str(rate, refresh=False)
+            if bar.disable and now - last > _LOG_EVERY_S:
+                last = now
+                logging.info('%d of %d clips, %s', done + 1, total, rate)
+
+
+@contextlib.contextmanager
+def _partial_folder(destination: Path) -> Iterator[Path]:
+    """A hidden, empty folder that only this process writes to, gone afterwards if not published.
+
+    Raises:
+      DataError: another process is writing the same dataset.
+    """
+    partial = destination.parent.parent / f'.{destination.parent.name}-{destination.name}.partial'
+    partial.mkdir(parents=True, exist_ok=True)
+    lock = os.open(partial, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(f'another process is writing {destination}') from error
+        for leftover in partial.iterdir():
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        try:
+            yield partial
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+    finally:
+        os.close(lock)
+
+
+def _publish(partial: Path, destination: Path) -> None:
+    """Gives a whole dataset its name, which is when it comes to be."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    replaced = destination.with_name(f'.{destination.name}.replaced')
+    if destination.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
+        os.rename(destination, replaced)
+    os.rename(partial, destination)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _write_failures(path: Path, failures: Sequence[tuple[str, str]]) -> None:
+    with open(path, 'w', encoding='utf-8', errors='backslashreplace') as file:
+        for name, reason in failures:
+            columns = (text.replace('\t', ' ').replace('\n', ' ') for text in (name, reason))
+            file.write('\t'.join(columns) + '\n')
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    import tensorflow as tf
+
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, tf.errors.ResourceExhaustedError) or (
+        isinstance(error, OSError) and error.errno in full
+    )
+
+
+def _disk_full_message(folder: Path, need: float) -> str:
+    usage = shutil.disk_usage(folder)
+    written = sum(file.stat().st_size for file in folder.iterdir())
+    return (
+        f'no space left in {folder.parent}: the dataset needs about {need / 1e6:,.0f} MB and '
+        f'{(usage.free + written) / 1e6:,.0f} MB are there; give --out a larger disk, or store '
+        'less with --short_side or --fps'
+    )
+
+
+def _report(source: Source, outcome: Outcome, destination: Path, seconds: float) -> None:
+    stored = len(source.clips) - len(outcome.failures)
+    logging.info(
+        '%s: %d clips, %d frames in %.1f s (%s frames/s)',
+        destination, stored, outcome.num_frames, seconds, f'{outcome.num_frames / seconds:,.0f}',
+    )  # fmt: skip
+    if outcome.damaged:
+        logging.warning('%d damaged videos were used in part', len(outcome.damaged))
+    if outcome.failures:
+        logging.warning(
+            '%d of %d videos could not be read and were skipped: %s',
+            len(outcome.failures), len(source.clips), destination / FAILURES,
+        )  # fmt: skip

@@ -1,0 +1,145 @@
+"""The TFDS side of a dataset: features, metadata, and TFRecord shards written in the order given.
+
+TFDS's own shuffling writer would put every byte on disk twice; ours appends to the shards, whose
+clips arrive in a drawn order already, and lets TFDS describe them. The result is what
+`tfds.builder_from_directory` reads.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_prep.clips import Source
+from data_prep.example import Storage
+
+VERSION = '1.0.0'
+SHARD_BYTES = 256 << 20
+
+
+def features(labels: Sequence[str]):
+    """The features of one example: `video` as JPEGs, `label`, `id`, `fps`."""
+    import numpy as np
+    import tensorflow_datasets as tfds
+
+    return tfds.features.FeaturesDict(
+        {
+            'video': tfds.features.Sequence(
+                tfds.features.Image(shape=(None, None, 3), encoding_format='jpeg')
+            ),
+            'label': tfds.features.ClassLabel(names=list(labels)),
+            'id': tfds.features.Text(),
+            'fps': tfds.features.Scalar(np.float32),
+        }
+    )
+
+
+def metadata(source: Source, storage: Storage, stored: dict[str, int], **counts: int):
+    """The content of metadata.json.
+
+    Args:
+      stored: part -> number of clips; parts that came out empty do not exist for TFDS.
+      counts: of clips in the source, failures and the like, for the record.
+    """
+    import tensorflow_datasets as tfds
+
+    sums = {name: [p for p in parts if stored.get(p)] for name, parts in source.splits.items()}
+    return tfds.core.MetadataDict(
+        splits={name: '+'.join(parts) for name, parts in sums.items() if parts},
+        short_side=storage.short_side,
+        fps=storage.fps,
+        clips_per_split={name: sum(stored[p] for p in parts) for name, parts in sums.items()},
+        **counts,
+    )
+
+
+class ShardWriter:
+    """Appends serialised examples to the shards of their part."""
+
+    def __init__(self, folder: Path, name: str):
+        self._folder, self._name = folder, name
+        self._open = {}
+        self._paths: dict[str, list[Path]] = {}
+        self._lengths: dict[str, list[int]] = {}
+        self._bytes: dict[str, list[int]] = {}
+
+    def add(self, part: str, record: bytes) -> None:
+        """Appends a record, starting a shard where there is none or it is full."""
+        import tensorflow as tf
+
+        if part not in self._open:
+            shards = self._paths.setdefault(part, [])
+            shards.append(self._folder / f'{self._name}-{part}.tfrecord-{len(shards):05d}')
+            self._lengths.setdefault(part, []).append(0)
+            self._bytes.setdefault(part, []).append(0)
+            self._open[part] = tf.io.TFRecordWriter(os.fspath(shards[-1]))
+        self._open[part].write(record)
+        self._lengths[part][-1] += 1
+        self._bytes[part][-1] += len(record)
+        if self._bytes[part][-1] >= SHARD_BYTES:
+            self._open.pop(part).close()
+
+    @property
+    def stored(self) -> dict[str, int]:
+        """Part -> number of clips."""
+        return {part: sum(lengths) for part, lengths in self._lengths.items()}
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(map(sum, self._bytes.values()))
+
+    def abandon(self) -> None:
+        """Closes the files as they are, after an error of which closing may be another victim."""
+        import tensorflow as tf
+
+        for writer in self._open.values():
+            try:
+                writer.close()
+            except (OSError, tf.errors.OpError):
+                pass  # the error that led here is being reported
+        self._open.clear()
+
+    def finish(self, source: Source, info_metadata) -> list[str]:
+        """Closes the shards, gives them their final names and writes TFDS's description.
+
+        Returns:
+          The shards' file names, part by part, in the order that TFDS lists them.
+        """
+        import tensorflow_datasets as tfds
+
+        while self._open:
+            self._open.popitem()[1].close()
+        info = tfds.core.DatasetInfo(
+            builder=tfds.core.DatasetIdentity(
+                name=source.name,
+                version=tfds.core.Version(VERSION),
+                data_dir=os.fspath(self._folder),
+                module_name='data_prep',
+            ),
+            description=source.description,
+            features=features(source.labels),
+            metadata=info_metadata,
+        )
+        info.set_file_format('tfrecord')
+        splits, names = [], []
+        for part, paths in sorted(self._paths.items()):
+            template = tfds.core.ShardedFileTemplate(
+                dataset_name=source.name,
+                data_dir=self._folder,
+                split=part,
+                filetype_suffix='tfrecord',
+            )
+            for number, path in enumerate(paths):
+                final = template.sharded_filepath(shard_index=number, num_shards=len(paths))
+                os.rename(path, final)
+                names.append(Path(final).name)
+            splits.append(
+                tfds.core.SplitInfo(
+                    name=part,
+                    shard_lengths=self._lengths[part],
+                    num_bytes=sum(self._bytes[part]),
+                    filename_template=template,
+                )
+            )
+        info.set_splits(tfds.core.splits.SplitDict(splits))
+        info.write_to_directory(self._folder)
+        return names

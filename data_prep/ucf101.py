@@ -1,0 +1,110 @@
+"""UCF101: the class-folder tree of avi files and the official train/test lists -> one dataset.
+
+    python -m data_prep.ucf101 --videos DIR --splits DIR --out DIR
+
+DIR of --videos holds <Class>/v_<Class>_gGG_cCC.avi, that of --splits the files of
+ucfTrainTestlist (classInd.txt, trainlist0N.txt, testlist0N.txt). Splits train1, validation1, test1
+to train3, validation3, test3; train + validation is the official training list. Validation is held
+out by group: the clips of a group come from one recording. 13,320 clips take about 50 GB.
+
+Source: Soomro, Zamir and Shah, UCF101, CRCV-TR-12-01, 2012.
+"""
+
+import re
+from pathlib import Path
+
+from absl import flags, logging
+
+from data_prep import command, splits
+from data_prep.clips import Clip, DataError, Source, clip_ids
+
+_GROUP = re.compile(r'v_(?P<group>.+_g\d+)_c\d+$')
+
+
+def read(videos: Path, lists: Path, seed: int = 0) -> Source:
+    """The clips that are in both the tree and the lists.
+
+    Labels are the classes present, in the official order.
+
+    Raises:
+      DataError: a folder or list is missing, or no clip of the lists is in the tree.
+    """
+    classes = read_classes(lists / 'classInd.txt')
+    roles = _read_lists(lists, classes)
+    files = sorted(videos.glob('*/*.avi'))
+    ids = clip_ids(files, videos)
+    listed = {name: file for name, file in zip(ids, files) if name in roles}
+    if not listed:
+        raise DataError(f'{videos}: none of the clips in {lists} (<Class>/v_<Class>_gGG_cCC.avi)')
+    if len(listed) < len(files):
+        logging.warning('%d videos are in no official list and left out', len(files) - len(listed))
+    if len(listed) < len(roles):
+        absent = len(roles) - len(listed)
+        logging.warning('%d of the %d listed clips are not there', absent, len(roles))
+    labels = _present_classes(classes, listed)
+    label = {name: labels.index(name.split('/')[0]) for name in listed}
+    roles = _hold_out_validation({name: roles[name] for name in listed}, label, seed)
+    return Source(
+        name='ucf101',
+        description='UCF101, official splits 1 to 3, validation held out of training by group.',
+        labels=tuple(labels),
+        clips=[
+            Clip(name, label[name], splits.part_name(roles[name]), (file,))
+            for name, file in listed.items()
+        ],
+        splits=splits.sums_of_parts(list(roles.values())),
+    )
+
+
+def read_classes(path: Path) -> list[str]:
+    """Class names of an 'index name' file, in its order."""
+    return [line.split(maxsplit=1)[1] for line in _lines(path)]
+
+
+def _read_lists(folder: Path, classes: list[str]) -> dict[str, tuple[str, ...]]:
+    """Clip id -> what it is in official splits 1, 2, 3."""
+    roles: dict[str, list[str]] = {}
+    for number in range(3):
+        for role, name in ((splits.TRAIN, 'train'), (splits.TEST, 'test')):
+            path = folder / f'{name}list{number + 1:02d}.txt'
+            for line in _lines(path):
+                clip = line.split()[0].removesuffix('.avi')
+                if clip.split('/')[0] not in classes:
+                    raise DataError(f'{path}: {line!r} is of no class in classInd.txt')
+                roles.setdefault(clip, ['unlisted'] * 3)[number] = role
+    return {clip: tuple(by_split) for clip, by_split in roles.items()}
+
+
+def _present_classes(classes: list[str], ids) -> list[str]:
+    present = {name.split('/')[0] for name in ids}
+    if len(present) < len(classes):
+        absent = len(classes) - len(present)
+        logging.warning(
+            '%d of %d classes are absent; labels are the others', absent, len(classes)
+        )
+    return [name for name in classes if name in present]
+
+
+def _hold_out_validation(roles, label, seed: int) -> dict[str, tuple[str, ...]]:
+    """Turns a tenth of each training list into validation, by group."""
+    group = {name: _GROUP.search(name)['group'] for name in roles}
+    changed = {name: list(by_split) for name, by_split in roles.items()}
+    for number in range(3):
+        train = [name for name in roles if roles[name][number] == splits.TRAIN]
+        held = splits.held_out_groups([(group[name], label[name]) for name in train], seed)
+        for name in train:
+            if group[name] in held:
+                changed[name][number] = splits.VALIDATION
+    return {name: tuple(by_split) for name, by_split in changed.items()}
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise DataError(f'{path} is missing; --splits takes the folder of the official lists')
+    return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+
+
+if __name__ == '__main__':
+    _VIDEOS = flags.DEFINE_string('videos', None, 'Folder of class folders.', required=True)
+    _SPLITS = flags.DEFINE_string('splits', None, 'Folder of the official lists.', required=True)
+    command.main(lambda: read(Path(_VIDEOS.value), Path(_SPLITS.value), flags.FLAGS.seed))

@@ -1,0 +1,310 @@
+"""A video file -> frames. The only place that decodes video; conversion and prediction share it.
+
+A stored frame is a JPEG as `frame_jpeg` makes it: upright, short side at most `short_side` pixels,
+never enlarged. `encode` makes all frames of a video in one pass; `probe` tells how many there are
+and `read_frames` makes chosen ones, the same bits, for prediction. Neither TensorFlow nor JAX is
+imported here.
+
+What is on disk and what is stored:
+  - Every frame in the order of presentation; with `fps`, the frame on screen at 0, 1/fps, 2/fps...
+  - Decoding starts at the first frame that decodes and ends at the first error after it: what was
+    read until there is kept and `Video.damage` says what is missing. No frame at all: `VideoError`.
+  - Rotation in the metadata is applied. Pixels count as square, interlacing is ignored.
+  - A frame whose size differs from the first one's is resized to it.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+
+import av
+import numpy as np
+import simplejpeg
+
+from vidcls.data.frame_jpeg import FrameEncoder
+
+SHORT_SIDE = 256
+IMAGE_FPS = 25.0  # of frames that come as image files, which carry no clock
+# A TFRecord is one protocol buffer, which ends at 2 GiB.
+MAX_CLIP_BYTES = 1 << 30
+
+# What counts as a video where a folder is searched; a file that is named is always tried.
+SUFFIXES = frozenset(
+    '.3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .vob .webm .wmv'.split()
+)
+
+
+class VideoError(Exception):
+    """A video (or frame image) of which nothing can be used; the message names path and reason."""
+
+    def __init__(self, path: str | os.PathLike, reason: str):
+        super().__init__(f'{os.fspath(path)}: {reason}')
+        self.path, self.reason = os.fspath(path), reason
+
+    def __reduce__(self):  # crosses process boundaries
+        return type(self), (self.path, self.reason)
+
+
+@dataclasses.dataclass(frozen=True)
+class Video:
+    """A video as it is stored (t frames), known after one pass of decoding.
+
+    Attributes:
+      path: the file.
+      short_side: limit on the frames' short side, pixels.
+      height, width: of the stored frames, pixels.
+      fps: stored frames per second.
+      decoded: int64[t], the number of the decoded frame that each stored frame shows.
+      damage: what is wrong with a file that is used in part, else ''.
+    """
+
+    path: str
+    short_side: int
+    height: int
+    width: int
+    fps: float
+    decoded: np.ndarray
+    damage: str
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.decoded)
+
+
+def probe(
+    path: str | os.PathLike, *, short_side: int = SHORT_SIDE, fps: float | None = None
+) -> Video:
+    """Decodes the whole video once, keeping no frame, and tells how it would be stored.
+
+    Raises:
+      VideoError: nothing in the file can be decoded.
+    """
+    stream = _Stream(path)
+    for _ in stream:
+        pass
+    return stream.describe(FrameEncoder(stream.first, short_side), fps)
+
+
+def read_frames(
+    path: str | os.PathLike,
+    indices: Sequence[int],
+    *,
+    short_side: int = SHORT_SIDE,
+    fps: float | None = None,
+) -> np.ndarray:
+    """The stored frames `indices` (any order, repeats allowed) as RGB, uint8[t h w c].
+
+    They pass through the same JPEG as stored ones, so prediction sees what evaluation saw.
+
+    Raises:
+      VideoError: nothing in the file can be decoded, or a frame is not there.
+    """
+    jpegs = read_jpegs(path, indices, short_side=short_side, fps=fps)
+    return np.stack([simplejpeg.decode_jpeg(jpeg) for jpeg in jpegs])
+
+
+def read_jpegs(
+    path: str | os.PathLike,
+    indices: Sequence[int],
+    *,
+    short_side: int = SHORT_SIDE,
+    fps: float | None = None,
+) -> list[bytes]:
+    """As `read_frames`, encoded: equal to those that `encode` makes."""
+    numbers = np.asarray(indices, np.int64)
+    if fps is not None:
+        decoded = probe(path, short_side=short_side, fps=fps).decoded
+        if numbers.max() >= len(decoded):
+            raise VideoError(path, f'there is no frame {numbers.max()}, only {len(decoded)}')
+        numbers = decoded[numbers]
+    return _encode_chosen(path, numbers, short_side)
+
+
+def _encode_chosen(path: str | os.PathLike, numbers: np.ndarray, short_side: int) -> list[bytes]:
+    """JPEGs of the decoded frames `numbers`, in that order; decodes no further than the last."""
+    pending = set(numbers.tolist())
+    jpegs, encoder, stream = {}, None, _Stream(path)
+    for number, frame in enumerate(stream):
+        encoder = encoder or FrameEncoder(frame, short_side)
+        if number in pending:
+            jpegs[number] = encoder(frame)
+            pending.remove(number)
+        if not pending:
+            break
+    if pending:
+        raise VideoError(path, f'there is no frame {min(pending)}, only {number + 1}')
+    return [jpegs[number] for number in numbers.tolist()]
+
+
+def encode(
+    path: str | os.PathLike, *, short_side: int = SHORT_SIDE, fps: float | None = None
+) -> tuple[Video, list[bytes]]:
+    """All stored frames of a video, as JPEGs.
+
+    Raises:
+      VideoError: nothing in the file can be decoded, or the JPEGs exceed one record.
+    """
+    if fps is not None:
+        # Most frames will not be stored: decoding twice is cheaper than encoding them.
+        video = probe(path, short_side=short_side, fps=fps)
+        jpegs = _encode_chosen(path, video.decoded, short_side)
+        _check_size(path, sum(map(len, jpegs)))
+        return video, jpegs
+    stream = _Stream(path)
+    encoder, jpegs, size = None, [], 0
+    for frame in stream:
+        encoder = encoder or FrameEncoder(frame, short_side)
+        jpegs.append(encoder(frame))
+        size += len(jpegs[-1])
+        _check_size(path, size)
+    return stream.describe(encoder or FrameEncoder(stream.first, short_side), None), jpegs
+
+
+def encode_images(
+    paths: Sequence[str | os.PathLike], *, short_side: int = SHORT_SIDE
+) -> tuple[int, int, list[bytes]]:
+    """Frames that come as image files, as (height, width, JPEGs), made as a video's frames are.
+
+    Raises:
+      VideoError: an image cannot be read.
+    """
+    encoder, jpegs = None, []
+    for path in paths:
+        stream = _Stream(path)
+        frame = next(iter(stream), None) or stream.first
+        encoder = encoder or FrameEncoder(frame, short_side)
+        jpegs.append(encoder(frame))
+    return encoder.height, encoder.width, jpegs
+
+
+def _check_size(path: str | os.PathLike, size: int) -> None:
+    if size > MAX_CLIP_BYTES:
+        raise VideoError(
+            path,
+            f'its frames take more than {MAX_CLIP_BYTES >> 20} MiB as JPEGs, the limit '
+            'of one clip; store fewer (--fps), smaller ones (--short_side) or cut the video',
+        )
+
+
+class _Stream:
+    """Iterates over a file's decoded frames, once, and remembers their times."""
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = os.fspath(path)
+        self._first = None
+        self._damage = ''
+        self._times: list[float | None] = []
+        self._nominal_fps: float | None = None
+        self._promised = 0.0  # seconds, by the header
+
+    def __iter__(self) -> Iterator[av.VideoFrame]:
+        try:
+            # An absolute path, for FFmpeg reads `a:b.avi` as protocol a and `-` as standard input.
+            with av.open(os.path.abspath(self.path), metadata_errors='ignore') as container:
+                yield from self._decode(container)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            if self._first is None:
+                raise VideoError(self.path, _reason(self.path, error)) from error
+            self._damage = f'{len(self._times)} frames, then {_reason(self.path, error)}'
+
+    def _decode(self, container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
+        # A sound file's cover picture is a video stream as well.
+        cover = av.stream.Disposition.attached_pic
+        streams = [s for s in container.streams.video if not s.disposition & cover]
+        if not streams:
+            raise VideoError(self.path, 'no video stream')
+        stream = streams[0]
+        # Conversion has a process a core, and on small frames threads cost more than they bring.
+        stream.codec_context.thread_count = 1
+        self._nominal_fps = float(stream.average_rate or 0) or None
+        # A cut AVI has its duration recomputed from what is left, its frame count not.
+        durations = (
+            float((stream.duration or 0) * (stream.time_base or 0)),
+            stream.frames / self._nominal_fps if self._nominal_fps else 0.0,
+        )
+        self._promised = max(durations)
+        for packet in container.demux(stream):
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                if self._first is not None:
+                    raise
+                continue  # a stream cut before a key frame starts with what cannot be decoded
+            for frame in frames:
+                # libavcodec's order is the order of presentation. The clocks are not: AVIs with
+                # packed B-frames (all of HMDB51) have 1, 4, 3, 5... on frames in perfect order.
+                self._first = self._first or frame
+                self._times.append(frame.time)
+                yield frame
+
+    @property
+    def first(self) -> av.VideoFrame:
+        """The first frame, after iterating."""
+        if self._first is None:
+            raise VideoError(self.path, 'no frame can be decoded')
+        return self._first
+
+    def describe(self, encoder: FrameEncoder, fps: float | None) -> Video:
+        """What was read, stored at `fps` or at its own rate; after iterating to the end."""
+        times, rate = frame_times(self._times, self._nominal_fps)
+        span = times[-1] - times[0] + 1 / rate
+        damage, promised = self._damage, self._promised
+        # Headers of whole files are off by a frame or two.
+        if not damage and span < min(0.9 * promised, promised - 3 / rate):
+            damage = f'it ends after {span:.2f} s of the {promised:.2f} s that its header promises'
+        return Video(
+            path=self.path,
+            short_side=encoder.short_side,
+            height=encoder.height,
+            width=encoder.width,
+            fps=fps or rate,
+            decoded=np.arange(len(times)) if fps is None else resample(times, rate, fps),
+            damage=damage,
+        )
+
+
+def frame_times(
+    times: Sequence[float | None], nominal_fps: float | None
+) -> tuple[np.ndarray, float]:
+    """Sorted times float64[t] in seconds, and the average rate in frames per second.
+
+    The container's rate is kept where the times agree with it within 5 %, for clocks are rounded
+    and some AVIs count a frame that is not there; the measured one is right for variable rates.
+    """
+    step = 1 / (nominal_fps or IMAGE_FPS)
+    filled, previous = [], -step
+    for time in times:
+        previous = previous + step if time is None else time
+        filled.append(previous)
+    sorted_times = np.sort(np.array(filled, np.float64))
+    span = sorted_times[-1] - sorted_times[0]
+    measured = (len(filled) - 1) / span if span > 0 else nominal_fps or IMAGE_FPS
+    if nominal_fps and abs(measured - nominal_fps) <= 0.05 * nominal_fps:
+        return sorted_times, nominal_fps
+    return sorted_times, float(measured)
+
+
+def resample(times: np.ndarray, rate: float, fps: float) -> np.ndarray:
+    """Which frame is on screen at 0, 1/fps, 2/fps... from the first one on.
+
+    Args:
+      times: float64[n] ascending, when each frame appears, seconds.
+      rate: its average rate; the last frame stays for 1 / rate.
+      fps: the rate to sample at.
+
+    Returns:
+      int64[t], numbers of the latest frames not after those moments.
+    """
+    duration = times[-1] - times[0] + 1 / rate
+    moments = times[0] + np.arange(max(1, round(duration * fps))) / fps
+    # Containers round their clocks to as much as a millisecond.
+    return np.searchsorted(times, moments + 1e-3, side='right') - 1
+
+
+def _reason(path: str, error: Exception) -> str:
+    if not os.path.exists(path):
+        return 'no such file'
+    if os.path.isfile(path) and not os.path.getsize(path):
+        return 'an empty file'
+    text = getattr(error, 'strerror', None) or str(error)
+    return f'{text} ({type(error).__name__})'
