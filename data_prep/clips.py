@@ -51,18 +51,24 @@ class Source:
 
 
 def clip_ids(files: Sequence[Path], root: Path) -> list[str]:
-    """Paths below `root` without ending, '/' between folders.
+    """Paths below `root` (whole ones for files elsewhere) without ending, '/' between folders.
 
-    Where two files differ in their ending alone both keep it. Names that are not UTF-8 have their
-    stray bytes written out as \\xNN.
+    Where two files differ in their ending alone both keep it. A folder of frames has no ending.
     """
     names = [
-        os.fsencode(file.relative_to(root).as_posix()).decode('utf-8', 'backslashreplace')
+        readable((file.relative_to(root) if file.is_relative_to(root) else file).as_posix())
         for file in files
     ]
-    stems = [os.path.splitext(name)[0] for name in names]
+    stems = [
+        name if file.is_dir() else os.path.splitext(name)[0] for file, name in zip(files, names)
+    ]
     count = Counter(stems)
     return [stem if count[stem] == 1 else name for stem, name in zip(stems, names)]
+
+
+def readable(name: str) -> str:
+    """A file's name as Unicode; bytes that are not UTF-8 are written out as \\xNN."""
+    return os.fsencode(name).decode('utf-8', 'backslashreplace')
 
 
 def hash_order(names: Iterable[str], seed: int) -> list[str]:

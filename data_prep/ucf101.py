@@ -29,7 +29,7 @@ def read(videos: Path, lists: Path, seed: int = 0) -> Source:
     Raises:
       DataError: a folder or list is missing, or no clip of the lists is in the tree.
     """
-    classes = read_classes(lists / 'classInd.txt')
+    classes = _read_classes(lists / 'classInd.txt')
     roles = _read_lists(lists, classes)
     files = sorted(videos.glob('*/*.avi'))
     ids = clip_ids(files, videos)
@@ -43,7 +43,9 @@ def read(videos: Path, lists: Path, seed: int = 0) -> Source:
         logging.warning('%d of the %d listed clips are not there', absent, len(roles))
     labels = _present_classes(classes, listed)
     label = {name: labels.index(name.split('/')[0]) for name in listed}
-    roles = _hold_out_validation({name: roles[name] for name in listed}, label, seed)
+    group = {name: _GROUP.search(name)['group'] for name in listed}
+    roles = {name: roles[name] for name in listed}
+    roles = splits.hold_out_validation(roles, group, label, seed)
     return Source(
         name='ucf101',
         description='UCF101, official splits 1 to 3, validation held out of training by group.',
@@ -56,7 +58,7 @@ def read(videos: Path, lists: Path, seed: int = 0) -> Source:
     )
 
 
-def read_classes(path: Path) -> list[str]:
+def _read_classes(path: Path) -> list[str]:
     """Class names of an 'index name' file, in its order."""
     return [line.split(maxsplit=1)[1] for line in _lines(path)]
 
@@ -79,29 +81,14 @@ def _present_classes(classes: list[str], ids) -> list[str]:
     present = {name.split('/')[0] for name in ids}
     if len(present) < len(classes):
         absent = len(classes) - len(present)
-        logging.warning(
-            '%d of %d classes are absent; labels are the others', absent, len(classes)
-        )
+        logging.warning('%d of %d classes are absent; labels are the others', absent, len(classes))
     return [name for name in classes if name in present]
-
-
-def _hold_out_validation(roles, label, seed: int) -> dict[str, tuple[str, ...]]:
-    """Turns a tenth of each training list into validation, by group."""
-    group = {name: _GROUP.search(name)['group'] for name in roles}
-    changed = {name: list(by_split) for name, by_split in roles.items()}
-    for number in range(3):
-        train = [name for name in roles if roles[name][number] == splits.TRAIN]
-        held = splits.held_out_groups([(group[name], label[name]) for name in train], seed)
-        for name in train:
-            if group[name] in held:
-                changed[name][number] = splits.VALIDATION
-    return {name: tuple(by_split) for name, by_split in changed.items()}
 
 
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         raise DataError(f'{path} is missing; --splits takes the folder of the official lists')
-    return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    return [line.strip() for line in path.read_text().split_lines() if line.strip()]
 
 
 if __name__ == '__main__':

@@ -1,0 +1,109 @@
+"""HMDB51: the class-folder tree of avi files and the official split files -> one dataset.
+
+    python -m data_prep.hmdb51 --videos DIR --splits DIR --out DIR [--protocol=official|random]
+
+DIR of --videos holds <class>/*.avi, that of --splits the files <class>_test_split<N>.txt, whose lines
+are 'name.avi 1' (training), 2 (test) or 0 (unused). Splits train1, validation1, test1 to train3,
+validation3, test3; train + validation is the official training list of 3,570 clips. Validation is
+held out by source film, as far as names tell: the part before the class, over all classes.
+
+--protocol=random is the textbook's: 80/10/10 of each class, all 6,766 clips, splits train,
+validation and test. Clips of one film lie on both sides of it, so its scores come out higher; they
+do not compare with published ones.
+
+Source: Kuehne et al., HMDB: A Large Video Database for Human Motion Recognition, ICCV 2011.
+"""
+
+import re
+from pathlib import Path
+
+from absl import flags, logging
+
+from data_prep import command, splits
+from data_prep.clips import Clip, DataError, Source, clip_ids
+
+_ROLES = {'0': 'unused', '1': splits.TRAIN, '2': splits.TEST}
+# After the class: body part, camera, number of people, direction, quality, number of the clip.
+_ATTRIBUTES = re.compile(r'_[a-z]_(nm|cm)_np\d+_[a-z]+_[a-z]+_\d+$')
+PROTOCOLS = ('official', 'random')
+
+
+def read(videos: Path, lists: Path, protocol: str = 'official', seed: int = 0) -> Source:
+    """The clips that are in both the tree and the lists; labels are the classes present, sorted.
+
+    Raises:
+      DataError: a list is missing or malformed, or no clip of the lists is in the tree.
+    """
+    roles = _read_lists(lists)
+    files = sorted(videos.glob('*/*.avi'))
+    ids = clip_ids(files, videos)
+    listed = {name: file for name, file in zip(ids, files) if name in roles}
+    if not listed:
+        raise DataError(f'{videos}: none of the clips that {lists} lists (<class>/<name>.avi)')
+    _report_differences(len(files), len(listed), roles)
+    labels = sorted({name.split('/')[0] for name in listed})
+    label = {name: labels.index(name.split('/')[0]) for name in listed}
+    if protocol == 'random':
+        parts = splits.random_parts(label, seed)
+        sums = {part: [part] for part in (splits.TRAIN, splits.VALIDATION, splits.TEST)}
+        description = 'HMDB51, the random split of 80/10/10 of each class.'
+    else:
+        used = {name: roles[name] for name in listed if set(roles[name]) != {'unused'}}
+        used = splits.hold_out_validation(used, {n: film(n) for n in used}, label, seed)
+        parts = {name: splits.part_name(by_split) for name, by_split in used.items()}
+        sums = splits.sums_of_parts(list(used.values()))
+        description = 'HMDB51, official splits 1 to 3, validation held out of training by film.'
+    return Source(
+        name='hmdb51' if protocol == 'official' else 'hmdb51_random',
+        description=description,
+        labels=tuple(labels),
+        clips=[Clip(name, label[name], part, (listed[name],)) for name, part in parts.items()],
+        splits=sums,
+    )
+
+
+def film(clip: str) -> str:
+    """The film that a clip was cut from: 'climb/Free_Solo_climb_f_cm_np1_le_med_2' -> 'Free_Solo'."""
+    label, name = clip.split('/')
+    if f'_{label}_' in name:
+        return name.rsplit(f'_{label}_', 1)[0]
+    return _ATTRIBUTES.sub('', name)
+
+
+def _read_lists(folder: Path) -> dict[str, tuple[str, ...]]:
+    """Clip id -> what it is in official splits 1, 2, 3."""
+    roles: dict[str, list[str]] = {}
+    for number in range(3):
+        suffix = f'_test_split{number + 1}.txt'
+        paths = sorted(folder.glob(f'*{suffix}'))
+        if not paths:
+            raise DataError(f'{folder}: no <class>{suffix}; --splits takes the official folder')
+        for path in paths:
+            for line in path.read_text(errors='surrogateescape').splitlines():
+                if not line.strip():
+                    continue
+                name, _, code = line.strip().rpartition(' ')
+                if code not in _ROLES:
+                    raise DataError(f'{path}: {line!r} does not end in 0, 1 or 2')
+                clip = f'{path.name.removesuffix(suffix)}/{name.strip().removesuffix(".avi")}'
+                roles.setdefault(clip, ['unused'] * 3)[number] = _ROLES[code]
+    return {clip: tuple(by_split) for clip, by_split in roles.items()}
+
+
+def _report_differences(num_files: int, num_listed: int, roles: dict) -> None:
+    classes = {name.split('/')[0] for name in roles}
+    if num_listed < num_files:
+        logging.warning('%d videos are in no official list; left out', num_files - num_listed)
+    if num_listed < len(roles):
+        absent = len(roles) - num_listed
+        logging.warning('%d of %d listed clips are absent', absent, len(roles))
+    logging.info('the lists name %d classes', len(classes))
+
+
+if __name__ == '__main__':
+    _VIDEOS = flags.DEFINE_string('videos', None, 'Folder of class folders.', required=True)
+    _SPLITS = flags.DEFINE_string('splits', None, 'Folder of the official lists.', required=True)
+    _PROTOCOL = flags.DEFINE_enum('protocol', PROTOCOLS[0], PROTOCOLS, 'Which splits.')
+    command.main(
+        lambda: read(Path(_VIDEOS.value), Path(_SPLITS.value), _PROTOCOL.value, flags.FLAGS.seed)
+    )
