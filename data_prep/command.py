@@ -16,8 +16,12 @@ from data_prep.convert import Options, convert
 from data_prep.example import Storage
 
 
-def main(read_source: Callable[[], Source]) -> None:
-    """Defines the shared flags, then parses all flags, reads the source and converts it."""
+def main(read_source: Callable[[Path, Options], Source]) -> None:
+    """Defines the shared flags, then parses all flags, reads the source and converts it.
+
+    Args:
+      read_source: from --out and the options to what is to be converted.
+    """
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # TensorFlow's greetings
     defaults = Options()
     out = flags.DEFINE_string('out', None, 'Folder of datasets to write to.', required=True)
@@ -40,7 +44,9 @@ def main(read_source: Callable[[], Source]) -> None:
     beam_runner = flags.DEFINE_string(
         'beam_runner', defaults.beam_runner, 'Convert with this Apache Beam runner (extra `beam`).'
     )
-    flags.DEFINE_integer('seed', defaults.seed, 'Of random splits and of the order of clips.')
+    seed = flags.DEFINE_integer(
+        'seed', defaults.seed, 'Of random splits and of the order of clips.'
+    )
     flags.register_validator('fps', lambda v: v is None or v > 0, '--fps must be positive')
 
     def run(_) -> None:
@@ -50,10 +56,11 @@ def main(read_source: Callable[[], Source]) -> None:
             workers=workers.value,
             overwrite=overwrite.value,
             beam_runner=beam_runner.value,
-            seed=flags.FLAGS.seed,
+            seed=seed.value,
         )
         try:
-            convert(read_source(), Path(out.value), options)
+            folder = Path(out.value).expanduser()
+            convert(read_source(folder, options), folder, options)
         except DataError as error:
             logging.error('%s', error)
             sys.exit(1)

@@ -2,36 +2,32 @@
 
 All is written to a hidden folder, which gets its name when it is whole: a run that was killed,
 interrupted or short of disk leaves nothing that a reader would open, and the next run clears what
-it left. Decoding and encoding run in a pool of processes, this one only writes.
+it left. Decoding and encoding run in a pool of processes; this one only writes.
 """
 
 import contextlib
 import dataclasses
 import errno
 import fcntl
-import multiprocessing
+import functools
 import os
+import re
 import shutil
-import signal
-import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent import futures
 from pathlib import Path
 
 from absl import logging
 from tqdm import tqdm
 
-from data_prep import records
+from data_prep import pool, records
 from data_prep.clips import Clip, DataError, Source, hash_order
 from data_prep.example import Result, Storage, convert_clip
 from vidcls.data import frame_index
 
 FAILURES = 'failures.tsv'
 _LOG_EVERY_S = 30
-# Clips in flight for each worker: enough to work on while one long video holds up the order.
-_AHEAD = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,11 +91,9 @@ def convert(source: Source, out: Path, options: Options = Options()) -> Path:
       DataError: nothing to convert, a dataset is there already, a class of which every video fails,
         no space left, or with `strict` any video that is not whole.
     """
-    destination = Path(out).expanduser() / source.name / records.VERSION
+    destination = find_destination(out, source.name, options.overwrite)
     if not source.clips:
         raise DataError(f'{source.description}: no clips')
-    if destination.exists() and not options.overwrite:
-        raise DataError(f'{destination} exists; --overwrite replaces it, --out or --name avoids it')
     start = time.monotonic()
     by_id = {clip.id: clip for clip in source.clips}
     clips = [by_id[name] for name in hash_order(by_id, options.seed)]
@@ -114,6 +108,20 @@ def convert(source: Source, out: Path, options: Options = Options()) -> Path:
         _write_failures(partial / FAILURES, outcome.failures)
         _publish(partial, destination)
     _report(source, outcome, destination, time.monotonic() - start)
+    return destination
+
+
+def find_destination(out: Path, name: str, overwrite: bool) -> Path:
+    """OUT/<name>/<version>.
+
+    Raises:
+      DataError: it exists and is not to be overwritten, or the name will not do.
+    """
+    if not re.fullmatch('[a-z][a-z0-9_]*', name):
+        raise DataError(f'{name!r} as a name: lower-case letters, digits and underscores, please')
+    destination = Path(out).expanduser() / name / records.VERSION
+    if destination.exists() and not overwrite:
+        raise DataError(f'{destination} exists; --overwrite replaces it, another --out avoids it')
     return destination
 
 
@@ -147,7 +155,8 @@ def _write(
     """Converts `clips` into shards in `folder`; returns what came of it and the shards' names."""
     outcome, writer = Outcome(), records.ShardWriter(folder, source.name)
     try:
-        results = _results(clips, options)
+        one = functools.partial(convert_clip, storage=options.storage)
+        results = pool.map_in_order(one, clips, options.workers)
         for result in _with_progress(results, len(clips), outcome):
             outcome.add(result, options.strict)
             if result.record is not None:
@@ -162,44 +171,6 @@ def _write(
             raise DataError(_disk_full_message(folder, need)) from error
         raise
     return outcome, shards
-
-
-def _results(clips: Sequence[Clip], options: Options) -> Iterator[Result]:
-    """Results in the order of `clips`, a bounded number of them in flight."""
-    workers = options.workers or len(os.sched_getaffinity(0))
-    if workers == 1:
-        for clip in clips:
-            yield convert_clip(clip, options.storage)
-        return
-    pool = futures.ProcessPoolExecutor(
-        workers, multiprocessing.get_context('spawn'), initializer=_start_worker
-    )
-    pending: deque[futures.Future] = deque()
-    try:
-        for clip in clips:
-            pending.append(pool.submit(convert_clip, clip, options.storage))
-            if len(pending) >= _AHEAD * workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    except futures.process.BrokenProcessPool as error:
-        raise DataError(
-            'a worker process died (killed for memory? --workers=1 takes the least, and names the '
-            'video it dies on)'
-        ) from error
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Interrupts are the parent's affair; a worker must not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def follow_parent():
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=follow_parent, daemon=True).start()
 
 
 def _with_progress(results: Iterator[Result], total: int, outcome: Outcome) -> Iterator[Result]:

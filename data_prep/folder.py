@@ -8,9 +8,9 @@ DIR is one of
   - either of these with a folder of frame images (jpg, png...) in place of each video. Frames are
     taken in natural order (2 before 10) and to be --fps apart, 25 a second if that is not given;
   - anything, with --list: files of 'path label' lines, paths relative to DIR, with or without
-    ending, of videos or of folders of frames; labels by name or number. `--list=FILE` for all clips,
-    or `--list=train=FILE --list=test=FILE`. --classes names a class file ('name' or 'number name'
-    lines) that labels are looked up in.
+    ending, of videos or of folders of frames; labels by name or number. `--list=FILE` for all
+    clips, or `--list=train=FILE --list=test=FILE`. --classes names a class file ('name' or
+    'number name' lines) that labels are looked up in.
 
 Without given splits each class is divided 80/10/10, drawn with --seed.
 """
@@ -118,7 +118,7 @@ def _clips_below(folder: Path) -> list[Path]:
     frame_folders -= {clip.parent for clip in clips}
     if folder in frame_folders:
         raise DataError(
-            f'{folder}: images in a class folder; put the frames of each clip in its own'
+            f'{folder}: images in a class folder; give the frames of each clip a folder'
         )
     return sorted([*clips, *frame_folders])
 
@@ -170,11 +170,11 @@ if __name__ == '__main__':
     _LIST = flags.DEFINE_multi_string('list', [], "FILE or SPLIT=FILE of 'path label' lines.")
     _CLASSES = flags.DEFINE_string('classes', '', 'Class file that the labels of --list refer to.')
     command.main(
-        lambda: read(
+        lambda _, options: read(
             Path(_VIDEOS.value),
             _NAME.value,
             parse_lists(_LIST.value),
             Path(_CLASSES.value) if _CLASSES.value else None,
-            flags.FLAGS.seed,
+            options.seed,
         )
     )

@@ -2,10 +2,10 @@
 
     python -m data_prep.hmdb51 --videos DIR --splits DIR --out DIR [--protocol=official|random]
 
-DIR of --videos holds <class>/*.avi, that of --splits the files <class>_test_split<N>.txt, whose lines
-are 'name.avi 1' (training), 2 (test) or 0 (unused). Splits train1, validation1, test1 to train3,
-validation3, test3; train + validation is the official training list of 3,570 clips. Validation is
-held out by source film, as far as names tell: the part before the class, over all classes.
+DIR of --videos holds <class>/*.avi, that of --splits the files <class>_test_split<N>.txt, whose
+lines are 'name.avi 1' (training), 2 (test) or 0 (unused). Splits train1, validation1, test1, and
+so for 2 and 3; train + validation is the official training list of 3,570 clips. Validation is held
+out by source film, as far as names tell: the part before the class, over all classes.
 
 --protocol=random is the textbook's: 80/10/10 of each class, all 6,766 clips, splits train,
 validation and test. Clips of one film lie on both sides of it, so its scores come out higher; they
@@ -63,7 +63,7 @@ def read(videos: Path, lists: Path, protocol: str = 'official', seed: int = 0) -
 
 
 def film(clip: str) -> str:
-    """The film that a clip was cut from: 'climb/Free_Solo_climb_f_cm_np1_le_med_2' -> 'Free_Solo'."""
+    """What a clip was cut from: 'climb/Free_Solo_climb_f_cm_np1_le_med_2' -> 'Free_Solo'."""
     label, name = clip.split('/')
     if f'_{label}_' in name:
         return name.rsplit(f'_{label}_', 1)[0]
@@ -91,13 +91,11 @@ def _read_lists(folder: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _report_differences(num_files: int, num_listed: int, roles: dict) -> None:
-    classes = {name.split('/')[0] for name in roles}
     if num_listed < num_files:
         logging.warning('%d videos are in no official list; left out', num_files - num_listed)
     if num_listed < len(roles):
         absent = len(roles) - num_listed
         logging.warning('%d of %d listed clips are absent', absent, len(roles))
-    logging.info('the lists name %d classes', len(classes))
 
 
 if __name__ == '__main__':
@@ -105,5 +103,7 @@ if __name__ == '__main__':
     _SPLITS = flags.DEFINE_string('splits', None, 'Folder of the official lists.', required=True)
     _PROTOCOL = flags.DEFINE_enum('protocol', PROTOCOLS[0], PROTOCOLS, 'Which splits.')
     command.main(
-        lambda: read(Path(_VIDEOS.value), Path(_SPLITS.value), _PROTOCOL.value, flags.FLAGS.seed)
+        lambda _, options: read(
+            Path(_VIDEOS.value), Path(_SPLITS.value), _PROTOCOL.value, options.seed
+        )
     )

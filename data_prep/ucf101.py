@@ -94,4 +94,4 @@ def _lines(path: Path) -> list[str]:
 if __name__ == '__main__':
     _VIDEOS = flags.DEFINE_string('videos', None, 'Folder of class folders.', required=True)
     _SPLITS = flags.DEFINE_string('splits', None, 'Folder of the official lists.', required=True)
-    command.main(lambda: read(Path(_VIDEOS.value), Path(_SPLITS.value), flags.FLAGS.seed))
+    command.main(lambda _, options: read(Path(_VIDEOS.value), Path(_SPLITS.value), options.seed))

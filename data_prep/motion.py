@@ -1,0 +1,201 @@
+"""Made clips whose classes differ only in motion: real videos, and the dataset made of them.
+
+    python -m data_prep.motion --out DIR [--clips_per_class=250 --size=64 --frames=16]
+
+A textured shape moves over a textured background. Eight classes in four reversed pairs; a clip
+played backwards is exactly a clip of the partner class, since look, place and speed are drawn alike
+for both and the partner is rendered as the reverse. So the order of frames is the only evidence,
+and a model that averages over frames can tell the kind of motion but not which of the two: it gets
+half of the clips right at best.
+
+Writes OUT/motion_videos/<class>/*.mp4 (H.264) and OUT/motion/<version>/.
+"""
+
+import dataclasses
+import functools
+import shutil
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+from absl import flags, logging
+
+from data_prep import command, folder, pool
+from data_prep.clips import DataError, Source
+from data_prep.convert import Options, convert, find_destination
+
+# class -> (kind of motion, whether it is that motion backwards)
+CLASSES = {
+    'right': ('horizontal', False),
+    'left': ('horizontal', True),
+    'down': ('vertical', False),
+    'up': ('vertical', True),
+    'clockwise': ('turning', False),
+    'counter_clockwise': ('turning', True),
+    'growing': ('scaling', False),
+    'shrinking': ('scaling', True),
+}
+RATE = 16  # frames per second of the videos
+_BATCH = 32  # clips that a worker makes at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What to make.
+
+    Attributes:
+      clips_per_class: how many; memorising backgrounds wants hundreds.
+      size: height and width, pixels, even.
+      frames: of each clip.
+      seed: of everything drawn.
+    """
+
+    clips_per_class: int = 250
+    size: int = 64
+    frames: int = 16
+    seed: int = 0
+
+
+def make(out: str | Path, look: Look = Look(), options: Options = Options()) -> Path:
+    """Makes the videos and converts them.
+
+    Returns:
+      The dataset's folder, OUT/motion/<version>.
+
+    Raises:
+      DataError: as `convert`; or `size` is odd, which H.264 cannot store.
+    """
+    return convert(make_videos(Path(out), look, options), Path(out), options)
+
+
+def make_videos(out: Path, look: Look, options: Options) -> Source:
+    """Writes OUT/motion_videos/<class>/<class>_00000.mp4 and so on, in place of any there."""
+    find_destination(out, 'motion', options.overwrite)  # better now than after the work
+    if look.size % 2 or look.size < 16:
+        raise DataError(f'--size={look.size}: H.264 needs an even size, and a shape 16 pixels')
+    videos, partial = out / 'motion_videos', out / '.motion_videos.partial'
+    shutil.rmtree(partial, ignore_errors=True)
+    for name in CLASSES:
+        (partial / name).mkdir(parents=True)
+    start = time.monotonic()
+    batches = [
+        (name, range(first, min(first + _BATCH, look.clips_per_class)))
+        for first in range(0, look.clips_per_class, _BATCH)
+        for name in CLASSES
+    ]
+    for _ in pool.map_in_order(
+        functools.partial(_write_batch, partial, look), batches, options.workers
+    ):
+        pass
+    shutil.rmtree(videos, ignore_errors=True)
+    partial.rename(videos)
+    number, seconds = look.clips_per_class * len(CLASSES), time.monotonic() - start
+    logging.info('%s: %d videos in %.1f s', videos, number, seconds)
+    return folder.read(videos, name='motion', seed=look.seed)
+
+
+def _write_batch(videos: Path, look: Look, batch: tuple[str, range]) -> None:
+    name, numbers = batch
+    for number in numbers:
+        write_video(videos / name / f'{name}_{number:05d}.mp4', render(name, number, look))
+
+
+def render(name: str, number: int, look: Look) -> np.ndarray:
+    """Clip `number` of a class, uint8[t h w c]."""
+    kind, backwards = CLASSES[name]
+    # Other numbers for the partner: the same backgrounds in both would give the test set away.
+    rng = np.random.default_rng([look.seed, list(CLASSES).index(name), number])
+    frames = draw_motion(kind, rng, look.size, look.frames)
+    return frames[::-1] if backwards else frames
+
+
+def draw_motion(kind: str, rng: np.random.Generator, size: int, frames: int) -> np.ndarray:
+    """A shape in forward motion of a kind, uint8[t h w c].
+
+    Positions and lengths are in units of the picture's side; time runs from -0.5 to 0.5.
+    """
+    background, foreground = _textures(rng, size)
+    time_ = np.linspace(-0.5, 0.5, frames, dtype=np.float32)
+    centre = np.full((frames, 2), rng.uniform(0.35, 0.65, 2), np.float32)  # t (x, y)
+    angle = np.full(frames, rng.uniform(0, 2 * np.pi), np.float32)
+    radius = np.full(frames, rng.uniform(0.18, 0.28), np.float32)
+    if kind in ('horizontal', 'vertical'):
+        centre[:, int(kind == 'vertical')] += rng.uniform(0.35, 0.6) * time_
+    elif kind == 'turning':
+        angle += rng.uniform(0.4, 0.8) * np.pi * time_  # y points down: clockwise to the eye
+    elif kind == 'scaling':
+        radius *= rng.uniform(1.8, 2.6) ** time_
+    else:
+        raise ValueError(f'{kind!r} is not a kind of motion')
+    u, v = _shape_coordinates(size, centre, angle, radius)
+    inside = _inside(rng.integers(4), u, v)
+    columns, rows = (np.clip((x[inside] + 1) * (size / 2), 0, size - 1).astype(int) for x in (u, v))
+    video = np.repeat(background[None], frames, axis=0)
+    video[inside] = foreground[rows, columns]
+    return video
+
+
+def _shape_coordinates(size, centre, angle, radius) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels in the shape's own axes, where it reaches from -1 to 1; twice float32[t h w]."""
+    grid = (np.arange(size, dtype=np.float32) + 0.5) / size
+    cos, sin = np.cos(angle) / radius, np.sin(angle) / radius
+    x = grid[None, :] - centre[:, :1]  # t w
+    y = grid[None, :] - centre[:, 1:]  # t h
+    u = (cos[:, None] * x)[:, None, :] + (sin[:, None] * y)[:, :, None]
+    v = (cos[:, None] * y)[:, :, None] - (sin[:, None] * x)[:, None, :]
+    return u, v
+
+
+def _inside(shape: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Which pixels belong to a disc, a rectangle, a triangle or a cross; bool[t h w]."""
+    if shape == 0:
+        return u * u + v * v < 1
+    u, v = np.abs(u), (np.abs(v) if shape != 2 else v)
+    if shape == 1:
+        return np.maximum(u, v * 1.5) < 0.9
+    if shape == 2:
+        return (v < 0.8) & (2 * u - v < 1)
+    return (np.minimum(u, v) < 0.35) & (np.maximum(u, v) < 1)
+
+
+def _textures(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Background and foreground, uint8[h w c]: coloured blobs, one of them lighter on the whole."""
+    light, dark = rng.uniform(0.6, 0.75), rng.uniform(0.25, 0.4)
+    levels = (light, dark) if rng.random() < 0.5 else (dark, light)
+    return tuple(_blobs(rng, size, int(rng.integers(4, 9)), level) for level in levels)
+
+
+def _blobs(rng: np.random.Generator, size: int, cells: int, level: float) -> np.ndarray:
+    """Random colours about `level` on a grid of cells, interpolated linearly; uint8[h w c]."""
+    colours = rng.uniform(level - 0.25, level + 0.25, (cells, cells, 3))
+    place = np.linspace(0, cells - 1, size)[:, None]
+    weights = np.maximum(0, 1 - np.abs(place - np.arange(cells)))  # h cells
+    smooth = np.einsum('hi,ijc,wj->hwc', weights, colours, weights, optimize=True)
+    return np.round(255 * np.clip(smooth, 0, 1)).astype(np.uint8)
+
+
+def write_video(path: Path, frames: np.ndarray) -> None:
+    """Writes uint8[t h w c] as H.264 in mp4, visually lossless."""
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('libx264', rate=RATE)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = 'yuv420p'
+        stream.options = {'preset': 'superfast', 'crf': '18'}
+        stream.codec_context.thread_count = 1
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format='rgb24')))
+        container.mux(stream.encode())
+
+
+if __name__ == '__main__':
+    _LOOK = Look()
+    _CLIPS = flags.DEFINE_integer('clips_per_class', _LOOK.clips_per_class, '', lower_bound=1)
+    _SIZE = flags.DEFINE_integer('size', _LOOK.size, 'Height and width, pixels.')
+    _FRAMES = flags.DEFINE_integer('frames', _LOOK.frames, 'Frames of a clip.', lower_bound=2)
+
+    def _read(out: Path, options: Options) -> Source:
+        look = Look(_CLIPS.value, _SIZE.value, _FRAMES.value, options.seed)
+        return make_videos(out, look, options)
+
+    command.main(_read)
