@@ -88,7 +88,7 @@ def _present_classes(classes: list[str], ids) -> list[str]:
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         raise DataError(f'{path} is missing; --splits takes the folder of the official lists')
-    return [line.strip() for line in path.read_text().split_lines() if line.strip()]
+    return [line.strip() for line in path.read_text().splitlines() if line.strip()]
 
 
 if __name__ == '__main__':
