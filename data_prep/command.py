@@ -44,6 +44,9 @@ def main(read_source: Callable[[Path, Options], Source]) -> None:
     beam_runner = flags.DEFINE_string(
         'beam_runner', defaults.beam_runner, 'Convert with this Apache Beam runner (extra `beam`).'
     )
+    beam_options = flags.DEFINE_list(
+        'beam_options', defaults.beam_options, "key=value,... for Beam's runner."
+    )
     seed = flags.DEFINE_integer(
         'seed', defaults.seed, 'Of random splits and of the order of clips.'
     )
@@ -56,6 +59,7 @@ def main(read_source: Callable[[Path, Options], Source]) -> None:
             workers=workers.value,
             overwrite=overwrite.value,
             beam_runner=beam_runner.value,
+            beam_options=tuple(beam_options.value),
             seed=seed.value,
         )
         try:

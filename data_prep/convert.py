@@ -40,6 +40,7 @@ class Options:
       workers: processes; 0 for one a core, 1 for none beside this one.
       overwrite: replace a dataset that is there.
       beam_runner: name of an Apache Beam runner to convert with instead.
+      beam_options: 'key=value' for it.
       seed: of the order in which clips are stored.
     """
 
@@ -48,6 +49,7 @@ class Options:
     workers: int = 0
     overwrite: bool = False
     beam_runner: str = ''
+    beam_options: Sequence[str] = ()
     seed: int = 0
 
 
@@ -104,7 +106,9 @@ def convert(source: Source, out: Path, options: Options = Options()) -> Path:
             outcome, shards = beam.write(source, clips, partial, options)
         else:
             outcome, shards = _write(source, clips, partial, options)
-        frame_index.build(partial, shards).save(partial)
+        index = frame_index.build(partial, shards)
+        index.save(partial)
+        outcome.num_frames = len(index.offset)
         _write_failures(partial / FAILURES, outcome.failures)
         _publish(partial, destination)
     _report(source, outcome, destination, time.monotonic() - start)

@@ -1,0 +1,41 @@
+"""The hand-written wire format, against TensorFlow's own parser."""
+
+import tensorflow as tf
+
+from data_prep import example
+from data_prep.clips import Clip
+from tests.made_videos import grey_levels, write_video
+from vidcls.data import video
+
+
+def test_tensorflow_reads_what_is_written():
+    # Lengths on both sides of 127 and 16383, where a varint grows; a label of two bytes.
+    jpegs = [b'a' * 127, b'b' * 128, b'', b'c' * 16384, b'd' * 3_000_000]
+    record = example.serialize(jpegs, label=300, id='wave/ä b', fps=29.97)
+    feature = tf.train.Example.FromString(record).features.feature
+    assert set(feature) == {'video', 'label', 'id', 'fps'}
+    assert list(feature['video'].bytes_list.value) == jpegs
+    assert list(feature['label'].int64_list.value) == [300]
+    assert list(feature['id'].bytes_list.value) == ['wave/ä b'.encode()]
+    assert list(feature['fps'].float_list.value) == [tf.constant(29.97).numpy()]
+
+
+def test_a_clip_of_label_nought():
+    feature = tf.train.Example.FromString(example.serialize([b'x'], 0, 'i', 1.0)).features.feature
+    assert list(feature['label'].int64_list.value) == [0]
+
+
+def test_convert_clip(tmp_path):
+    path = write_video(tmp_path / 'c.mp4', grey_levels((10, 100, 200)))
+    clip = Clip('c', 1, 'train', (path,))
+    result = example.convert_clip(clip, example.Storage())
+    assert (result.num_frames, result.problem) == (3, '')
+    feature = tf.train.Example.FromString(result.record).features.feature
+    assert list(feature['video'].bytes_list.value) == video.encode(path)[1]
+    assert list(feature['fps'].float_list.value) == [10.0]
+
+
+def test_convert_clip_tells_why_not(tmp_path):
+    clip = Clip('c', 1, 'train', (tmp_path / 'absent.mp4',))
+    result = example.convert_clip(clip, example.Storage())
+    assert (result.record, result.problem) == (None, 'no such file')
