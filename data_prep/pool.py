@@ -37,6 +37,7 @@ def map_in_order(
     pool = futures.ProcessPoolExecutor(
         workers, multiprocessing.get_context('spawn'), initializer=_start_worker
     )
+    others = set(multiprocessing.active_children())
     pending: deque[futures.Future] = deque()
     try:
         for item in items:
@@ -45,11 +46,16 @@ def map_in_order(
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
-    except futures.process.BrokenProcessPool as error:
-        raise DataError(
-            'a worker process died, perhaps for want of memory; --workers=1 takes the least and '
-            'dies on the video that is to blame'
-        ) from error
+    except BaseException as error:
+        # The interpreter would wait at its end for the videos in hand, which may take minutes.
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.terminate()
+        if isinstance(error, futures.process.BrokenProcessPool):
+            raise DataError(
+                'a worker process died, perhaps for want of memory; --workers=1 takes the least '
+                'and dies on the video that is to blame'
+            ) from error
+        raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

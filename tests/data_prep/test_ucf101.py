@@ -38,9 +38,7 @@ def whole(lists, tmp_path_factory):
 
 @pytest.mark.parametrize('number', OFFICIAL)
 def test_official_numbers(whole, lists, number):
-    train, validation, test = (
-        ids_of(whole, f'{s}{number}') for s in ('train', 'validation', 'test')
-    )
+    train, validation, test = (ids_of(whole, f'{s}{number}') for s in ('train', 'validation', 'test'))
     assert len(whole.clips) == 13320 and len(whole.labels) == 101
     assert (len(train | validation), len(test)) == OFFICIAL[number]
     assert train | validation == official(lists, f'trainlist0{number}.txt')

@@ -68,7 +68,8 @@ class FrameEncoder:
                 dst_colorspace=Colorspace.ITU601,
                 src_color_range=_FULL if full or is_rgb else _LIMITED,
                 dst_color_range=_FULL,
-                interpolation=Interpolation.BICUBIC,
+                # Without exact rounding all greys come out up to two levels too dark.
+                interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND,
                 threads=1,
             )
             tables = (None, None, None)

@@ -1,0 +1,181 @@
+"""The forms in which people have their clips: folders, split folders, lists, frames as images."""
+
+import logging as std_logging
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_prep import folder
+from data_prep.clips import DataError, clip_ids
+
+
+def touch(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return root
+
+
+def by_id(source):
+    return {clip.id: (source.labels[clip.label], clip.part) for clip in source.clips}
+
+
+def test_class_folders(tmp_path):
+    names = [f'{label}/{i:02d}.mp4' for label in ('run', 'jump') for i in range(10)]
+    source = folder.read(touch(tmp_path / 'My Clips', *names, 'run/notes.txt', '.cache/x.mp4'))
+    assert source.name == 'my_clips'
+    assert source.labels == ('jump', 'run')
+    assert len(source.clips) == 20
+    assert source.splits == {'train': ['train'], 'validation': ['validation'], 'test': ['test']}
+    for label in source.labels:
+        parts = [clip.part for clip in source.clips if source.labels[clip.label] == label]
+        assert [parts.count(p) for p in ('train', 'validation', 'test')] == [8, 1, 1]
+
+
+def test_clips_may_lie_deeper(tmp_path):
+    source = folder.read(touch(tmp_path, 'run/2024/a.mp4', 'run/2025/a.MOV'))
+    assert [clip.id for clip in source.clips] == ['run/2024/a', 'run/2025/a']
+
+
+def test_split_folders(tmp_path):
+    touch(tmp_path, 'train/a/1.mp4', 'train/b/2.mp4', 'val/a/3.mp4', 'test/b/4.mp4')
+    assert by_id(folder.read(tmp_path)) == {
+        'train/a/1': ('a', 'train'),
+        'train/b/2': ('b', 'train'),
+        'val/a/3': ('a', 'validation'),
+        'test/b/4': ('b', 'test'),
+    }
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    source = folder.read(touch(tmp_path, 'train/1.mp4', 'bus/1.mp4'))
+    assert source.labels == ('bus', 'train')
+
+
+def test_names_that_differ_only_in_their_ending_both_survive(tmp_path):
+    source = folder.read(touch(tmp_path, 'a/x.mp4', 'a/x.avi', 'a/y.avi'))
+    assert sorted(clip.id for clip in source.clips) == ['a/x.avi', 'a/x.mp4', 'a/y']
+
+
+def test_ids_of_names_that_are_not_utf8(tmp_path):
+    path = tmp_path / b'a\xff.avi'.decode('utf-8', 'surrogateescape')
+    assert clip_ids([path], tmp_path) == ['a\\xff']
+
+
+def test_an_empty_class_folder_is_named_and_left_out(tmp_path, caplog):
+    (tmp_path / 'nothing').mkdir()
+    with caplog.at_level(std_logging.WARNING):
+        source = folder.read(touch(tmp_path, 'a/1.mp4'))
+    assert source.labels == ('a',)
+    assert f'{tmp_path}/nothing: no clips' in caplog.text
+
+
+def test_no_clips_at_all(tmp_path):
+    with pytest.raises(DataError, match='no videos in class folders'):
+        folder.read(touch(tmp_path, 'loose.mp4', 'a/readme.txt'))
+    with pytest.raises(DataError, match='no such folder'):
+        folder.read(tmp_path / 'absent')
+
+
+def save_frames(path, numbers):
+    path.mkdir(parents=True)
+    for number in numbers:
+        Image.fromarray(np.full((32, 32, 3), number, np.uint8)).save(path / f'img{number}.png')
+
+
+def test_folders_of_frames_in_natural_order(tmp_path):
+    save_frames(tmp_path / 'a' / 'clip.v1', [7, 8, 9, 10, 11, 100])
+    save_frames(tmp_path / 'a' / 'clip2', [0])
+    source = folder.read(touch(tmp_path, 'a/video.mp4'))
+    clips = {clip.id: clip for clip in source.clips}
+    assert set(clips) == {'a/clip.v1', 'a/clip2', 'a/video'}
+    assert clips['a/clip.v1'].is_images and not clips['a/video'].is_images
+    numbers = [file.stem for file in clips['a/clip.v1'].files]
+    assert numbers == ['img7', 'img8', 'img9', 'img10', 'img11', 'img100']
+
+
+def test_images_beside_videos_are_not_frames(tmp_path):
+    source = folder.read(touch(tmp_path, 'a/1.mp4', 'a/1.jpg'))
+    assert [clip.id for clip in source.clips] == ['a/1']
+
+
+def test_images_in_a_class_folder_are_an_error(tmp_path):
+    with pytest.raises(DataError, match='images in a class folder'):
+        folder.read(touch(tmp_path, 'a/1.jpg', 'a/2.jpg'))
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
+def test_lists(tmp_path):
+    videos = touch(tmp_path / 'v', 'x/1.mp4', 'x/2.avi', 'y/a b.mp4')
+    save_frames(videos / 'y' / 'frames', [1])
+    train = write(tmp_path / 'train.list', 'x/1.mp4 0\nx/2 0\n\ny/a b.mp4 10\n')
+    test = write(tmp_path / 'test.list', 'y/frames\t2\n')
+    source = folder.read(videos, lists={'train': train, 'test': test})
+    assert source.labels == ('0', '2', '10')  # numbers sort as numbers
+    assert by_id(source) == {
+        'x/1': ('0', 'train'),
+        'x/2': ('0', 'train'),
+        'y/a b': ('10', 'train'),
+        'y/frames': ('2', 'test'),
+    }
+
+
+def test_a_list_without_splits_is_divided(tmp_path):
+    names = [f'{i}.mp4' for i in range(10)]
+    touch(tmp_path, *names)
+    every = write(tmp_path / 'all', ''.join(f'{name} swim\n' for name in names))
+    parts = [clip.part for clip in folder.read(tmp_path, lists={'': every}).clips]
+    assert [parts.count(p) for p in ('train', 'validation', 'test')] == [8, 1, 1]
+
+
+@pytest.mark.parametrize('classes', ['0 sit\n1 stand\n2 fall\n', 'sit\nstand\nfall\n'])
+def test_labels_are_looked_up_in_a_class_file(tmp_path, classes):
+    touch(tmp_path, '1.mp4', '2.mp4')
+    lines = write(tmp_path / 'list', '1.mp4 2\n2.mp4 stand\n')
+    source = folder.read(tmp_path, lists={'': lines}, classes=write(tmp_path / 'c', classes))
+    assert source.labels == ('stand', 'fall')
+    assert {id: label for id, (label, _) in by_id(source).items()} == {'1': 'fall', '2': 'stand'}
+
+
+def test_a_label_outside_the_class_file(tmp_path):
+    lines = write(tmp_path / 'list', '1.mp4 1\n2.mp4 3\n')
+    classes = write(tmp_path / 'classes', 'sit\nstand\n')
+    with pytest.raises(DataError, match=r"list, line 2: label '3' is not one of the 2 in .*classes"):
+        folder.read(tmp_path, lists={'': lines}, classes=classes)
+
+
+@pytest.mark.parametrize(
+    ('train', 'test', 'message'),
+    [
+        ('1.mp4 0\n', '1.mp4 0\n', "1.mp4 is '0' in test, and was '0' in train before"),
+        ('1.mp4 0\n1.mp4 1\n', '2.mp4 0\n', "line 2: 1.mp4 is '1' in train, and was '0'"),
+        ('1.mp4\n', '', "line 1: '1.mp4' is not 'path label'"),
+        ('', '\n', 'no clips'),
+    ],
+)
+def test_lists_that_contradict_themselves(tmp_path, train, test, message):
+    lists = {'train': write(tmp_path / 'train', train), 'test': write(tmp_path / 'test', test)}
+    with pytest.raises(DataError, match=message):
+        folder.read(tmp_path, lists=lists)
+
+
+def test_a_missing_list_and_a_missing_file(tmp_path):
+    with pytest.raises(DataError, match='absent.list: no such file'):
+        folder.read(tmp_path, lists={'': tmp_path / 'absent.list'})
+    lines = write(tmp_path / 'list', 'gone.mp4 0\n')
+    (clip,) = folder.read(tmp_path, lists={'': lines}).clips
+    assert clip.files == (tmp_path / 'gone.mp4',)  # the converter says that it is not there
+
+
+def test_list_flags(tmp_path):
+    assert folder.parse_lists(['train=a', 'val=b']).keys() == {'train', 'validation'}
+    assert folder.parse_lists(['a.list']).keys() == {''}
+    for wrong in (['a', 'b'], ['train=a', 'train=b'], ['train=a', 'b'], ['dev=a']):
+        with pytest.raises(DataError, match='give one FILE'):
+            folder.parse_lists(wrong)
