@@ -8,15 +8,34 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import lax
+
+from vidcls.models import convolution
 
 # He et al. 2015 (arXiv:1502.01852) eq. 14, as torchvision's ResNet starts its convolutions.
 kaiming_fan_out = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 
 
+def convolve(x, kernel, stride: int, padding: int):
+    """x[n ... c] by kernel[... c c'], in the form that suits the backend; `padding` on all sides."""
+    form = convolution.convolve_cpu if on_cpu() else convolution.convolve_xla
+    return form(x, kernel, stride, padding)
+
+
+def max_pool(x, window: int, stride: int, padding: int):
+    """The maximum over windows of x[n ... c]; the border counts as minus infinity."""
+    form = convolution.max_pool_cpu if on_cpu() else convolution.max_pool_xla
+    return form(x, window, stride, padding)
+
+
+def on_cpu() -> bool:
+    return jax.default_backend() == 'cpu'
+
+
 class Conv(nn.Module):
-    """A convolution without bias, in `dtype`: [n h w c] -> [n h' w' features]."""
+    """A convolution without bias, computed in `dtype`: [n ... c] -> [n ... features]."""
 
     features: int
     kernel_size: Sequence[int]
@@ -27,21 +46,8 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x):
         shape = (*self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param('kernel', kaiming_fan_out, shape)
-        spatial = len(self.kernel_size)
-        return lax.conv_general_dilated(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
-            window_strides=(self.stride,) * spatial,
-            padding=((self.padding, self.padding),) * spatial,
-            dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-        )
-
-
-def max_pool(x, window: int, stride: int, padding: int):
-    """The maximum over square windows of [n h w c]; the border counts as minus infinity."""
-    pads = ((padding, padding), (padding, padding))
-    return nn.max_pool(x, (window, window), (stride, stride), pads)
+        kernel = self.param('kernel', kaiming_fan_out, shape).astype(self.dtype)
+        return convolve(x.astype(self.dtype), kernel, self.stride, self.padding)
 
 
 class BatchNorm(nn.Module):
