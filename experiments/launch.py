@@ -1,7 +1,10 @@
 """What every experiment script shares: flags, and training to the end."""
 
+import logging as python_logging
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -36,12 +39,25 @@ def run(work: Callable[[list[str]], int | None], doc: str) -> None:
     def guarded(argv):
         logging.use_absl_handler()
         logging.set_verbosity(logging.INFO)
+        logging.get_absl_handler().addFilter(_is_ours_or_a_warning)
+        # A ResNet-50 takes longer to compile than a small dataset's epoch to train: once is enough.
+        os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_cache_home() / 'vidcls' / 'compiled'))
         try:
             sys.exit(work(argv[1:]))
         except (ValueError, FileNotFoundError, FloatingPointError) as error:
             sys.exit(f'error: {error}')
 
     app.run(guarded, flags_parser=_parse)
+
+
+def _is_ours_or_a_warning(record: python_logging.LogRecord) -> bool:
+    """Keeps the libraries' chatter (orbax alone writes dozens of lines) off the terminal."""
+    ours = Path(record.pathname).is_relative_to(Path(__file__).resolve().parents[1])
+    return record.levelno > python_logging.INFO or (ours and 'site-packages' not in record.pathname)
+
+
+def _cache_home() -> Path:
+    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -5,9 +5,15 @@ import os
 os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
+import tempfile
 from pathlib import Path
 
 import pytest
+
+# Many tests compile the same small networks; children share the folder through the environment.
+_CACHE = tempfile.TemporaryDirectory(prefix='vidcls-compiled-')
+os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE.name
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / 'shared' / 'data'
 
@@ -18,3 +24,19 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f'the real clips are not at {SHARED_DATA}')
     return SHARED_DATA
+
+
+@pytest.fixture(scope='session')
+def motion_folder(tmp_path_factory) -> Path:
+    """A small made dataset: 8 classes of 5 clips, 8 frames of 32 x 32; 24 train, 8 validation, 8 test."""
+    from data_prep import motion
+
+    out = tmp_path_factory.mktemp('motion')
+    return motion.make(out, motion.Look(clips_per_class=5, size=32, frames=8))
+
+
+@pytest.fixture(scope='session')
+def motion_dataset(motion_folder):
+    from vidcls.data.dataset import open_dataset
+
+    return open_dataset(motion_folder)

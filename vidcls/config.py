@@ -18,6 +18,7 @@ class ModelConfig:
 
     name: str = 'tsn_resnet50'
     dropout: float | None = None
+    width: int | None = None  # channels of the first stage (TSN)
     dtype: str = 'float32'  # compute type, float32 or bfloat16; parameters are always float32
     sync_batch_norm: bool = False  # statistics over all devices instead of each device's share
 
@@ -83,7 +84,7 @@ class OptimConfig:
 
 
 @dataclasses.dataclass
-class TestConfig:
+class EvalConfig:
     """Views at test time: `clips` in time, `crops` in space (1, 3 or 10)."""
 
     clips: int = 1
@@ -100,7 +101,7 @@ class Config:
     sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
-    test: TestConfig = dataclasses.field(default_factory=TestConfig)
+    test: EvalConfig = dataclasses.field(default_factory=EvalConfig)
     seed: int = 0
     epochs: float = 45.0
     batch_size: int = 32  # clips a step, over all devices

@@ -4,12 +4,13 @@ A sharded array has a leading device axis; a replicated tree too, the same value
 written for one device and average over `AXIS`.
 """
 
+import collections
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import flax.jax_utils
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = 'devices'
 
@@ -34,8 +35,17 @@ def pmap(function: Callable, devices: Sequence[jax.Device], donate: tuple[int, .
     return jax.pmap(function, axis_name=AXIS, devices=devices, donate_argnums=donate)
 
 
+def place(tree: Any, devices: Sequence[jax.Device]) -> Any:
+    """Arrays with a leading device axis, on their devices, sharded as the outputs of `pmap` are.
+
+    Any other sharding that means the same would make a step compile twice: for its first input, and for its own output.
+    """
+    return jax.device_put(tree, NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS)))
+
+
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    return flax.jax_utils.replicate(tree, list(devices))
+    """The same values on every device."""
+    return place(jax.tree.map(lambda x: np.broadcast_to(x, (len(devices), *np.shape(x))), tree), devices)
 
 
 def unreplicate(tree: Any) -> Any:
@@ -55,5 +65,9 @@ def gather(tree: Any) -> Any:
 
 def feed(batches: Iterable[Any], devices: Sequence[jax.Device]) -> Iterator[Any]:
     """Sharded batches on the devices, one ahead of the step that uses them."""
-    sharded = (shard(batch, len(devices)) for batch in batches)
-    return flax.jax_utils.prefetch_to_device(sharded, 2, list(devices))
+    ahead = collections.deque()
+    for batch in batches:
+        ahead.append(place(shard(batch, len(devices)), devices))
+        if len(ahead) > 1:
+            yield ahead.popleft()
+    yield from ahead

@@ -9,6 +9,7 @@ decoded, onto a canvas of fixed size. All else is the device's work (`transform`
 """
 
 import functools
+import weakref
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -180,7 +181,10 @@ def _batches(
             window = tf.ensure_shape(windows[view], [4])
             padding = tf.stack([[0, side - window[2]], [0, side - window[3]], [0, 0]])
             for frame in range(num_frames):
-                pixels = tf.io.decode_and_crop_jpeg(jpegs[view, frame], window, channels=3)
+                # The accurate transform costs nothing that shows, and makes the pixels those of every other decoder.
+                pixels = tf.io.decode_and_crop_jpeg(
+                    jpegs[view, frame], window, channels=3, dct_method='INTEGER_ACCURATE'
+                )
                 canvas.append(tf.ensure_shape(tf.pad(pixels, padding), [side, side, 3]))
         canvas = tf.reshape(tf.stack(canvas), [num_views, num_frames, side, side, 3])
         return canvas, windows[:, 2:], flips, label, clip
@@ -189,7 +193,23 @@ def _batches(
     data = tf.data.Dataset.range(start_step * share.size, end)
     data = data.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     data = data.batch(share.size, drop_remainder=True).prefetch(2)
-    for canvas, size, flip, label, clip in data.as_numpy_iterator():
+    return _Batches(data)
+
+
+class _Batches:
+    """Iterates over the pipeline's batches, and shuts it down before the interpreter goes.
+
+    TensorFlow's threads call `fetch`; one that is still at it when Python finalises waits for ever, and the exit with it.
+    """
+
+    def __init__(self, data):
+        self._iterators = [data.as_numpy_iterator()]
+        weakref.finalize(self, self._iterators.clear)  # at the latest, when the interpreter exits
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        canvas, size, flip, label, clip = next(self._iterators[0])
         merge = lambda array: array.reshape(-1, *array.shape[2:])  # (b v) ...
-        clips = Clips(merge(canvas), merge(size), merge(flip))
-        yield Batch(clips, label, clip, mask=clip >= 0)
+        return Batch(Clips(merge(canvas), merge(size), merge(flip)), label, clip, mask=clip >= 0)

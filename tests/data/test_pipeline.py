@@ -1,0 +1,99 @@
+"""Order, resuming, sharding and exactly-once, on made clips; pixels against another decoder."""
+
+import itertools
+
+import numpy as np
+import pytest
+import simplejpeg
+
+from vidcls.config import AugmentConfig, Config, EvalConfig, SamplingConfig
+from vidcls.data import augment, pipeline
+from vidcls.data.sampling import Sampler
+
+AUGMENT = AugmentConfig(crop='random', short_side=32, crop_size=24)
+
+
+def _config(**settings) -> Config:
+    return Config(sampling=SamplingConfig(num_segments=3), augment=AUGMENT, **settings)
+
+
+def _take(batches, count):
+    return list(itertools.islice(batches, count))
+
+
+def _same(one, other):
+    for a, b in zip((*one.clips, *one[1:]), (*other.clips, *other[1:]), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_every_epoch_has_every_clip_once_and_its_own_order(motion_dataset):
+    config = _config(batch_size=5)
+    clips = motion_dataset.clips('train')
+    seen = np.concatenate([b.clip for b in _take(pipeline.train_batches(motion_dataset, config), 10)])
+    first, second = seen[: len(clips)], seen[len(clips) : 2 * len(clips)]
+    assert len(clips) == 24  # no multiple of the batch: batches run across the end of the epoch
+    assert sorted(first) == sorted(second) == sorted(clips)
+    assert first.tolist() != second.tolist()
+
+
+def test_starting_later_is_the_same_as_skipping(motion_dataset):
+    config = _config(batch_size=4)
+    whole = _take(pipeline.train_batches(motion_dataset, config), 9)
+    late = _take(pipeline.train_batches(motion_dataset, config, start_step=7), 2)
+    _same(whole[7], late[0])
+    _same(whole[8], late[1])
+
+
+def test_another_seed_is_another_order_and_other_windows(motion_dataset):
+    one, other = (next(pipeline.train_batches(motion_dataset, _config(batch_size=8, seed=s))) for s in (0, 1))
+    assert one.clip.tolist() != other.clip.tolist()
+
+
+def test_hosts_share_the_global_batch(motion_dataset):
+    config = _config(batch_size=8)
+    whole = _take(pipeline.train_batches(motion_dataset, config), 2)
+    parts = [_take(pipeline.train_batches(motion_dataset, config, host=h, num_hosts=2), 2) for h in range(2)]
+    for step in range(2):
+        joined = np.concatenate([parts[host][step].clips.canvas for host in range(2)])
+        np.testing.assert_array_equal(whole[step].clips.canvas, joined)
+
+
+def test_pixels_are_those_of_the_window_of_the_chosen_frames(motion_dataset):
+    config = _config(batch_size=2)
+    batch = _take(pipeline.train_batches(motion_dataset, config), 3)[2]
+    reader, sampler = motion_dataset.reader(), Sampler(config.sampling, training=True)
+    for place in range(2):
+        clip = int(batch.clip[place])
+        rng = pipeline.generator(config.seed, 1, 2 * 2 + place)
+        frames = sampler.draw(8, 16.0, rng)
+        window = augment.draw(32, 32, AUGMENT, rng)
+        assert batch.clips.size[place].tolist() == [24, 24]
+        assert batch.clips.flip[place] == window.flip
+        for frame, jpeg in zip(batch.clips.canvas[place], reader.read(clip, frames), strict=True):
+            whole = simplejpeg.decode_jpeg(jpeg)
+            cut = whole[window.top : window.top + 24, window.left : window.left + 24]
+            # Colour is smoothed across pixels, and the window's edge has no neighbours there.
+            np.testing.assert_array_equal(frame[1:23, 1:23], cut[1:23, 1:23])
+            assert (frame[24:] == 0).all()
+            assert (frame[:, 24:] == 0).all()
+
+
+@pytest.mark.parametrize(('batch_size', 'hosts'), [(1, 1), (3, 1), (5, 1), (40, 1), (6, 2), (6, 3)])
+def test_evaluation_sees_every_clip_once(motion_dataset, batch_size, hosts):
+    config = _config(test=EvalConfig(batch_size=batch_size))
+    batches = [
+        list(pipeline.eval_batches(motion_dataset, config, 'test', host=host, num_hosts=hosts)) for host in range(hosts)
+    ]
+    assert len({len(host) for host in batches}) == 1  # all hosts make as many steps
+    seen = [clip for host in batches for batch in host for clip in batch.clip[batch.mask]]
+    assert sorted(seen) == motion_dataset.clips('test').tolist()
+
+
+def test_views_are_clips_times_crops(motion_dataset):
+    config = _config(test=EvalConfig(batch_size=2))
+    batch = next(pipeline.eval_batches(motion_dataset, config, 'test', clips=2, crops=10))
+    assert batch.clips.canvas.shape == (2 * 20, 3, 32, 32, 3)
+    assert batch.clips.flip.reshape(2, 2, 10).tolist() == [[[False] * 5 + [True] * 5] * 2] * 2
+    views = batch.clips.canvas.reshape(2, 2, 10, 3, 32, 32, 3)
+    assert (views[:, 0] != views[:, 1]).any()  # another time
+    np.testing.assert_array_equal(views[:, :, 0], views[:, :, 5])  # mirrored on the device, not here

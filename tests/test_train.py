@@ -1,0 +1,160 @@
+"""The training loop on made clips: the same bits again, from any checkpoint, on any number of devices."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from vidcls import checkpoint, evaluate, train, workdir
+from vidcls.config import AugmentConfig, Config, DataConfig, EvalConfig, ModelConfig, OptimConfig, SamplingConfig
+
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope='module')
+def config(motion_folder) -> Config:
+    """3 steps an epoch of 8 clips."""
+    return Config(
+        model=ModelConfig(name='tsn_tiny', width=4, dropout=0.0, sync_batch_norm=True),
+        data=DataConfig(dir=str(motion_folder)),
+        sampling=SamplingConfig(num_segments=2),
+        augment=AugmentConfig(crop='random', short_side=32, crop_size=24, flip=False),
+        optim=OptimConfig(learning_rate=0.01, schedule='cosine'),
+        test=EvalConfig(batch_size=8),
+        batch_size=8,
+        epochs=1.0,
+        log_every_steps=2,
+    )
+
+
+@pytest.fixture(scope='module')
+def one_device(config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('runs') / 'one'
+    scores = train.train(config, folder, jax.local_devices()[:1])
+    return folder, scores
+
+
+def _variables(folder):
+    return checkpoint.restore_model(folder / 'checkpoints', 'latest')[1]
+
+
+def _assert_same(ours, theirs, tolerance=0.0):
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+def test_the_work_directory_is_complete(one_device):
+    folder, scores = one_device
+    assert {p.name for p in folder.iterdir()} == {
+        'config.json', 'labels.txt', 'frames.json', 'checkpoints', 'metrics.jsonl', 'tensorboard',
+    }  # fmt: skip
+    rows = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
+    assert rows[-1] == {'step': 3} | {f'validation/{name}': value for name, value in scores.items()}
+    trained = [row for row in rows if 'train/loss' in row]
+    assert trained[-1]['step'] == 3
+    assert set(trained[0]) == {'step'} | {
+        f'train/{name}'
+        for name in ('loss', 'top1', 'top5', 'grad_norm', 'learning_rate', 'clips_per_second', 'data_wait')
+    }
+
+
+def test_the_same_seed_gives_the_same_bits(config, one_device, tmp_path):
+    train.train(config, tmp_path, jax.local_devices()[:1])
+    _assert_same(_variables(tmp_path), _variables(one_device[0]))
+
+
+def test_eight_devices_give_the_parameters_of_one(config, one_device, tmp_path):
+    train.train(config, tmp_path, jax.local_devices())
+    _assert_same(_variables(tmp_path), _variables(one_device[0]), TOLERANCE)
+
+
+def test_a_continued_run_ends_with_the_bits_of_an_uninterrupted_one(config, tmp_path, monkeypatch):
+    longer = dataclasses.replace(config, epochs=2.0)
+    whole, cut = tmp_path / 'whole', tmp_path / 'cut'
+    train.train(longer, whole, jax.local_devices()[:1])
+
+    def stop(self, step, *args):
+        original(self, step, *args)
+        raise KeyboardInterrupt
+
+    original = train.Checkpoints.save
+    with monkeypatch.context() as patched:
+        patched.setattr(train.Checkpoints, 'save', stop)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(longer, cut, jax.local_devices()[:1])
+    assert checkpoint.restore_model(cut / 'checkpoints', 'latest')[0] == 3
+    train.train(longer, cut, jax.local_devices()[:1])
+    _assert_same(_variables(cut), _variables(whole))
+    rows = [json.loads(line)['step'] for line in (cut / 'metrics.jsonl').read_text().splitlines()]
+    assert rows == sorted(rows)
+
+
+def test_best_and_latest_are_kept(config, tmp_path, monkeypatch):
+    top1 = iter([0.2, 0.9, 0.1, 0.3])
+    monkeypatch.setattr(train, '_validator', lambda *args: lambda state: {'top1': next(top1)})
+    train.train(dataclasses.replace(config, epochs=4.0), tmp_path, jax.local_devices()[:1])
+    folder = tmp_path / 'checkpoints'
+    assert sorted(p.name for p in folder.iterdir()) == ['12', '6']
+    assert checkpoint.restore_model(folder, 'best')[0] == 6
+    assert checkpoint.restore_model(folder, 'latest')[0] == 12
+    assert checkpoint.restore_model(folder, '6')[0] == 6
+    with pytest.raises(FileNotFoundError, match="no checkpoint '7'; there are best, latest and 6, 12"):
+        checkpoint.restore_model(folder, '7')
+
+
+def test_another_configuration_in_the_same_folder_is_refused(config, one_device):
+    other = dataclasses.replace(config, optim=OptimConfig(learning_rate=0.5, schedule='cosine'))
+    with pytest.raises(ValueError, match=r'another configuration[\s\S]*optim.learning_rate: 0.01 -> 0.5'):
+        train.train(other, one_device[0])
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(config, one_device, tmp_path):
+    broken = dataclasses.replace(
+        config, epochs=2.0, optim=OptimConfig(learning_rate=1e20, milestones=(), schedule='multi_step')
+    )
+    with pytest.raises(train.Diverged, match=r'not finite at steps? \d.*learning_rate'):
+        train.train(broken, tmp_path, jax.local_devices()[:1])
+    assert list((tmp_path / 'checkpoints').iterdir()) == []
+
+
+def test_a_batch_that_the_devices_do_not_divide_is_refused(config, tmp_path):
+    with pytest.raises(ValueError, match='batch_size=12 is not divided by 8 devices.*8 and 16'):
+        train.train(dataclasses.replace(config, batch_size=12), tmp_path)
+
+
+def test_an_empty_split_is_named(config, tmp_path):
+    data = dataclasses.replace(config.data, train_split='trian')
+    with pytest.raises(ValueError, match="no split 'trian'; it has test, train, validation"):
+        train.train(dataclasses.replace(config, data=data), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('interval', 'last', 'due'),
+    [(2, 5, [2, 4, 5]), (2.5, 6, [3, 5, 6]), (10, 3, [3]), (0.5, 3, [1, 2, 3])],
+)
+def test_is_due(interval, last, due):
+    assert [step for step in range(1, last + 1) if train.is_due(step, interval, last)] == due
+
+
+def test_evaluation_writes_its_protocol_and_scores(one_device):
+    run = workdir.load(one_device[0])
+    result = evaluate.evaluate(run, 'validation', 'latest', clips=2, crops=3, devices=jax.local_devices())
+    assert json.loads((run.folder / 'eval' / 'validation-step3-2x3.json').read_text()) == result
+    assert result['num_videos'] == 8
+    assert (result['clips'], result['crops'], result['checkpoint_step']) == (2, 3, 3)
+    saved = np.load(run.folder / 'eval' / 'validation-step3-2x3.npz')
+    assert saved['logits'].shape == (8, 6, 8)
+    # One centre view is what training's own validation measured.
+    centre = evaluate.evaluate(run, 'validation', 'latest', clips=1, crops=1, devices=jax.local_devices()[:1])
+    assert centre['top1'] == one_device[1]['top1']
+    assert centre['loss'] == pytest.approx(one_device[1]['loss'], rel=1e-4)
+
+
+def test_evaluation_refuses_a_dataset_of_other_labels(one_device, motion_folder, tmp_path):
+    run = workdir.load(one_device[0])
+    other = dataclasses.replace(run, labels=('a', *run.labels[1:]))
+    with pytest.raises(ValueError, match='they differ in: a, '):
+        evaluate.evaluate(other)
