@@ -55,13 +55,8 @@ def clip_ids(files: Sequence[Path], root: Path) -> list[str]:
 
     Where two files differ in their ending alone both keep it. A folder of frames has no ending.
     """
-    names = [
-        readable((file.relative_to(root) if file.is_relative_to(root) else file).as_posix())
-        for file in files
-    ]
-    stems = [
-        name if file.is_dir() else os.path.splitext(name)[0] for file, name in zip(files, names)
-    ]
+    names = [readable((file.relative_to(root) if file.is_relative_to(root) else file).as_posix()) for file in files]
+    stems = [name if file.is_dir() else os.path.splitext(name)[0] for file, name in zip(files, names)]
     count = Counter(stems)
     return [stem if count[stem] == 1 else name for stem, name in zip(stems, names)]
 

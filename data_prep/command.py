@@ -31,25 +31,15 @@ def main(read_source: Callable[[Path, Options], Source]) -> None:
         'Frames are shrunk until their short side has at most this many pixels.',
         lower_bound=16,
     )
-    fps = flags.DEFINE_float(
-        'fps', defaults.storage.fps, 'Store frames at this rate; all frames if not given.'
-    )
-    strict = flags.DEFINE_bool(
-        'strict', defaults.strict, 'A video that cannot be read whole is an error, not skipped.'
-    )
-    workers = flags.DEFINE_integer(
-        'workers', defaults.workers, 'Processes; 0 for one a core.', lower_bound=0
-    )
+    fps = flags.DEFINE_float('fps', defaults.storage.fps, 'Store frames at this rate; all frames if not given.')
+    strict = flags.DEFINE_bool('strict', defaults.strict, 'A video that cannot be read whole is an error, not skipped.')
+    workers = flags.DEFINE_integer('workers', defaults.workers, 'Processes; 0 for one a core.', lower_bound=0)
     overwrite = flags.DEFINE_bool('overwrite', defaults.overwrite, 'Replace a dataset in --out.')
     beam_runner = flags.DEFINE_string(
         'beam_runner', defaults.beam_runner, 'Convert with this Apache Beam runner (extra `beam`).'
     )
-    beam_options = flags.DEFINE_list(
-        'beam_options', defaults.beam_options, "key=value,... for Beam's runner."
-    )
-    seed = flags.DEFINE_integer(
-        'seed', defaults.seed, 'Of random splits and of the order of clips.'
-    )
+    beam_options = flags.DEFINE_list('beam_options', defaults.beam_options, "key=value,... for Beam's runner.")
+    seed = flags.DEFINE_integer('seed', defaults.seed, 'Of random splits and of the order of clips.')
     flags.register_validator('fps', lambda v: v is None or v > 0, '--fps must be positive')
 
     def run(_) -> None:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from data_prep import pool, records
 from data_prep.clips import Clip, DataError, Source, hash_order
 from data_prep.example import Result, Storage, convert_clip
-from vidcls.data import frame_index
+from vidcls.data.frame_index import FrameIndex
 
 FAILURES = 'failures.tsv'
 _LOG_EVERY_S = 30
@@ -62,25 +62,22 @@ class Outcome:
     num_frames: int = 0
     failed_by_label: Counter = dataclasses.field(default_factory=Counter)
 
-    def add(self, result: Result, strict: bool) -> None:
-        """Counts and logs a result.
+    def add_problem(self, clip: Clip, problem: str, skipped: bool, strict: bool) -> None:
+        """Counts and logs a file that is skipped or used in part.
 
         Raises:
-          DataError: `strict`, and something is wrong with the file.
+          DataError: `strict`.
         """
-        path = str(result.clip.files[0])
-        self.num_frames += result.num_frames
-        if not result.problem:
-            return
+        path = str(clip.files[0])
         if strict:
-            raise DataError(f'{path}: {result.problem}; without --strict such files are skipped')
-        if result.record is None:
-            self.failures.append((path, result.problem))
-            self.failed_by_label[result.clip.label] += 1
-            logging.warning('skipped %s: %s', path, result.problem)
+            raise DataError(f'{path}: {problem}; without --strict such files are skipped')
+        if skipped:
+            self.failures.append((path, problem))
+            self.failed_by_label[clip.label] += 1
+            logging.warning('skipped %s: %s', path, problem)
         else:
-            self.damaged.append((path, result.problem))
-            logging.warning('used in part %s: %s', path, result.problem)
+            self.damaged.append((path, problem))
+            logging.warning('used in part %s: %s', path, problem)
 
 
 def convert(source: Source, out: Path, options: Options = Options()) -> Path:
@@ -103,12 +100,10 @@ def convert(source: Source, out: Path, options: Options = Options()) -> Path:
         if options.beam_runner:
             from data_prep import beam
 
-            outcome, shards = beam.write(source, clips, partial, options)
+            outcome, index = beam.write(source, clips, partial, options)
         else:
-            outcome, shards = _write(source, clips, partial, options)
-        index = frame_index.build(partial, shards)
+            outcome, index = _write(source, clips, partial, options)
         index.save(partial)
-        outcome.num_frames = len(index.offset)
         _write_failures(partial / FAILURES, outcome.failures)
         _publish(partial, destination)
     _report(source, outcome, destination, time.monotonic() - start)
@@ -153,20 +148,24 @@ def describe(source: Source, options: Options, outcome: Outcome, stored: dict[st
     )
 
 
-def _write(
-    source: Source, clips: Sequence[Clip], folder: Path, options: Options
-) -> tuple[Outcome, list[str]]:
-    """Converts `clips` into shards in `folder`; returns what came of it and the shards' names."""
-    outcome, writer = Outcome(), records.ShardWriter(folder, source.name)
+def _write(source: Source, clips: Sequence[Clip], folder: Path, options: Options) -> tuple[Outcome, FrameIndex]:
+    """Converts `clips` into shards in `folder`; returns what came of it and where frames lie."""
+    outcome, writer, spool = Outcome(), records.ShardWriter(folder, source.name), folder / 'spool'
+    spool.mkdir()
     try:
-        one = functools.partial(convert_clip, storage=options.storage)
+        one = functools.partial(convert_clip, storage=options.storage, spool=spool)
         results = pool.map_in_order(one, clips, options.workers)
         for result in _with_progress(results, len(clips), outcome):
-            outcome.add(result, options.strict)
+            if result.problem:
+                skipped = result.record is None
+                outcome.add_problem(result.clip, result.problem, skipped, options.strict)
             if result.record is not None:
-                writer.add(result.clip.part, result.record)
+                writer.add(result)
+                result.record.unlink()
+                outcome.num_frames += len(result.layout.lengths)
         check_classes(source, outcome)
-        shards = writer.finish(source, describe(source, options, outcome, writer.stored))
+        spool.rmdir()
+        index = writer.finish(source, describe(source, options, outcome, writer.stored))
     except BaseException as error:
         done = sum(writer.stored.values())
         writer.abandon()
@@ -174,7 +173,7 @@ def _write(
             need = writer.num_bytes * len(clips) / max(1, done)
             raise DataError(_disk_full_message(folder, need)) from error
         raise
-    return outcome, shards
+    return outcome, index
 
 
 def _with_progress(results: Iterator[Result], total: int, outcome: Outcome) -> Iterator[Result]:
@@ -239,14 +238,12 @@ def _is_disk_full(error: BaseException) -> bool:
     import tensorflow as tf
 
     full = (errno.ENOSPC, errno.EDQUOT)
-    return isinstance(error, tf.errors.ResourceExhaustedError) or (
-        isinstance(error, OSError) and error.errno in full
-    )
+    return isinstance(error, tf.errors.ResourceExhaustedError) or (isinstance(error, OSError) and error.errno in full)
 
 
 def _disk_full_message(folder: Path, need: float) -> str:
     usage = shutil.disk_usage(folder)
-    written = sum(file.stat().st_size for file in folder.iterdir())
+    written = sum(file.stat().st_size for file in folder.rglob('*') if file.is_file())
     return (
         f'no space left in {folder.parent}: the dataset needs about {need / 1e6:,.0f} MB and '
         f'{(usage.free + written) / 1e6:,.0f} MB are there; give --out a larger disk, or store '

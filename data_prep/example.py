@@ -5,8 +5,13 @@ gigabyte, and its classes copy the megabytes of a clip several times where this 
 """
 
 import dataclasses
+import hashlib
 import struct
 from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
 
 from data_prep.clips import Clip
 from vidcls.data import video
@@ -30,12 +35,32 @@ class Frames:
 
 
 @dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where a record holds its t frames, for the index of frames.
+
+    Attributes:
+      fps: frames per second.
+      height, width: pixels.
+      offsets, lengths: int64[t] and int32[t], of each JPEG in the record, bytes.
+    """
+
+    fps: float
+    height: int
+    width: int
+    offsets: np.ndarray
+    lengths: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
 class Result:
-    """What a worker returns of a clip: a record; or none, and the reason."""
+    """What a worker returns of a clip: a file with its record, and the layout; or a problem alone.
+
+    A problem with a record is that of a file that is used in part.
+    """
 
     clip: Clip
-    record: bytes | None
-    num_frames: int
+    record: Path | None
+    layout: Layout | None
     problem: str
 
 
@@ -53,14 +78,23 @@ def read_clip(clip: Clip, storage: Storage) -> Frames:
     return Frames(jpegs, info.fps, info.damage)
 
 
-def convert_clip(clip: Clip, storage: Storage) -> Result:
-    """`read_clip`, serialised; a video that cannot be used gives a result without a record."""
+def convert_clip(clip: Clip, storage: Storage, spool: Path) -> Result:
+    """`read_clip`, serialised into a file in the folder `spool`, which the caller removes.
+
+    A file and not the result itself: megabytes through a pipe of 64 KiB would make worker and
+    parent wait for each other dozens of times a clip.
+    """
     try:
         frames = read_clip(clip, storage)
     except video.VideoError as error:
-        return Result(clip, None, 0, error.reason)
+        return Result(clip, None, None, error.reason)
     record = serialize(frames.jpegs, clip.label, clip.id, frames.fps)
-    return Result(clip, record, len(frames.jpegs), frames.damage)
+    file = spool / hashlib.sha256(clip.id.encode()).hexdigest()
+    file.write_bytes(record)
+    height, width, _, _ = simplejpeg.decode_jpeg_header(frames.jpegs[0])
+    lengths = np.array([len(jpeg) for jpeg in frames.jpegs], np.int32)
+    offsets = frame_offsets(len(record), lengths)
+    return Result(clip, file, Layout(frames.fps, height, width, offsets, lengths), frames.damage)
 
 
 def serialize(jpegs: Sequence[bytes], label: int, id: str, fps: float) -> bytes:
@@ -68,7 +102,7 @@ def serialize(jpegs: Sequence[bytes], label: int, id: str, fps: float) -> bytes:
 
     Field numbers: tensorflow/core/example/example.proto and feature.proto.
     """
-    features = {
+    features = {  # `video` last: see frame_offsets
         'fps': _field(2, _field(1, struct.pack('<f', fps))),
         'id': _field(1, _field(1, id.encode())),
         'label': _field(3, _field(1, _varint(label))),
@@ -78,6 +112,16 @@ def serialize(jpegs: Sequence[bytes], label: int, id: str, fps: float) -> bytes:
     for name, feature in features.items():
         entries += _field(1, _field(1, name.encode()) + _field(2, feature))
     return b''.join(_field(1, entries))
+
+
+def frame_offsets(record_bytes: int, lengths: np.ndarray) -> np.ndarray:
+    """int64[t]: where the JPEGs of these lengths lie in what `serialize` made of them.
+
+    They are its end, each after a byte of tag and its length as a varint of 7 bits a byte.
+    """
+    heads = [1 + len(_varint(int(length))) for length in lengths]
+    ends = np.cumsum(lengths.astype(np.int64) + heads)
+    return record_bytes - ends[-1] + ends - lengths
 
 
 def _field(number: int, value: bytes | list[bytes]) -> list[bytes]:

@@ -83,9 +83,7 @@ def _walk(videos: Path) -> list[Entry]:
     folders = _subfolders(videos)
     if folders and all(folder.name.lower() in _SPLIT_FOLDERS for folder in folders):
         class_folders = [
-            (folder, _SPLIT_FOLDERS[parent.name.lower()])
-            for parent in folders
-            for folder in _subfolders(parent)
+            (folder, _SPLIT_FOLDERS[parent.name.lower()]) for parent in folders for folder in _subfolders(parent)
         ]
     else:
         class_folders = [(folder, '') for folder in folders]
@@ -111,15 +109,11 @@ def _clips_below(folder: Path) -> list[Path]:
         for path in folder.rglob('*')
         if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith('.')
     ]
-    frame_folders = {
-        path.parent for path in folder.rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES
-    }
+    frame_folders = {path.parent for path in folder.rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES}
     # Pictures beside videos (previews, posters) are not frames.
     frame_folders -= {clip.parent for clip in clips}
     if folder in frame_folders:
-        raise DataError(
-            f'{folder}: images in a class folder; give the frames of each clip a folder'
-        )
+        raise DataError(f'{folder}: images in a class folder; give the frames of each clip a folder')
     return sorted([*clips, *frame_folders])
 
 
@@ -157,9 +151,7 @@ def parse_lists(values: Sequence[str]) -> dict[str, Path]:
         split, _, path = value.rpartition('=') if not Path(value).exists() else ('', '', value)
         split = split and _SPLIT_FOLDERS.get(split, '?')
         if split == '?' or split in lists or (lists and '' in (split, *lists)):
-            raise DataError(
-                f'--list={value}: give one FILE, or train=FILE, validation=FILE, test=FILE'
-            )
+            raise DataError(f'--list={value}: give one FILE, or train=FILE, validation=FILE, test=FILE')
         lists[split] = Path(path).expanduser()
     return lists
 

@@ -84,9 +84,7 @@ def make_videos(out: Path, look: Look, options: Options) -> Source:
         for first in range(0, look.clips_per_class, _BATCH)
         for name in CLASSES
     ]
-    for _ in pool.map_in_order(
-        functools.partial(_write_batch, partial, look), batches, options.workers
-    ):
+    for _ in pool.map_in_order(functools.partial(_write_batch, partial, look), batches, options.workers):
         pass
     shutil.rmtree(videos, ignore_errors=True)
     partial.rename(videos)

@@ -19,9 +19,7 @@ class Entry:
     split: str
 
 
-def read_lists(
-    root: Path, lists: Mapping[str, Path], classes: Path | None
-) -> tuple[list[Entry], list[str]]:
+def read_lists(root: Path, lists: Mapping[str, Path], classes: Path | None) -> tuple[list[Entry], list[str]]:
     """All entries of the lists, and the labels in order.
 
     A path that is not there is kept: the converter reports it like a video that cannot be read.

@@ -16,9 +16,7 @@ _Item, _Result = TypeVar('_Item'), TypeVar('_Result')
 _AHEAD = 8
 
 
-def map_in_order(
-    function: Callable[[_Item], _Result], items: Sequence[_Item], workers: int = 0
-) -> Iterator[_Result]:
+def map_in_order(function: Callable[[_Item], _Result], items: Sequence[_Item], workers: int = 0) -> Iterator[_Result]:
     """Yields function(item) for each item, in order.
 
     Args:
@@ -34,9 +32,7 @@ def map_in_order(
     if workers == 1:
         yield from map(function, items)
         return
-    pool = futures.ProcessPoolExecutor(
-        workers, multiprocessing.get_context('spawn'), initializer=_start_worker
-    )
+    pool = futures.ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), initializer=_start_worker)
     others = set(multiprocessing.active_children())
     pending: deque[futures.Future] = deque()
     try:

@@ -9,23 +9,25 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from data_prep.clips import Source
-from data_prep.example import Storage
+from data_prep.example import Result, Storage
+from vidcls.data.frame_index import FrameIndex
 
 VERSION = '1.0.0'
 SHARD_BYTES = 256 << 20
+# A TFRecord: length and its CRC, the record, its CRC.
+_HEADER, _FRAMING = 12, 16
 
 
 def features(labels: Sequence[str]):
     """The features of one example: `video` as JPEGs, `label`, `id`, `fps`."""
-    import numpy as np
     import tensorflow_datasets as tfds
 
     return tfds.features.FeaturesDict(
         {
-            'video': tfds.features.Sequence(
-                tfds.features.Image(shape=(None, None, 3), encoding_format='jpeg')
-            ),
+            'video': tfds.features.Sequence(tfds.features.Image(shape=(None, None, 3), encoding_format='jpeg')),
             'label': tfds.features.ClassLabel(names=list(labels)),
             'id': tfds.features.Text(),
             'fps': tfds.features.Scalar(np.float32),
@@ -61,11 +63,13 @@ class ShardWriter:
         self._paths: dict[str, list[Path]] = {}
         self._lengths: dict[str, list[int]] = {}
         self._bytes: dict[str, list[int]] = {}
+        self._rows: dict[str, list[tuple]] = {}  # shard, where its record starts, clip, layout
 
-    def add(self, part: str, record: bytes) -> None:
+    def add(self, result: Result) -> None:
         """Appends a record, starting a shard where there is none or it is full."""
         import tensorflow as tf
 
+        part, record = result.clip.part, result.record.read_bytes()
         if part not in self._open:
             shards = self._paths.setdefault(part, [])
             shards.append(self._folder / f'{self._name}-{part}.tfrecord-{len(shards):05d}')
@@ -73,6 +77,9 @@ class ShardWriter:
             self._bytes.setdefault(part, []).append(0)
             self._open[part] = tf.io.TFRecordWriter(os.fspath(shards[-1]))
         self._open[part].write(record)
+        start = self._bytes[part][-1] + self._lengths[part][-1] * _FRAMING + _HEADER
+        shard = len(self._paths[part]) - 1
+        self._rows.setdefault(part, []).append((shard, start, result.clip, result.layout))
         self._lengths[part][-1] += 1
         self._bytes[part][-1] += len(record)
         if self._bytes[part][-1] >= SHARD_BYTES:
@@ -98,11 +105,11 @@ class ShardWriter:
                 pass  # the error that led here is being reported
         self._open.clear()
 
-    def finish(self, source: Source, info_metadata) -> list[str]:
+    def finish(self, source: Source, info_metadata) -> FrameIndex:
         """Closes the shards, gives them their final names and writes TFDS's description.
 
         Returns:
-          The shards' file names, part by part, in the order that TFDS lists them.
+          The index of frames, its shards part by part in the order that TFDS lists them.
         """
         import tensorflow_datasets as tfds
 
@@ -120,7 +127,7 @@ class ShardWriter:
             metadata=info_metadata,
         )
         info.set_file_format('tfrecord')
-        splits, names = [], []
+        splits, names, rows = [], [], []
         for part, paths in sorted(self._paths.items()):
             template = tfds.core.ShardedFileTemplate(
                 dataset_name=source.name,
@@ -128,6 +135,7 @@ class ShardWriter:
                 split=part,
                 filetype_suffix='tfrecord',
             )
+            rows += [(len(names) + shard, *row) for shard, *row in self._rows[part]]
             for number, path in enumerate(paths):
                 final = template.sharded_filepath(shard_index=number, num_shards=len(paths))
                 os.rename(path, final)
@@ -142,4 +150,27 @@ class ShardWriter:
             )
         info.set_splits(tfds.core.splits.SplitDict(splits))
         info.write_to_directory(self._folder)
-        return names
+        return _index(self._folder, names, rows)
+
+
+def _index(folder: Path, shards: Sequence[str], rows: Sequence[tuple]) -> FrameIndex:
+    """What `frame_index.build` would find, without reading the shards again.
+
+    Args:
+      rows: (shard, start of the record, clip, layout) of each clip, in the order of the shards.
+    """
+    number, starts, clips, layouts = zip(*rows, strict=True)
+    counts = [len(layout.lengths) for layout in layouts]
+    return FrameIndex(
+        shards=np.array(shards, dtype=np.str_),
+        shard_bytes=np.array([(folder / name).stat().st_size for name in shards], np.int64),
+        shard=np.array(number, np.int32),
+        ids=np.array([clip.id for clip in clips], dtype=np.str_),
+        labels=np.array([clip.label for clip in clips], np.int32),
+        fps=np.array([layout.fps for layout in layouts], np.float32),
+        height=np.array([layout.height for layout in layouts], np.int32),
+        width=np.array([layout.width for layout in layouts], np.int32),
+        first=np.cumsum([0, *counts], dtype=np.int64),
+        offset=np.concatenate([s + lay.offsets for s, lay in zip(starts, layouts, strict=True)]),
+        length=np.concatenate([layout.lengths for layout in layouts]),
+    )

@@ -1,5 +1,6 @@
 """From sources to datasets: what is stored, what is refused, what is left when it goes wrong."""
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -21,7 +22,7 @@ from data_prep.convert import Options, convert
 from data_prep.example import Storage
 from tests.data_prep.test_folder import save_frames
 from tests.made_videos import grey_levels, scenery, turn_clockwise, write_sound, write_video
-from vidcls.data import dataset, video
+from vidcls.data import dataset, frame_index, video
 
 ALONE = Options(workers=1)
 
@@ -143,8 +144,11 @@ def test_anyone_can_open_it_through_tfds(made):
 
 
 def test_the_index_is_that_of_the_reader(made, caplog):
-    dataset.open_dataset(made)
+    index = dataset.open_dataset(made).index
     assert 'stale' not in caplog.text
+    built = dataclasses.asdict(frame_index.build(made, list(index.shards)))
+    for name, array in dataclasses.asdict(index).items():
+        assert np.array_equal(array, built[name]) and array.dtype == built[name].dtype, name
 
 
 def test_processes_change_nothing(made, videos, tmp_path):
@@ -191,7 +195,11 @@ def test_shards_are_cut_and_named_as_tfds_does(videos, tmp_path, monkeypatch):
     assert len(train) > 2
     assert train[0] == f'clips-train.tfrecord-00000-of-{len(train):05d}'
     assert len(list(tfds.builder_from_directory(made).as_dataset(split='train'))) == 16
-    assert len(dataset.open_dataset(made).clips('train')) == 16
+    data = dataset.open_dataset(made)
+    assert len(data.clips('train')) == 16
+    built = frame_index.build(made, list(data.index.shards))
+    assert np.array_equal(data.index.offset, built.offset)
+    assert np.array_equal(data.index.shard, built.shard)
 
 
 def test_a_part_of_which_nothing_is_left(tmp_path):

@@ -1,5 +1,6 @@
 """The hand-written wire format, against TensorFlow's own parser."""
 
+import numpy as np
 import tensorflow as tf
 
 from data_prep import example
@@ -25,17 +26,29 @@ def test_a_clip_of_label_nought():
     assert list(feature['label'].int64_list.value) == [0]
 
 
+def test_frame_offsets():
+    jpegs = [b'a' * 127, b'b' * 128, b'c' * 16384, b'd' * 3_000_000]
+    record = example.serialize(jpegs, label=1, id='x', fps=1.0)
+    lengths = np.array([len(jpeg) for jpeg in jpegs], np.int32)
+    offsets = example.frame_offsets(len(record), lengths)
+    assert [record[o : o + n] for o, n in zip(offsets, lengths, strict=True)] == jpegs
+
+
 def test_convert_clip(tmp_path):
     path = write_video(tmp_path / 'c.mp4', grey_levels((10, 100, 200)))
     clip = Clip('c', 1, 'train', (path,))
-    result = example.convert_clip(clip, example.Storage())
-    assert (result.num_frames, result.problem) == (3, '')
-    feature = tf.train.Example.FromString(result.record).features.feature
-    assert list(feature['video'].bytes_list.value) == video.encode(path)[1]
+    result = example.convert_clip(clip, example.Storage(), tmp_path)
+    assert result.problem == ''
+    feature = tf.train.Example.FromString(result.record.read_bytes()).features.feature
+    jpegs = video.encode(path)[1]
+    assert list(feature['video'].bytes_list.value) == jpegs
     assert list(feature['fps'].float_list.value) == [10.0]
+    assert (result.layout.height, result.layout.width) == (32, 48)
+    assert result.layout.lengths.tolist() == [len(jpeg) for jpeg in jpegs]
 
 
 def test_convert_clip_tells_why_not(tmp_path):
     clip = Clip('c', 1, 'train', (tmp_path / 'absent.mp4',))
-    result = example.convert_clip(clip, example.Storage())
+    result = example.convert_clip(clip, example.Storage(), tmp_path)
     assert (result.record, result.problem) == (None, 'no such file')
+    assert not list(tmp_path.iterdir())
