@@ -72,6 +72,16 @@ def test_hold_out_validation_touches_training_only():
     }
 
 
+def test_a_test_clip_of_a_held_out_film_stays_in_the_test_list():
+    roles = {f'c{i}': ('train',) for i in range(9)} | {'t': ('test',), 'u': ('unused',)}
+    changed = splits.hold_out_validation(
+        roles, dict.fromkeys(roles, 'x') | {'c0': 'film', 't': 'film', 'u': 'film'},
+        dict.fromkeys(roles, 0), 0,
+    )  # fmt: skip
+    assert changed['c0'] == ('validation',)  # the rest are one group, too large to hold out
+    assert (changed['t'], changed['u']) == (('test',), ('unused',))
+
+
 def test_sums_of_parts():
     roles = [('train', 'test'), ('test', 'train'), ('train', 'validation'), ('train', 'test')]
     assert splits.sums_of_parts(roles) == {
