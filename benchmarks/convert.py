@@ -119,8 +119,9 @@ def _append_jpegs(files: Sequence[Path], out: Path) -> None:
     cv2.setNumThreads(1)
     with open(out, 'wb') as sink:
         for file in files:
-            for frame in _opencv_frames(file):
-                sink.write(cv2.imencode('.jpg', frame, [cv2.IMWRITE_JPEG_QUALITY, 95])[1])
+            sink.writelines(
+                cv2.imencode('.jpg', frame, [cv2.IMWRITE_JPEG_QUALITY, 95])[1] for frame in _opencv_frames(file)
+            )
 
 
 def _textbook_loop(files: Sequence[Path], out: Path) -> None:

@@ -44,7 +44,7 @@ class Options:
       seed: of the order in which clips are stored.
     """
 
-    storage: Storage = Storage()
+    storage: Storage = dataclasses.field(default_factory=Storage)
     strict: bool = False
     workers: int = 0
     overwrite: bool = False

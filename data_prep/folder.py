@@ -26,7 +26,7 @@ from data_prep.clips import Clip, DataError, Source, clip_ids, readable
 from data_prep.path_lists import Entry, read_lists
 from vidcls.data.video import SUFFIXES
 
-IMAGE_SUFFIXES = frozenset('.bmp .jpeg .jpg .png .ppm .tif .tiff .webp'.split())
+IMAGE_SUFFIXES = frozenset(('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'))
 _SPLIT_FOLDERS = {
     'train': splits.TRAIN,
     'validation': splits.VALIDATION,

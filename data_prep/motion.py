@@ -37,6 +37,7 @@ CLASSES = {
     'shrinking': ('scaling', True),
 }
 RATE = 16  # frames per second of the videos
+_DEFAULTS = Options()
 _BATCH = 32  # clips that a worker makes at a time
 
 
@@ -57,7 +58,7 @@ class Look:
     seed: int = 0
 
 
-def make(out: str | Path, look: Look = Look(), options: Options = Options()) -> Path:
+def make(out: str | Path, look: Look = Look(), options: Options = _DEFAULTS) -> Path:
     """Makes the videos and converts them.
 
     Returns:

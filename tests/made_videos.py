@@ -64,8 +64,7 @@ def write_plane_levels(
     height, width = size
     dtype = np.uint16 if '10' in pixels else np.uint8
     planes = [
-        np.full((height * width, height * width // 4)[plane > 0], level, dtype)
-        for plane, level in enumerate(levels)
+        np.full((height * width, height * width // 4)[plane > 0], level, dtype) for plane, level in enumerate(levels)
     ]
     packed = np.concatenate(planes).reshape(-1, width)
     with av.open(str(path), 'w') as container:

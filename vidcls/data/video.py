@@ -30,7 +30,11 @@ MAX_CLIP_BYTES = 1 << 30
 
 # What counts as a video where a folder is searched; a file that is named is always tried.
 SUFFIXES = frozenset(
-    '.3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .vob .webm .wmv'.split()
+    f'.{ending}'
+    for ending in (
+        *('3gp', 'avi', 'flv', 'gif', 'm2ts', 'm4v', 'mkv', 'mov', 'mp4'),
+        *('mpeg', 'mpg', 'mts', 'ogv', 'ts', 'vob', 'webm', 'wmv'),
+    )
 )
 
 
@@ -71,9 +75,7 @@ class Video:
         return len(self.decoded)
 
 
-def probe(
-    path: str | os.PathLike, *, short_side: int = SHORT_SIDE, fps: float | None = None
-) -> Video:
+def probe(path: str | os.PathLike, *, short_side: int = SHORT_SIDE, fps: float | None = None) -> Video:
     """Decodes the whole video once, keeping no frame, and tells how it would be stored.
 
     Raises:
@@ -160,9 +162,7 @@ def encode(
     return stream.describe(encoder or FrameEncoder(stream.first, short_side), None), jpegs
 
 
-def encode_images(
-    paths: Sequence[str | os.PathLike], *, short_side: int = SHORT_SIDE
-) -> tuple[int, int, list[bytes]]:
+def encode_images(paths: Sequence[str | os.PathLike], *, short_side: int = SHORT_SIDE) -> tuple[int, int, list[bytes]]:
     """Frames that come as image files, as (height, width, JPEGs), made as a video's frames are.
 
     Raises:
@@ -263,9 +263,7 @@ class _Stream:
         )
 
 
-def frame_times(
-    times: Sequence[float | None], nominal_fps: float | None
-) -> tuple[np.ndarray, float]:
+def frame_times(times: Sequence[float | None], nominal_fps: float | None) -> tuple[np.ndarray, float]:
     """Sorted times float64[t] in seconds, and the average rate in frames per second.
 
     The container's rate is kept where the times agree with it within 5 %, for clocks are rounded

@@ -1,0 +1,130 @@
+"""Conversion on many machines: `read_clip` as an Apache Beam step, TFDS's Beam writer behind it.
+
+Records equal those of one machine; TFDS chooses their order and the number of shards. OUT must be a
+folder that all workers see. Needs the extra `beam`.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from data_prep import records
+from data_prep.clips import Clip, DataError, Source
+from data_prep.convert import Options, Outcome, check_classes, describe
+from data_prep.example import Storage, read_clip
+from vidcls.data import frame_index
+from vidcls.data.video import VideoError
+
+
+def write(
+    source: Source, clips: Sequence[Clip], folder: Path, options: Options
+) -> tuple[Outcome, frame_index.FrameIndex]:
+    """Converts `clips` into shards in `folder`; returns what came of it and where frames lie.
+
+    Raises:
+      DataError: Apache Beam is not installed, or no clip of a part could be read (which TFDS's
+        Beam writer cannot express; one machine's can).
+    """
+    try:
+        import apache_beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError as error:
+        raise DataError("--beam_runner needs Apache Beam: pip install 'vidcls[beam]'") from error
+    import tensorflow_datasets as tfds
+
+    # Its own version for an argument changes nothing, but keeps DirectRunner from fetching another
+    # runner's binary from the network before it starts.
+    arguments = [f'update_compatibility_version={apache_beam.__version__}', *options.beam_options]
+    problems, work = folder / 'problems', folder / 'tfds'
+    problems.mkdir()
+    builder = _builder_class(source, clips, options.storage, problems)(data_dir=os.fspath(work))
+    config = tfds.download.DownloadConfig(
+        beam_runner=options.beam_runner,
+        beam_options=PipelineOptions([f'--{a}' for a in arguments]),
+    )
+    try:
+        builder.download_and_prepare(download_config=config)
+    except ValueError as error:
+        if 'This should be >0' in str(error):
+            raise DataError(
+                f'no clip of a part could be read ({error}); convert without --beam_runner, or take the part out'
+            ) from error
+        raise
+    outcome = _collect(clips, problems, options.strict)
+    check_classes(source, outcome)
+    for file in Path(builder.data_dir).iterdir():
+        os.rename(file, folder / file.name)
+    shutil.rmtree(work)
+    shutil.rmtree(problems)
+    stored = {name: split.num_examples for name, split in builder.info.splits.items()}
+    describe(source, options, outcome, stored).save_metadata(folder)
+    shards = [name for split in builder.info.splits.values() for name in sorted(split.filenames)]
+    index = frame_index.build(folder, shards)
+    outcome.num_frames = len(index.offset)
+    return outcome, index
+
+
+def _builder_class(source: Source, clips: Sequence[Clip], storage: Storage, problems: Path):
+    import apache_beam as beam
+    import tensorflow_datasets as tfds
+
+    class Videos(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        __module__ = 'data_prep'  # as on one machine; TFDS looks for a package around any longer name
+        name = source.name
+        VERSION = tfds.core.Version(records.VERSION)
+
+        def _info(self):
+            return tfds.core.DatasetInfo(
+                builder=self,
+                description=source.description,
+                features=records.features(source.labels),
+                metadata=tfds.core.MetadataDict(),  # its counts are known at the end
+            )
+
+        def _split_generators(self, _):
+            parts = sorted({clip.part for clip in clips})
+            return {part: self._generate_examples(part) for part in parts}
+
+        def _generate_examples(self, part):
+            chosen = [clip for clip in clips if clip.part == part]
+            # Without reshuffling, runners fuse the list and the conversion into one worker.
+            return (
+                f'{part}_clips' >> beam.Create(chosen)
+                | f'{part}_spread' >> beam.Reshuffle()
+                | f'{part}_convert' >> beam.FlatMap(_examples, storage, problems)
+            )
+
+    return Videos
+
+
+def _examples(clip: Clip, storage: Storage, problems: Path) -> Iterator[tuple[str, dict]]:
+    """The Beam step: (key, example), or nothing of a video that cannot be used."""
+    try:
+        frames = read_clip(clip, storage)
+    except VideoError as error:
+        _note(problems, clip, error.reason, skipped=True)
+        return
+    if frames.damage:
+        _note(problems, clip, frames.damage, skipped=False)
+    yield (
+        clip.id,
+        {'video': frames.jpegs, 'label': clip.label, 'id': clip.id, 'fps': frames.fps},
+    )
+
+
+def _note(problems: Path, clip: Clip, reason: str, skipped: bool) -> None:
+    """Leaves word for the parent; a step that a runner repeats writes the same file again."""
+    name = hashlib.sha256(clip.id.encode()).hexdigest()
+    text = json.dumps({'id': clip.id, 'reason': reason, 'skipped': skipped})
+    (problems / f'{name}.json').write_text(text)
+
+
+def _collect(clips: Sequence[Clip], problems: Path, strict: bool) -> Outcome:
+    outcome, by_id = Outcome(), {clip.id: clip for clip in clips}
+    for file in sorted(problems.iterdir()):
+        note = json.loads(file.read_text())
+        outcome.add_problem(by_id[note['id']], note['reason'], note['skipped'], strict)
+    return outcome
