@@ -29,13 +29,10 @@ IMAGE_FPS = 25.0  # of frames that come as image files, which carry no clock
 MAX_CLIP_BYTES = 1 << 30
 
 # What counts as a video where a folder is searched; a file that is named is always tried.
-SUFFIXES = frozenset(
-    f'.{ending}'
-    for ending in (
-        *('3gp', 'avi', 'flv', 'gif', 'm2ts', 'm4v', 'mkv', 'mov', 'mp4'),
-        *('mpeg', 'mpg', 'mts', 'ogv', 'ts', 'vob', 'webm', 'wmv'),
-    )
-)
+SUFFIXES = frozenset((
+    '.3gp', '.avi', '.flv', '.gif', '.m2ts', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.mts',
+    '.ogv', '.ts', '.vob', '.webm', '.wmv',
+))  # fmt: skip
 
 
 class VideoError(Exception):
