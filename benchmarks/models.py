@@ -1,0 +1,142 @@
+"""TSN-ResNet-50 beside PyTorch eager on the same CPU: one train step and one forward pass.
+
+    python -m benchmarks.models
+
+4 clips of 3 frames, 224 x 224, float32, 2 threads each, SGD with momentum 0.9 and L2 1e-4. PyTorch
+runs in its default layout and in channels-last. Rounds alternate; ours and peer are medians, in
+clips/s, and the ratio is the median of the rounds' ratios. Without torch there is no peer to run:
+`python -m pip install torch --index-url https://download.pytorch.org/whl/cpu` gets one.
+"""
+
+import functools
+import importlib.util
+import os
+import statistics
+import time
+from collections.abc import Callable
+
+from absl import app, logging
+
+_CLIPS, _FRAMES, _SIZE, _CLASSES = 4, 3, 224, 51
+_THREADS, _ROUNDS = 2, 5
+_LEARNING_RATE, _MOMENTUM, _L2 = 0.01, 0.9, 1e-4
+
+
+def run(rounds: int = _ROUNDS) -> list[dict]:
+    """Rows of name, unit, ours, peer, ratio (ours / peer); none if torch is not installed."""
+    if importlib.util.find_spec('torch') is None:
+        logging.warning('torch is not installed: the models have no peer and are not timed')
+        return []
+    if hasattr(os, 'sched_setaffinity'):  # XLA takes its number of threads from the cores it may use
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:_THREADS])
+    ours = _ours()
+    peers = {'PyTorch': _torch(False), 'PyTorch channels-last': _torch(True)}
+    rates = {(name, task): [] for name in ('ours', *peers) for task in ours}
+    for i in range(rounds + 1):
+        for name, tasks in {'ours': ours, **peers}.items():
+            for task, call in tasks.items():
+                rate = _CLIPS / _seconds(call)
+                if i:  # the first round compiles and allocates
+                    rates[name, task].append(rate)
+    return [
+        _row(f'tsn_resnet50 {task} / {name}', rates['ours', task], rates[name, task])
+        for task in ours
+        for name in peers
+    ]
+
+
+def _row(name, ours, peer) -> dict:
+    return {
+        'name': name,
+        'unit': 'clips/s',
+        'ours': statistics.median(ours),
+        'peer': statistics.median(peer),
+        'ratio': statistics.median(a / b for a, b in zip(ours, peer, strict=True)),
+    }
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _ours() -> dict[str, Callable]:
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from vidcls.models import build
+
+    model = build('tsn_resnet50', _CLASSES, dropout=0.0)
+    video = jax.random.normal(jax.random.key(0), (_CLIPS, _FRAMES, _SIZE, _SIZE, 3))
+    labels = jnp.arange(_CLIPS)
+    optimizer = optax.chain(optax.add_decayed_weights(_L2), optax.sgd(_LEARNING_RATE, _MOMENTUM))
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def step(state):
+        params, batch_stats, opt_state = state
+
+        def loss(params):
+            variables = {'params': params, 'batch_stats': batch_stats}
+            logits, updated = model.apply(variables, video, True, mutable=['batch_stats'])
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+            return losses.mean(), updated['batch_stats']
+
+        grads, batch_stats = jax.grad(loss, has_aux=True)(params)
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), batch_stats, opt_state
+
+    variables = jax.jit(model.init)(jax.random.key(0), video)
+    params = jax.tree.map(jnp.copy, variables['params'])
+    state = [(params, jax.tree.map(jnp.copy, variables['batch_stats']), optimizer.init(params))]
+    forward = jax.jit(lambda variables, video: model.apply(variables, video))
+
+    def train():
+        state[0] = jax.block_until_ready(step(state[0]))
+
+    return {'train': train, 'infer': lambda: jax.block_until_ready(forward(variables, video))}
+
+
+def _torch(channels_last: bool) -> dict[str, Callable]:
+    import torch
+
+    from benchmarks.torch_resnet import ResNet
+
+    torch.set_num_threads(_THREADS)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    net = ResNet((3, 4, 6, 3), 64, _CLASSES).to(memory_format=layout)
+    frames = torch.randn(_CLIPS * _FRAMES, 3, _SIZE, _SIZE).to(memory_format=layout)
+    labels = torch.arange(_CLIPS)
+    optimizer = torch.optim.SGD(
+        net.parameters(), lr=_LEARNING_RATE, momentum=_MOMENTUM, weight_decay=_L2
+    )
+
+    def logits():
+        return net(frames).view(_CLIPS, _FRAMES, -1).mean(1)
+
+    def train():
+        net.train()
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(logits(), labels).backward()
+        optimizer.step()
+
+    def infer():
+        net.eval()
+        with torch.inference_mode():
+            return logits()
+
+    return {'train': train, 'infer': infer}
+
+
+def main(argv):
+    del argv
+    for row in run():
+        print(
+            f'{row["name"]:45s} ours {row["ours"]:6.2f}  peer {row["peer"]:6.2f} {row["unit"]}'
+            f'  ratio {row["ratio"]:.2f}'
+        )
+
+
+if __name__ == '__main__':
+    app.run(main)

@@ -1,0 +1,85 @@
+import re
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests.models import resnet_golden as golden
+from vidcls.models.resnet import ResNet
+from vidcls.models.tsn import TSN
+
+LEAVES = {'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
+
+
+def torchvision_name(path):
+    """('backbone', 'layer1_0', 'conv1', 'kernel') -> 'layer1.0.conv1.weight'."""
+    module = '.'.join('fc' if part == 'head' else part for part in path if part != 'backbone')
+    module, leaf = module.rsplit('.', 1)
+    return f'{re.sub(r"_(?=[0-9])", ".", module)}.{LEAVES.get(leaf, "weight")}'
+
+
+def to_torch(array):
+    order = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}[np.ndim(array)]
+    return np.transpose(array, order)
+
+
+def from_torch(array):
+    order = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}[np.ndim(array)]
+    return jnp.asarray(np.transpose(array, order))
+
+
+def test_published_layout_gives_what_pytorch_gives():
+    stored = np.load(golden.FILE)
+    model = TSN(golden.CLASSES, stage_sizes=golden.STAGE_SIZES, width=golden.WIDTH, dropout=0)
+    video, labels = jnp.asarray(golden.video()), jnp.asarray(golden.LABELS)
+    shapes = jax.eval_shape(lambda: {**model.init(jax.random.key(0), video)})
+    variables = {
+        collection: flax.traverse_util.path_aware_map(
+            lambda path, leaf: from_torch(
+                golden.drawn(torchvision_name(path), to_torch(np.empty(leaf.shape)).shape)
+            ),
+            tree,
+        )
+        for collection, tree in shapes.items()
+    }
+    logits = jax.jit(model.apply)(variables, video)
+    np.testing.assert_allclose(logits, stored['eval_logits'], atol=2e-5)
+
+    @jax.jit
+    def step(params):
+        def loss(params):
+            logits, updated = model.apply(
+                {**variables, 'params': params}, video, train=True, mutable=['batch_stats']
+            )
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+            return losses.mean(), (logits, updated)
+
+        return jax.grad(loss, has_aux=True)(params)
+
+    grads, (logits, updated) = step(variables['params'])
+    np.testing.assert_allclose(logits, stored['train_logits'], atol=2e-5)
+    compared = {'eval_logits', 'train_logits'}
+    for kind, tree in (('grad', grads), ('stat', updated['batch_stats'])):
+        for path, ours in flax.traverse_util.flatten_dict(tree).items():
+            name = f'{kind} {torchvision_name(path)}'
+            theirs = stored[name]
+            limit = 2e-5 * max(1, np.abs(theirs).max())
+            np.testing.assert_allclose(to_torch(ours), theirs, atol=limit, err_msg=name)
+            compared.add(name)
+    assert compared == set(stored.files)
+
+
+@pytest.mark.parametrize('height, width, last', [(224, 224, (7, 7)), (65, 90, (3, 3))])
+def test_every_stage_halves_the_picture(height, width, last):
+    net = ResNet((1, 1, 1, 1), width=4)
+    x = jnp.zeros((2, height, width, 3))
+    captured = jax.eval_shape(
+        lambda: net.init_with_output(jax.random.key(0), x, capture_intermediates=True)
+    )
+    features, variables = captured
+    assert features.shape == (2, 128) and features.dtype == jnp.float32
+    (stage4,) = variables['intermediates']['layer4_0']['__call__']
+    assert stage4.shape == (2, *last, 128)
