@@ -81,7 +81,7 @@ def restore_model(folder: Path, which: str) -> tuple[int, Any]:
     steps = ocp.utils.checkpoint_steps(Path(folder).absolute()) if Path(folder).is_dir() else []
     if not steps:
         raise FileNotFoundError(f'{folder}: no checkpoint yet; train first')
-    options = ocp.CheckpointManagerOptions(best_fn=_top1, best_mode='max', read_only=True)
+    options = ocp.CheckpointManagerOptions(best_fn=_top1, best_mode='max', create=False)
     with ocp.CheckpointManager(Path(folder).absolute(), options=options, item_names=('model',)) as manager:
         step = _find(manager, which, sorted(steps), folder)
         logging.info('restoring step %d (%s) of %s', step, which, folder)

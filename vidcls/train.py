@@ -107,8 +107,6 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
             state, measured = train_step(state, batch)
             window.add(step, measured)
             log.advance()
-            if is_due(step, config.log_every_steps, num_steps):
-                window.flush(keep=1)
             if is_due(step, config.eval_every_epochs * steps_per_epoch, num_steps):
                 window.flush()
                 scores = validate(state)
@@ -117,6 +115,8 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
                 saved = parallel.unreplicate(state)
                 checkpoints.save(step, saved.variables, saved.opt_state, scores)
                 window.restart()
+            elif is_due(step, config.log_every_steps, num_steps):
+                window.flush(keep=1)
     finally:
         checkpoints.close()
         log.close()

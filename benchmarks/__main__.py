@@ -1,0 +1,22 @@
+"""Everything measured beside a peer, in one run: a table, and bench.json. `make bench` runs it.
+
+bench.json is a list of {name, unit, ours, peer, ratio}; each number is a median of alternating rounds, and a ratio of 2
+means twice as fast.
+"""
+
+import json
+from pathlib import Path
+
+from benchmarks import convert, models, read
+
+
+def main() -> None:
+    rows = []
+    for part in (convert, read, models):
+        rows += part.run()
+        Path('bench.json').write_text(json.dumps(rows, indent=2) + '\n')
+    convert.print_table(rows)
+
+
+if __name__ == '__main__':
+    main()

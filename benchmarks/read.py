@@ -1,0 +1,176 @@
+"""Feeding: training batches from a converted dataset, beside PyTorch DataLoaders over JPEG files; frames per second.
+
+    python -m benchmarks.read
+
+Each makes clips of 3 and of 8 random segment frames with a multi-scale crop and a flip, in batches of 32, on two
+cores. Ours ends at the uint8 canvas that goes to the device, where resizing costs next to nothing; the peers resize
+on the host. The best peer known decodes with simplejpeg, resizes with OpenCV and ships uint8; the textbook's uses PIL
+and ships normalised floats. `bare` is libjpeg-turbo decoding whole frames on both cores and nothing else.
+Rounds alternate; a ratio is the median of the rounds' ratios.
+"""
+
+import io
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+
+from benchmarks.convert import SHARED_DATA, print_table
+from vidcls.config import AugmentConfig, Config, DataConfig, SamplingConfig
+from vidcls.data import augment, pipeline
+from vidcls.data.dataset import Dataset, open_dataset
+from vidcls.data.sampling import segments
+
+_BATCH = 32
+_BATCHES = 12
+_ROUNDS = 5
+_CORES = 2
+
+
+def run(rounds: int = _ROUNDS) -> list[dict]:
+    """Rows of name, unit, ours, peer, ratio (ours / peer), each a median over the rounds."""
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = open_dataset(_convert(Path(folder)))
+        files = _write_jpegs(dataset, Path(folder) / 'jpegs')
+        rows = []
+        for frames in (3, 8):
+            rows += _compare(dataset, files, frames, rounds)
+        return rows
+
+
+def _compare(dataset: Dataset, files: list[list[Path]], frames: int, rounds: int) -> list[dict]:
+    sources: dict[str, Callable[[], Iterator]] = {
+        'ours': lambda: pipeline.train_batches(dataset, _config(frames)),
+        'bare libjpeg-turbo': lambda: _bare(files, frames),
+    }
+    try:
+        import torch  # noqa: F401
+
+        sources['DataLoader, simplejpeg, OpenCV'] = lambda: _loader(files, frames, fast=True)
+        sources['DataLoader, PIL, float'] = lambda: _loader(files, frames, fast=False)
+    except ImportError:
+        print('torch is not installed: reading is measured without its DataLoader')
+    rates = {name: [] for name in sources}
+    for _ in range(rounds):
+        for name, source in sources.items():
+            rates[name].append(_frames_per_second(source(), frames))
+    ours = rates.pop('ours')
+    return [
+        {
+            'name': f'read {frames} frames a clip / {name}',
+            'unit': 'frames/s',
+            'ours': statistics.median(ours),
+            'peer': statistics.median(peer),
+            'ratio': statistics.median(a / b for a, b in zip(ours, peer, strict=True)),
+        }
+        for name, peer in rates.items()
+    ]
+
+
+def _frames_per_second(batches: Iterator, frames: int) -> float:
+    for _ in itertools.islice(batches, 3):  # start-up is not what is compared
+        pass
+    start = time.perf_counter()
+    for _ in itertools.islice(batches, _BATCHES):
+        pass
+    return _BATCHES * _BATCH * frames / (time.perf_counter() - start)
+
+
+def _config(frames: int) -> Config:
+    return Config(
+        data=DataConfig(train_split='+'.join(('train', 'validation', 'test'))),
+        sampling=SamplingConfig(num_segments=frames),
+        augment=AugmentConfig(),
+        batch_size=_BATCH,
+    )
+
+
+def _convert(folder: Path) -> Path:
+    from data_prep import convert, motion
+    from data_prep import folder as folder_source
+
+    videos = SHARED_DATA / 'ucf101'
+    if not videos.is_dir():
+        return motion.make(folder, motion.Look(clips_per_class=8, size=240, frames=48))
+    return convert.convert(folder_source.read(videos, name='ucf101', seed=0), folder, convert.Options())
+
+
+def _write_jpegs(dataset: Dataset, folder: Path) -> list[list[Path]]:
+    """The dataset's frames as the peers want them: a file each."""
+    reader, files = dataset.reader(), []
+    for clip in range(len(dataset.index)):
+        (folder / str(clip)).mkdir(parents=True)
+        count = dataset.index.num_frames(clip)
+        paths = [folder / str(clip) / f'{frame}.jpg' for frame in range(count)]
+        for path, jpeg in zip(paths, reader.read(clip, range(count)), strict=True):
+            path.write_bytes(jpeg)
+        files.append(paths)
+    return files
+
+
+class _Clips:
+    """A map-style dataset for PyTorch's DataLoader: uint8[t h w c], or normalised float32[t c h w]."""
+
+    def __init__(self, files: list[list[Path]], frames: int, fast: bool):
+        self._files, self._frames = files, frames
+        self._read = self._read_fast if fast else self._read_textbook
+
+    def __len__(self) -> int:
+        return 1000 * len(self._files)
+
+    def __getitem__(self, item: int):
+        rng = np.random.default_rng(item)
+        files = self._files[item % len(self._files)]
+        chosen = segments(len(files), self._frames, 1, rng.random(self._frames))
+        return self._read([files[frame].read_bytes() for frame in chosen], rng)
+
+    @staticmethod
+    def _read_fast(jpegs: list[bytes], rng: np.random.Generator) -> np.ndarray:
+        import cv2
+
+        cv2.setNumThreads(1)
+        frames = [simplejpeg.decode_jpeg(jpeg) for jpeg in jpegs]
+        top, left, height, width, flip = augment.draw(*frames[0].shape[:2], AugmentConfig(), rng)
+        frames = [cv2.resize(f[top : top + height, left : left + width], (224, 224)) for f in frames]
+        return np.stack([cv2.flip(f, 1) for f in frames] if flip else frames)
+
+    @staticmethod
+    def _read_textbook(jpegs: list[bytes], rng: np.random.Generator) -> np.ndarray:
+        from PIL import Image
+
+        images = [Image.open(io.BytesIO(jpeg)).convert('RGB') for jpeg in jpegs]
+        top, left, height, width, flip = augment.draw(images[0].height, images[0].width, AugmentConfig(), rng)
+        images = [i.crop((left, top, left + width, top + height)).resize((224, 224), Image.BILINEAR) for i in images]
+        if flip:
+            images = [image.transpose(Image.FLIP_LEFT_RIGHT) for image in images]
+        video = np.stack([np.asarray(image, np.float32).transpose(2, 0, 1) / 255 for image in images])
+        mean, std = (np.array(v, np.float32)[:, None, None] for v in (AugmentConfig.mean, AugmentConfig.std))
+        return (video - mean) / std
+
+
+def _loader(files: list[list[Path]], frames: int, fast: bool) -> Iterator:
+    from torch.utils.data import DataLoader
+
+    # Spawned: a process forked from one with TensorFlow's threads can hang.
+    options = {'shuffle': True, 'num_workers': _CORES, 'multiprocessing_context': 'spawn'}
+    return iter(DataLoader(_Clips(files, frames, fast), batch_size=_BATCH, **options))
+
+
+def _bare(files: list[list[Path]], frames: int) -> Iterator:
+    """Batches' worth of windows decoded from memory on both cores, thrown away."""
+    jpegs = [paths[len(paths) // 2].read_bytes() for paths in files]
+    decode = lambda number: simplejpeg.decode_jpeg(jpegs[number % len(jpegs)])
+    with ThreadPoolExecutor(_CORES) as pool:
+        for batch in itertools.count():
+            start = batch * _BATCH * frames
+            yield list(pool.map(decode, range(start, start + _BATCH * frames), chunksize=8))
+
+
+if __name__ == '__main__':
+    print_table(run())
