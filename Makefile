@@ -39,4 +39,4 @@ lock:
 		pyproject.toml -c requirements-dev.txt -o requirements.txt
 
 clean:
-	rm -rf .venv runs datasets
+	rm -rf .venv runs/demo bench.json

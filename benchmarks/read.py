@@ -84,7 +84,7 @@ def _frames_per_second(batches: Iterator, frames: int) -> float:
 
 def _config(frames: int) -> Config:
     return Config(
-        data=DataConfig(train_split='+'.join(('train', 'validation', 'test'))),
+        data=DataConfig(train_split='train+validation+test'),
         sampling=SamplingConfig(num_segments=frames),
         augment=AugmentConfig(),
         batch_size=_BATCH,
