@@ -16,12 +16,17 @@ _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run: made, or con
 
 def main(config: Config, doc: str) -> None:
     """Runs an experiment: `--workdir`, and `--config.<name>=<value>` for every setting of `config`."""
-    holder = config_flags.DEFINE_config_dataclass('config', config)
+    try:
+        holder = config_flags.DEFINE_config_dataclass('config', config)
+    except KeyError as error:  # its way to say that a setting on the command line does not exist
+        sys.exit(f'error: {error.args[0]}; the settings are in vidcls/config.py, or run with --helpfull')
     flags.mark_flags_as_required(['workdir'])
-    run(lambda _: _train(holder.value), doc)
+    run(lambda argv: _train(argv, holder.value), doc)
 
 
-def _train(config: Config) -> None:
+def _train(argv: list[str], config: Config) -> None:
+    if argv:
+        raise ValueError(f'unexpected argument {argv[0]!r}; settings are flags, --config.<name>=<value>')
     if not config.data.dir:
         raise ValueError('--config.data.dir is not set: the folder that data_prep wrote')
     from vidcls.train import train  # after the flags were read: a typo should not wait for jax
@@ -44,7 +49,7 @@ def run(work: Callable[[list[str]], int | None], doc: str) -> None:
         os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_cache_home() / 'vidcls' / 'compiled'))
         try:
             sys.exit(work(argv[1:]))
-        except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        except (ValueError, OSError, FloatingPointError) as error:
             sys.exit(f'error: {error}')
 
     app.run(guarded, flags_parser=_parse)
@@ -63,7 +68,5 @@ def _cache_home() -> Path:
 def _parse(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
-    except KeyError as error:  # config_flags' way to say that a setting does not exist
-        sys.exit(f'error: {error.args[0]}; the settings are in vidcls/config.py, or run with --helpfull')
     except flags.Error as error:
         sys.exit(f'error: {error}\nRun with --helpfull for all flags.')

@@ -2,7 +2,7 @@
 
     python -m experiments.tsn_ucf101 --workdir=runs/tsn_ucf101 --config.data.dir=datasets/ucf101
 
-The README's figure for 7 classes from scratch is this with --config.augment.crop_size=112
+For a smaller budget, 7 classes from scratch on the whole official training list: --config.augment.crop_size=112
 --config.augment.short_side=128 --config.data.train_split=train1+validation1 --config.data.validation_split=
 """
 

@@ -16,6 +16,11 @@ def test_multi_step_with_warmup():
     assert found == pytest.approx([0.25, 0.5, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
+def test_milestones_on_one_step_both_count():
+    rate = optim.schedule(OptimConfig(learning_rate=1.0, milestones=(1.0, 1.2)), steps_per_epoch=1, num_steps=3)
+    assert [float(rate(step)) for step in (0, 1)] == pytest.approx([1.0, 0.01])
+
+
 def test_cosine_goes_to_zero():
     rate = optim.schedule(OptimConfig(learning_rate=0.2, schedule='cosine'), steps_per_epoch=10, num_steps=40)
     assert [float(rate(step)) for step in (0, 20, 40)] == pytest.approx([0.2, 0.1, 0.0])

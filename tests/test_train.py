@@ -120,6 +120,20 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(config, one_de
     assert list((tmp_path / 'checkpoints').iterdir()) == []
 
 
+def test_a_state_ruined_by_its_last_update_is_not_saved():
+    state = train.TrainState(np.int32(1), {'w': np.array([1.0, np.nan])}, {}, ())
+    with pytest.raises(train.Diverged, match='parameters are not finite after step 7'):
+        train.check_finite(state, 7)
+    train.check_finite(state.replace(params={'w': np.zeros(2)}), 7)
+
+
+def test_a_model_that_cannot_be_built_leaves_no_work_directory(config, tmp_path):
+    wrong = dataclasses.replace(config, model=ModelConfig(name='tsn_resnet5'))
+    with pytest.raises(ValueError, match="unknown model 'tsn_resnet5'"):
+        train.train(wrong, tmp_path / 'run', jax.local_devices()[:1])
+    assert not (tmp_path / 'run').exists()
+
+
 def test_a_batch_that_the_devices_do_not_divide_is_refused(config, tmp_path):
     with pytest.raises(ValueError, match='batch_size=12 is not divided by 8 devices.*8 and 16'):
         train.train(dataclasses.replace(config, batch_size=12), tmp_path)

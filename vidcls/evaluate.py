@@ -109,7 +109,7 @@ def evaluate(
     parallel.check_batch('--config.test.batch_size', config.test.batch_size, len(devices))
     dataset = open_dataset(data_dir or config.data.dir)
     workdir.check_labels(run, dataset.labels)
-    split = getattr(config.data, f'{split or "test"}_split', split)
+    split = getattr(config.data, f'{split or "test"}_split', split) or split
     dataset.clips(split)  # an unknown split is an error before the model is loaded
     step, variables = checkpoint.restore_model(run.checkpoints, checkpoint_name)
     compiled = parallel.pmap(predict_step(build_model(config, len(run.labels)), config), devices)

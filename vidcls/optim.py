@@ -14,10 +14,11 @@ def schedule(config: OptimConfig, steps_per_epoch: float, num_steps: int) -> opt
     if config.schedule == 'cosine':
         main = optax.cosine_decay_schedule(config.learning_rate, max(num_steps - warmup, 1))
     else:
-        boundaries = [round(epoch * steps_per_epoch) - warmup for epoch in config.milestones]
-        main = optax.piecewise_constant_schedule(
-            config.learning_rate, {boundary: config.decay for boundary in boundaries}
-        )
+        drops: dict[int, float] = {}  # on a small dataset two milestones can fall on one step
+        for epoch in config.milestones:
+            boundary = round(epoch * steps_per_epoch) - warmup
+            drops[boundary] = drops.get(boundary, 1.0) * config.decay
+        main = optax.piecewise_constant_schedule(config.learning_rate, drops)
     if not warmup:
         return main
     # From one step's worth, not from zero: a step that moves nothing is a step lost.

@@ -4,6 +4,7 @@ A video is prepared as the dataset's were (size, rate), sampled, cropped and tra
 that both give the same logits up to the JPEG's loss.
 """
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -22,12 +23,13 @@ class Classifier:
     def __init__(self, run: Run, variables, clips: int = 0, crops: int = 0):
         self.labels = run.labels
         self._frames = run.frames
-        self._config = run.config
+        # One device, no axis to average over.
+        model = dataclasses.replace(run.config.model, sync_batch_norm=False)
+        self._config = dataclasses.replace(run.config, model=model)
         self._clips, self._crops = clips or run.config.test.clips, crops or run.config.test.crops
         self._sampler = Sampler(run.config.sampling, training=False)
         self._variables = jax.device_put(variables)
-        run.config.model.sync_batch_norm = False  # one device, no axis to average over
-        self._step = jax.jit(predict_step(build_model(run.config, len(run.labels)), run.config))
+        self._step = jax.jit(predict_step(build_model(self._config, len(run.labels)), self._config))
 
     @classmethod
     def load(
@@ -84,7 +86,11 @@ def find_videos(path: str | Path) -> list[Path]:
         raise FileNotFoundError(f'{path}: no such file or folder')
     if path.is_file():
         return [path]
-    found = sorted(file for file in path.rglob('*') if file.suffix.lower() in video.SUFFIXES)
+    found = sorted(
+        file
+        for file in path.rglob('*')
+        if file.suffix.lower() in video.SUFFIXES and file.is_file() and not file.name.startswith('.')
+    )
     if not found:
         raise FileNotFoundError(f'{path}: no videos (*{", *".join(sorted(video.SUFFIXES))}) in this folder')
     return found

@@ -28,6 +28,8 @@ from vidcls.data.pipeline import Batch
 from vidcls.data.transform import transform
 from vidcls.run_log import RunLog
 
+_REMEDY = 'the last checkpoint is kept. Lower --config.optim.learning_rate, or set --config.optim.clip_norm'
+
 
 class Diverged(FloatingPointError):
     """The loss is no longer a number; the last good checkpoint stays."""
@@ -55,22 +57,21 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
       devices: the devices to use; all local ones if not given.
 
     Returns:
-      The last validation's scores; empty without a validation split.
+      The last validation's scores; empty without a validation split, or where nothing was left to train.
 
     Raises:
       ValueError: a setting that can't work, or a work directory of another run.
       Diverged: the loss is not finite.
     """
     # ---- What to train on what
-    devices = list(devices or jax.local_devices())
     config_lib.validate(config)
+    devices = list(devices or jax.local_devices())
     parallel.check_batch('--config.batch_size', config.batch_size, len(devices))
     parallel.check_batch('--config.test.batch_size', config.test.batch_size, len(devices))
     dataset = open_dataset(config.data.dir)
     num_clips = len(dataset.clips(config.data.train_split))
     if config.data.validation_split:
         dataset.clips(config.data.validation_split)
-    run = workdir.prepare(folder, config, dataset.labels, workdir.Frames(dataset.short_side, dataset.target_fps))
     steps_per_epoch = num_clips / config.batch_size
     num_steps = max(round(config.epochs * steps_per_epoch), 1)
 
@@ -79,6 +80,8 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
     learning_rate = optim.schedule(config.optim, steps_per_epoch, num_steps)
     optimizer = optim.optimizer(config.optim, learning_rate)
     state = init_state(model, optimizer, config)
+    # Only now: a model that can't be built should leave no work directory that refuses the corrected command.
+    run = workdir.prepare(folder, config, dataset.labels, workdir.Frames(dataset.short_side, dataset.target_fps))
     checkpoints = Checkpoints(run.checkpoints, keep_best=bool(config.data.validation_split))
     if (step := checkpoints.latest()) is not None:
         variables, opt_state = checkpoints.restore(step, state.variables, state.opt_state)
@@ -113,6 +116,7 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
                 if scores:
                     log.write(step, {f'validation/{name}': value for name, value in scores.items()})
                 saved = parallel.unreplicate(state)
+                check_finite(saved, step)
                 checkpoints.save(step, saved.variables, saved.opt_state, scores)
                 window.restart()
             elif is_due(step, config.log_every_steps, num_steps):
@@ -175,6 +179,16 @@ def make_train_step(
     return step
 
 
+def check_finite(state: TrainState, step: int) -> None:
+    """Refuses to save a state that an update ruined: its loss is only seen in the step after.
+
+    Raises:
+      Diverged: a parameter or a running statistic is not finite.
+    """
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.variables)):
+        raise Diverged(f'the parameters are not finite after step {step}; {_REMEDY}')
+
+
 def is_due(step: int, interval: float, last: int) -> bool:
     """Whether something is due after `step`: when it crosses a multiple of `interval` steps, and at the last."""
     return step == last or int(step / interval) > int((step - 1) / interval)
@@ -189,8 +203,8 @@ def _validator(model: nn.Module, dataset: Dataset, config: Config, devices: Sequ
 
     def validate(state: TrainState) -> dict[str, float]:
         scores = evaluate.score(predict, state.variables, dataset, config, split, 1, 1, devices)
-        wanted = ('loss', 'top1', 'top5', 'mean_class_accuracy')
-        return {name: metrics.scores(scores.logits, scores.labels)[name] for name in wanted}
+        found = metrics.scores(scores.logits, scores.labels)
+        return {name: found[name] for name in ('loss', 'top1', 'top5', 'mean_class_accuracy')}
 
     return validate
 
@@ -230,8 +244,7 @@ class _LogWindow:
         bad = [step for step, row in rows if not np.isfinite(row['loss'])]
         if bad:
             raise Diverged(
-                f'the loss is not finite at step{"s" * (len(bad) > 1)} {", ".join(map(str, bad))}; the last checkpoint '
-                'is kept. Lower --config.optim.learning_rate, or set --config.optim.clip_norm'
+                f'the loss is not finite at step{"s" * (len(bad) > 1)} {", ".join(map(str, bad))}; {_REMEDY}'
             )
         elapsed = time.perf_counter() - self._started
         values = {name: float(np.mean([row[name] for _, row in rows])) for name in rows[0][1]}

@@ -55,9 +55,11 @@ def prepare(folder: str | Path, config: Config, labels: tuple[str, ...], frames:
                 + '\n  '.join(different)
             )
         check_labels(run, labels)
+        if frames != run.frames:
+            raise ValueError(f'{folder} was trained on frames stored as {run.frames}, the dataset has {frames}')
         return run
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / 'labels.txt').write_text(''.join(f'{label}\n' for label in labels))
+    (folder / 'labels.txt').write_text(''.join(f'{label}\n' for label in labels), encoding='utf-8')
     (folder / 'frames.json').write_text(json.dumps(dataclasses.asdict(frames)) + '\n')
     config_lib.save(config, folder / 'config.json')  # last: it marks a whole work directory
     return Run(folder, config, labels, frames)
@@ -75,7 +77,7 @@ def load(folder: str | Path) -> Run:
     return Run(
         folder,
         config_lib.load(folder / 'config.json'),
-        tuple((folder / 'labels.txt').read_text().splitlines()),
+        tuple((folder / 'labels.txt').read_text(encoding='utf-8').split('\n')[:-1]),
         Frames(**json.loads((folder / 'frames.json').read_text())),
     )
 

@@ -1,0 +1,24 @@
+"""Mistakes on the command line: one line that names them, before anything is done."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ('argument', 'message'),
+    [
+        ('--config.optim.learning_rat=3', 'learning_rat not found'),
+        ('--config.epochs=many', 'could not convert'),
+        ('config.seed=3', "unexpected argument 'config.seed=3'"),
+        ('--seed=3', "Unknown command line flag 'seed'"),
+    ],
+)
+def test_a_mistake_is_one_line(argument, message, tmp_path):
+    command = [sys.executable, '-m', 'experiments.tsn_hmdb51', f'--workdir={tmp_path / "run"}', argument]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert 'Traceback' not in done.stderr
+    assert not (tmp_path / 'run').exists()
