@@ -14,18 +14,26 @@ from typing import Any
 
 @dataclasses.dataclass
 class ModelConfig:
-    """The network. Fields that are None keep the model's own default (see `vidcls.models`)."""
+    """The network. What is None keeps the model's own default (see `vidcls.models`); one that it lacks is refused."""
 
     name: str = 'tsn_resnet50'
-    dropout: float | None = None
-    width: int | None = None  # channels of the first stage (TSN)
     dtype: str = 'float32'  # compute type, float32 or bfloat16; parameters are always float32
     sync_batch_norm: bool = False  # statistics over all devices instead of each device's share
+    remat: bool | None = None  # computes activations again in the backward pass instead of keeping them
+    width: int | None = None  # TSN: channels of the first stage; TimeSformer: of a token
+    dropout: float | None = None  # TSN, ECO: of the features before the classifier
+    frame_dropout: float | None = None  # ECO Full: of each frame's features
+    depth: int | None = None  # TimeSformer, as all below: blocks
+    num_heads: int | None = None
+    patch_size: int | None = None  # pixels
+    attention: str | None = None  # divided, joint or space
+    drop_path: float | None = None  # of the last block; earlier ones less, linearly
+    embedding_std: float | None = None  # of position and time embeddings at first
 
     def overrides(self) -> dict[str, Any]:
         """The module fields to set, without those left to the model."""
         plain = dataclasses.asdict(self)
-        del plain['name'], plain['sync_batch_norm']
+        del plain['name'], plain['dtype'], plain['sync_batch_norm']
         return {name: value for name, value in plain.items() if value is not None}
 
 

@@ -34,12 +34,22 @@ class Scores:
 
 
 def build_model(config: Config, num_classes: int) -> nn.Module:
-    """The configured network; its BatchNorm averages over the devices if asked to."""
-    overrides = config.model.overrides()
-    if config.model.sync_batch_norm:
-        overrides['axis_name'] = parallel.AXIS
-    overrides['dtype'] = jnp.dtype(config.model.dtype)
-    return models.build(config.model.name, num_classes, **overrides)
+    """The configured network, for clips as the configuration samples and crops them.
+
+    Raises:
+      ValueError: an unknown model, or a setting that it does not have.
+    """
+    given = {
+        'num_segments': config.sampling.num_segments,
+        'seg_len': config.sampling.seg_len,
+        'num_frames': config.sampling.num_segments * config.sampling.seg_len,
+        'image_size': config.augment.crop_size,
+        'axis_name': parallel.AXIS if config.model.sync_batch_norm else None,
+        'dtype': jnp.dtype(config.model.dtype),
+    }
+    known = models.settings(config.model.name)
+    given = {name: value for name, value in given.items() if name in known}
+    return models.build(config.model.name, num_classes, **given, **config.model.overrides())
 
 
 def predict_step(model: nn.Module, config: Config) -> PredictStep:

@@ -16,7 +16,9 @@ def normal(shape):
 
 
 def init(model, video):
-    return jax.jit(model.init)(jax.random.key(1), video)
+    """Variables in which nothing is zero: what starts at zero would hide what it multiplies."""
+    variables = jax.jit(model.init)(jax.random.key(1), video)
+    return {**variables, 'params': jax.tree.map(lambda x: jnp.where(x == 0, 0.5, x), variables['params'])}
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -22,13 +22,20 @@ def build(name: str, num_classes: int, **overrides) -> nn.Module:
     Raises:
       ValueError: the name or an override is unknown; the message lists the known ones.
     """
-    if name not in MODELS:
-        raise ValueError(f'unknown model {name!r}; known: {", ".join(sorted(MODELS))}')
-    module, defaults = MODELS[name]
-    known = {field.name for field in dataclasses.fields(module)} - {'parent', 'name', 'num_classes'}
+    known = settings(name)
     unknown = sorted(set(overrides) - known)
     if unknown:
-        raise ValueError(
-            f'{name} has no setting {", ".join(unknown)}; known: {", ".join(sorted(known))}'
-        )
+        raise ValueError(f'{name} has no setting {", ".join(unknown)}; known: {", ".join(sorted(known))}')
+    module, defaults = MODELS[name]
     return module(num_classes=num_classes, **{**defaults, **overrides})
+
+
+def settings(name: str) -> set[str]:
+    """The fields of a model's module that can be overridden.
+
+    Raises:
+      ValueError: the name is unknown; the message lists the known ones.
+    """
+    if name not in MODELS:
+        raise ValueError(f'unknown model {name!r}; known: {", ".join(sorted(MODELS))}')
+    return {field.name for field in dataclasses.fields(MODELS[name][0])} - {'parent', 'name', 'num_classes'}

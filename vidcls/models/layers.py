@@ -4,7 +4,7 @@ Pictures are [n h w c], clips of them [n t h w c]. Every padding is explicit, be
 strided convolution on the right only, where the published networks pad both sides.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -63,11 +63,12 @@ class BatchNorm(nn.Module):
     epsilon: float = 1e-5
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    scale_init: Callable = nn.initializers.ones
 
     @nn.compact
     def __call__(self, x, use_running_average: bool):
         channels = x.shape[-1:]
-        scale = self.param('scale', nn.initializers.ones, channels)
+        scale = self.param('scale', self.scale_init, channels)
         bias = self.param('bias', nn.initializers.zeros, channels)
         running_mean = self.variable('batch_stats', 'mean', jnp.zeros, channels)
         running_var = self.variable('batch_stats', 'var', jnp.ones, channels)

@@ -1,9 +1,11 @@
 """ResNet with bottleneck blocks: pictures [n h w c] -> features [n d].
 
 He et al. 2015 (arXiv:1512.03385), table 1, in the form that torchvision publishes weights for
-("v1.5"): a strided block strides in its 3x3 convolution, every padding is on both sides, and the
-last scale of a block starts at one. A torchvision name maps by replacing dots: `layer1.0.conv1.weight`
-is `layer1_0/conv1/kernel`, `layer1.0.downsample.1` is `layer1_0/downsample_1`.
+("v1.5"): a strided block strides in its 3x3 convolution and every padding is on both sides. From
+scratch the last scale of a block starts at zero, so that every block starts as its shortcut (Goyal
+et al. 2017, arXiv:1706.02677, section 5.1): with ones the first losses were above 10. A torchvision
+name maps by replacing dots: `layer1.0.conv1.weight` is `layer1_0/conv1/kernel`,
+`layer1.0.downsample.1` is `layer1_0/downsample_1`.
 """
 
 from collections.abc import Sequence
@@ -36,7 +38,7 @@ class Bottleneck(nn.Module):
         y = jax.nn.relu(norm(name='bn1')(y, not train))
         y = conv(self.width, (3, 3), self.stride, 1, name='conv2')(y)
         y = jax.nn.relu(norm(name='bn2')(y, not train))
-        y = norm(name='bn3')(conv(out, (1, 1), name='conv3')(y), not train)
+        y = norm(name='bn3', scale_init=nn.initializers.zeros)(conv(out, (1, 1), name='conv3')(y), not train)
         if self.stride != 1 or x.shape[-1] != out:
             x = conv(out, (1, 1), self.stride, name='downsample_0')(x)
             x = norm(name='downsample_1')(x, not train)
