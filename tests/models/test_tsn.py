@@ -136,7 +136,8 @@ def test_dropout_acts_in_training_only(small, video):
 
 
 def test_head_starts_as_mmaction2_has_it():
-    variables = init(build('tsn_tiny', 400, stage_sizes=(1,), width=128), jnp.zeros((1, 1, 32, 32, 3)))
+    model = build('tsn_tiny', 400, stage_sizes=(1,), width=128)
+    variables = jax.jit(model.init)(jax.random.key(1), jnp.zeros((1, 1, 32, 32, 3)))
     head = variables['params']['head']
     assert head['kernel'].shape == (512, 400)
     assert np.std(head['kernel']) == pytest.approx(0.01, rel=0.02)
