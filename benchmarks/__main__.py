@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 from benchmarks import convert, models, read
+from benchmarks.table import print_table
 
 
 def main() -> None:
@@ -15,7 +16,7 @@ def main() -> None:
     for part in (convert, read, models):
         rows += part.run()
         Path('bench.json').write_text(json.dumps(rows, indent=2) + '\n')
-    convert.print_table(rows)
+    print_table(rows)
 
 
 if __name__ == '__main__':

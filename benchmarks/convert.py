@@ -12,7 +12,6 @@ and a ratio is the median of the rounds' ratios.
 import multiprocessing
 import os
 import shutil
-import statistics
 import subprocess
 import tempfile
 import time
@@ -21,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from absl import logging
+
+from benchmarks.table import print_table, row
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / 'shared' / 'data'
 _CLIPS = 88
@@ -49,16 +50,7 @@ def run(clips: int = _CLIPS, rounds: int = _ROUNDS) -> list[dict]:
             ours.append(frames / _seconds(_ours, files, out))
             for name, peer in peers.items():
                 theirs[name].append(frames / _seconds(peer, files, out))
-    return [
-        {
-            'name': f'convert {len(files)} videos / {name}',
-            'unit': 'frames/s',
-            'ours': statistics.median(ours),
-            'peer': statistics.median(rates),
-            'ratio': statistics.median(a / b for a, b in zip(ours, rates, strict=True)),
-        }
-        for name, rates in theirs.items()
-    ]
+    return [row(f'convert {len(files)} videos / {name}', 'frames/s', ours, rates) for name, rates in theirs.items()]
 
 
 def _files(folder: Path, clips: int) -> list[Path]:
@@ -150,13 +142,6 @@ def _ffmpeg_pair(files: Sequence[Path], out: Path) -> None:
 
     with ThreadPoolExecutor(_PROCESSES) as pool:
         list(pool.map(extract, files))
-
-
-def print_table(rows: Sequence[dict]) -> None:
-    print(f'{"":64} {"unit":>10} {"ours":>8} {"peer":>8} {"ratio":>6}')
-    for row in rows:
-        numbers = f'{row["ours"]:8,.0f} {row["peer"]:8,.0f} {row["ratio"]:6.2f}'
-        print(f'{row["name"]:64} {row["unit"]:>10} {numbers}')
 
 
 if __name__ == '__main__':

@@ -11,7 +11,6 @@ Rounds alternate; a ratio is the median of the rounds' ratios.
 
 import io
 import itertools
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,8 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from benchmarks.convert import SHARED_DATA, print_table
+from benchmarks.convert import SHARED_DATA
+from benchmarks.table import print_table, row
 from vidcls.config import AugmentConfig, Config, DataConfig, SamplingConfig
 from vidcls.data import augment, pipeline
 from vidcls.data.dataset import Dataset, open_dataset
@@ -60,16 +60,7 @@ def _compare(dataset: Dataset, files: list[list[Path]], frames: int, rounds: int
         for name, source in sources.items():
             rates[name].append(_frames_per_second(source(), frames))
     ours = rates.pop('ours')
-    return [
-        {
-            'name': f'read {frames} frames a clip / {name}',
-            'unit': 'frames/s',
-            'ours': statistics.median(ours),
-            'peer': statistics.median(peer),
-            'ratio': statistics.median(a / b for a, b in zip(ours, peer, strict=True)),
-        }
-        for name, peer in rates.items()
-    ]
+    return [row(f'read {frames} frames a clip / {name}', 'frames/s', ours, peer) for name, peer in rates.items()]
 
 
 def _frames_per_second(batches: Iterator, frames: int) -> float:

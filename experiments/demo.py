@@ -44,7 +44,7 @@ def _call(module: str, *args: str) -> None:
 
 def lesson(run: Path) -> str:
     """What the test scores say, in words."""
-    scores = next((run / 'eval').glob('test-*.npz'))
+    scores = max((run / 'eval').glob('*-test-*.npz'), key=lambda path: path.stat().st_mtime)
     top1 = json.loads(scores.with_suffix('.json').read_text())['top1']
     labels = (run / 'labels.txt').read_text().splitlines()
     with np.load(scores) as saved:

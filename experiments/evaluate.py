@@ -2,7 +2,7 @@
 
     python -m experiments.evaluate --workdir=RUN [--split=test] [--checkpoint=best] [--clips=1] [--crops=1|3|10]
 
-Prints a table and writes RUN/eval/<split>-step<step>-<clips>x<crops>.json, with the protocol that produced the numbers,
+Prints a table and writes RUN/eval/<dataset>-<split>-step<step>-<clips>x<crops>.json, with the protocol that produced the numbers,
 and the scores of each video beside it as .npz (ids, labels, logits).
 """
 

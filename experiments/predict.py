@@ -31,6 +31,7 @@ def main(argv: list[str]) -> int:
         raise ValueError('name the videos to classify: files or folders')
     classifier = Classifier.load(_WORKDIR.value, _CHECKPOINT.value, _CLIPS.value, int(_CROPS.value or 0))
     write = {'text': _text, 'json': _json, 'csv': _csv}[_FORMAT.value]
+    sys.stdout.reconfigure(errors='backslashreplace')  # a file's name can be any bytes
     failed = 0
     for name in argv:
         try:
@@ -42,7 +43,7 @@ def main(argv: list[str]) -> int:
         for path in paths:
             try:
                 write(path, classifier.classify(path, _TOP_K.value))
-            except VideoError as error:
+            except (VideoError, OSError) as error:
                 failed += 1
                 print(f'error: {error}', file=sys.stderr)
     return int(failed > 0)

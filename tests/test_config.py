@@ -42,7 +42,16 @@ def test_a_wrong_file_is_refused(tmp_path, text, message):
         (Config(augment=AugmentConfig(short_side_max=320)), 'scale jitter goes with'),
         (Config(augment=AugmentConfig(scales=(1.0, 1.2))), 'scales'),
         (Config(optim=OptimConfig(label_smoothing=1.0)), 'label_smoothing'),
+        (Config(optim=OptimConfig(milestones=('',))), 'milestones=.*must be numbers'),
         (Config(model=ModelConfig(dtype='float16')), 'model.dtype'),
+        (Config(model=ModelConfig(dropout=1.0)), r'model.dropout=1.0: must be in \[0, 1\)'),
+        (Config(augment=AugmentConfig(scales=())), 'scales'),
+        (Config(augment=AugmentConfig(std=(1.0, 0.0, 1.0))), 'std=.*greater than 0'),
+        (Config(augment=AugmentConfig(mean=(0.5,))), 'mean=.*three numbers'),
+        (Config(epochs=float('inf')), 'epochs=inf: must be finite'),
+        (Config(seed=-1), 'seed=-1: must be at least 0'),
+        (Config(seed=2**32), 'seed=4294967296: must be below'),
+        (Config(sampling=SamplingConfig(test_segments=-7)), 'test_segments=-7: must be at least 0'),
     ],
 )
 def test_values_that_cannot_work_are_refused_by_name(config, message):

@@ -1,8 +1,11 @@
 """One file's label against the evaluation of the same clip; the script's formats and exit status."""
 
 import csv
+import dataclasses
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -10,8 +13,11 @@ import jax
 import numpy as np
 import pytest
 
-from vidcls import evaluate, train, workdir
+from data_prep import convert
+from data_prep import folder as folder_source
+from vidcls import checkpoint, evaluate, parallel, train, workdir
 from vidcls.config import AugmentConfig, Config, DataConfig, EvalConfig, ModelConfig, SamplingConfig
+from vidcls.data.dataset import open_dataset
 from vidcls.predict import Classifier, find_videos
 
 
@@ -39,11 +45,41 @@ def videos(motion_folder):
 @pytest.mark.parametrize(('clips', 'crops'), [(1, 1), (2, 10)])
 def test_a_file_gets_the_logits_of_its_stored_clip(run_folder, videos, clips, crops):
     evaluate.evaluate(workdir.load(run_folder), 'test', 'latest', clips, crops, devices=jax.local_devices()[:1])
-    saved = np.load(next((run_folder / 'eval').glob(f'test-*-{clips}x{crops}.npz')))
+    saved = np.load(next((run_folder / 'eval').glob(f'motion-test-*-{clips}x{crops}.npz')))
     classifier = Classifier.load(run_folder, clips=clips, crops=crops)
     for clip_id, logits in zip(saved['ids'], saved['logits'], strict=True):
         ours = classifier.logits(videos / f'{clip_id}.mp4')
         assert np.abs(ours - logits).max() < 0.02 * max(np.abs(logits).max(), 1)
+
+
+def test_a_real_file_gets_the_probabilities_of_its_stored_clip(run_folder, shared_data, tmp_path):
+    """Ten clips of UCF101: what differs is the JPEG's loss."""
+    folder = convert.convert(
+        folder_source.read(_ten_videos(shared_data, tmp_path / 'videos'), name='real', seed=0),
+        tmp_path,
+        convert.Options(),
+    )
+    classifier = Classifier.load(run_folder)
+    config = dataclasses.replace(workdir.load(run_folder).config, test=EvalConfig(batch_size=5))
+    dataset = open_dataset(folder)
+    step = parallel.pmap(evaluate.predict_step(evaluate.build_model(config, 8), config), jax.local_devices()[:1])
+    variables = checkpoint.restore_model(run_folder / 'checkpoints', 'latest')[1]
+    variables = parallel.replicate(variables, jax.local_devices()[:1])
+    split = '+'.join(name for name, clips in dataset.splits.items() if len(clips))
+    stored = evaluate.score(step, variables, dataset, config, split, 1, 1, jax.local_devices()[:1])
+    assert len(stored.ids) == 10
+    for clip_id, logits in zip(stored.ids, stored.logits, strict=True):
+        probabilities = np.asarray(jax.nn.softmax(logits)).mean(axis=0)
+        ours = classifier.probabilities(tmp_path / 'videos' / f'{clip_id}.avi')
+        assert np.abs(ours - probabilities).max() < 0.02
+
+
+def _ten_videos(shared_data, folder):
+    for group in sorted((shared_data / 'ucf101').iterdir())[:5]:
+        (folder / group.name).mkdir(parents=True)
+        for file in sorted(group.glob('*.avi'))[:2]:
+            (folder / group.name / file.name).symlink_to(file)
+    return folder
 
 
 def test_classify_is_sorted_and_named(run_folder, videos):
@@ -72,9 +108,11 @@ def test_the_script_goes_on_after_a_bad_file(run_folder, videos, tmp_path):
     bad = tmp_path / 'bad.mp4'
     bad.write_text('no video')
     good = sorted(videos.rglob('*.mp4'))[:2]
-    done = _predict(run_folder, good[0], bad, good[1], '--format=json', '--top_k=2')
+    strange = os.fsencode(tmp_path) + b'/caf\xe9.mp4'  # Latin-1: no valid UTF-8
+    shutil.copy(good[1], strange)
+    done = _predict(run_folder, good[0], bad, os.fsdecode(strange), '--format=json', '--top_k=2')
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [row['video'] for row in rows] == [str(path) for path in good]
+    assert [row['video'] for row in rows] == [str(good[0]), f'{tmp_path}/caf\udce9.mp4']
     assert all(len(row['labels']) == 2 for row in rows)
     assert done.returncode == 1
     assert f'error: {bad}' in done.stderr

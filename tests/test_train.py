@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -111,6 +112,28 @@ def test_another_configuration_in_the_same_folder_is_refused(config, one_device)
         train.train(other, one_device[0])
 
 
+def test_before_its_first_checkpoint_a_run_takes_other_settings(one_device, tmp_path):
+    run = workdir.load(one_device[0])
+    workdir.prepare(tmp_path, dataclasses.replace(run.config, seed=5), run.labels, run.frames)
+    workdir.prepare(tmp_path, run.config, run.labels, run.frames)
+    assert workdir.load(tmp_path).config == run.config
+
+
+def test_a_dataset_that_moved_continues_the_run(config, one_device, motion_folder, tmp_path):
+    run = tmp_path / 'run'
+    shutil.copytree(one_device[0], run)
+    moved = shutil.copytree(motion_folder, tmp_path / 'moved')
+    data = dataclasses.replace(config.data, dir=str(moved))
+    assert train.train(dataclasses.replace(config, data=data), run, jax.local_devices()[:1]) == {}  # nothing was left
+    assert workdir.load(run).config.data.dir == str(moved)
+
+
+def test_an_empty_validation_split_names_the_remedy(config, tmp_path):
+    data = dataclasses.replace(config.data, validation_split='none')
+    with pytest.raises(ValueError, match="no split 'none'.*--config.data.validation_split= trains without"):
+        train.train(dataclasses.replace(config, data=data), tmp_path, jax.local_devices()[:1])
+
+
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(config, one_device, tmp_path):
     broken = dataclasses.replace(
         config, epochs=2.0, optim=OptimConfig(learning_rate=1e20, milestones=(), schedule='multi_step')
@@ -156,11 +179,15 @@ def test_is_due(interval, last, due):
 def test_evaluation_writes_its_protocol_and_scores(one_device):
     run = workdir.load(one_device[0])
     result = evaluate.evaluate(run, 'validation', 'latest', clips=2, crops=3, devices=jax.local_devices())
-    assert json.loads((run.folder / 'eval' / 'validation-step3-2x3.json').read_text()) == result
+    assert json.loads((run.folder / 'eval' / 'motion-validation-step3-2x3.json').read_text()) == result
     assert result['num_videos'] == 8
     assert (result['clips'], result['crops'], result['checkpoint_step']) == (2, 3, 3)
-    saved = np.load(run.folder / 'eval' / 'validation-step3-2x3.npz')
+    saved = np.load(run.folder / 'eval' / 'motion-validation-step3-2x3.npz')
     assert saved['logits'].shape == (8, 6, 8)
+    # Seven clips a batch on eight devices are eight: the batch changes no score.
+    seven = dataclasses.replace(run.config, test=EvalConfig(batch_size=7))
+    again = evaluate.evaluate(dataclasses.replace(run, config=seven), 'validation', 'latest', clips=2, crops=3)
+    assert again == result
     # One centre view is what training's own validation measured.
     centre = evaluate.evaluate(run, 'validation', 'latest', clips=1, crops=1, devices=jax.local_devices()[:1])
     assert centre['top1'] == one_device[1]['top1']

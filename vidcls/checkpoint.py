@@ -65,6 +65,11 @@ def _top1(metrics: dict[str, float]) -> float:
     return metrics.get(BEST_METRIC, -math.inf)
 
 
+def steps(folder: Path) -> list[int]:
+    """The steps saved in `checkpoints/` of a work directory, ascending."""
+    return sorted(ocp.utils.checkpoint_steps(Path(folder).absolute())) if Path(folder).is_dir() else []
+
+
 def restore_model(folder: Path, which: str) -> tuple[int, Any]:
     """The model's variables alone, for evaluation.
 
@@ -78,12 +83,12 @@ def restore_model(folder: Path, which: str) -> tuple[int, Any]:
     Raises:
       FileNotFoundError: there is no such checkpoint; names those there are.
     """
-    steps = ocp.utils.checkpoint_steps(Path(folder).absolute()) if Path(folder).is_dir() else []
-    if not steps:
+    saved = steps(folder)
+    if not saved:
         raise FileNotFoundError(f'{folder}: no checkpoint yet; train first')
     options = ocp.CheckpointManagerOptions(best_fn=_top1, best_mode='max', create=False)
     with ocp.CheckpointManager(Path(folder).absolute(), options=options, item_names=('model',)) as manager:
-        step = _find(manager, which, sorted(steps), folder)
+        step = _find(manager, which, saved, folder)
         logging.info('restoring step %d (%s) of %s', step, which, folder)
         return step, manager.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore()))['model']
 

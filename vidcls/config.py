@@ -6,6 +6,7 @@ it as `config.json`, which is all that evaluation and prediction need to know ab
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from pathlib import Path
@@ -126,10 +127,20 @@ _CHOICES = {
     'test.crops': (1, 3, 10),
 }
 _POSITIVE = (
+    'model.width', 'model.depth', 'model.num_heads', 'model.patch_size', 'model.embedding_std',
     'sampling.num_segments', 'sampling.seg_len', 'sampling.sampling_rate', 'sampling.target_fps',
-    'augment.short_side', 'augment.crop_size', 'optim.learning_rate', 'test.clips', 'test.batch_size',
-    'epochs', 'batch_size', 'eval_every_epochs', 'log_every_steps',
+    'augment.short_side', 'augment.crop_size', 'augment.std', 'optim.learning_rate', 'optim.milestones', 'optim.decay',
+    'test.clips', 'test.batch_size', 'epochs', 'batch_size', 'eval_every_epochs', 'log_every_steps',
 )  # fmt: skip
+_NOT_NEGATIVE = (
+    'sampling.test_segments', 'augment.short_side_max', 'augment.test_short_side', 'optim.weight_decay',
+    'optim.warmup_epochs', 'optim.clip_norm', 'seed',
+)  # fmt: skip
+_BELOW_ONE = (
+    'model.dropout', 'model.frame_dropout', 'model.drop_path', 'optim.momentum', 'optim.label_smoothing',
+)  # fmt: skip
+_LENGTH_3 = ('augment.mean', 'augment.std')
+_SEED_LIMIT = 2**32  # what a jax key takes without 64-bit integers
 
 
 def validate(config: Config) -> None:
@@ -142,10 +153,26 @@ def validate(config: Config) -> None:
     for name, choices in _CHOICES.items():
         if values[name] not in choices:
             raise ValueError(f'--config.{name}={values[name]!r}: must be one of {", ".join(map(str, choices))}')
-    for name in _POSITIVE:
-        if not values[name] > 0:
-            raise ValueError(f'--config.{name}={values[name]!r}: must be greater than 0')
-    augment = config.augment
+    for name, value in values.items():
+        numbers = value if isinstance(value, tuple) else (value,)
+        if isinstance(value, tuple) and not all(type(number) in (int, float) for number in numbers):
+            raise ValueError(f'--config.{name}={value!r}: must be numbers')
+        numbers = [number for number in numbers if isinstance(number, int | float)]
+        for wrong, limit in (
+            (not all(map(math.isfinite, numbers)), 'finite'),
+            (name in _POSITIVE and not all(number > 0 for number in numbers), 'greater than 0'),
+            (name in _NOT_NEGATIVE and not all(number >= 0 for number in numbers), 'at least 0'),
+            (name in _BELOW_ONE and not all(0 <= number < 1 for number in numbers), 'in [0, 1)'),
+            (name in _LENGTH_3 and len(numbers) != 3, 'three numbers, one for each channel'),
+        ):
+            if wrong:
+                raise ValueError(f'--config.{name}={value!r}: must be {limit}')
+    if config.seed >= _SEED_LIMIT:
+        raise ValueError(f'--config.seed={config.seed}: must be below {_SEED_LIMIT}')
+    _validate_windows(config.augment)
+
+
+def _validate_windows(augment: AugmentConfig) -> None:
     for name in ('short_side', 'test_short_side'):
         if 0 < getattr(augment, name) < augment.crop_size:
             raise ValueError(
@@ -158,10 +185,8 @@ def validate(config: Config) -> None:
             f'--config.augment.short_side_max={augment.short_side_max}: must be 0 or at least short_side, '
             f'{augment.short_side}'
         )
-    if not all(0 < scale <= 1 for scale in augment.scales):
-        raise ValueError(f'--config.augment.scales={augment.scales}: each must be in (0, 1]')
-    if not 0 <= config.optim.label_smoothing < 1:
-        raise ValueError(f'--config.optim.label_smoothing={config.optim.label_smoothing}: must be in [0, 1)')
+    if not augment.scales or not all(0 < scale <= 1 for scale in augment.scales):
+        raise ValueError(f'--config.augment.scales={augment.scales}: must be one or more numbers in (0, 1]')
 
 
 def flatten(config: Config) -> dict[str, Any]:
@@ -181,9 +206,10 @@ def flatten(config: Config) -> dict[str, Any]:
 
 
 def difference(ours: Config, theirs: Config) -> list[str]:
-    """One line for each leaf in which the two differ."""
+    """One line for each leaf in which the two differ, but for where the dataset lies."""
     ours, theirs = flatten(ours), flatten(theirs)
-    return [f'{name}: {theirs[name]!r} -> {ours[name]!r}' for name in ours if ours[name] != theirs[name]]
+    names = [name for name in ours if name != 'data.dir']
+    return [f'{name}: {theirs[name]!r} -> {ours[name]!r}' for name in names if ours[name] != theirs[name]]
 
 
 def save(config: Config, path: Path) -> None:

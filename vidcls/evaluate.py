@@ -80,6 +80,9 @@ def score(
       variables: replicated over `devices`.
       clips, crops: views in time and in space.
     """
+    # The batch changes no score: round it up to what the devices divide.
+    size = -(-config.test.batch_size // len(devices)) * len(devices)
+    config = dataclasses.replace(config, test=dataclasses.replace(config.test, batch_size=size))
     batches = pipeline.eval_batches(dataset, config, split, clips, crops)
     found, logits = [], []
     for batch in batches:
@@ -116,7 +119,6 @@ def evaluate(
     devices = list(devices or jax.local_devices())
     config = run.config
     clips, crops = clips or config.test.clips, crops or config.test.crops
-    parallel.check_batch('--config.test.batch_size', config.test.batch_size, len(devices))
     dataset = open_dataset(data_dir or config.data.dir)
     workdir.check_labels(run, dataset.labels)
     split = getattr(config.data, f'{split or "test"}_split', split) or split
@@ -148,6 +150,7 @@ def evaluate(
 def _save(run: Run, result: dict[str, Any], scores: Scores) -> None:
     folder = run.folder / 'eval'
     folder.mkdir(exist_ok=True)
-    name = '{split}-step{checkpoint_step}-{clips}x{crops}'.format(**result)
+    dataset = result['dataset'].split()[0]
+    name = '{}-{split}-step{checkpoint_step}-{clips}x{crops}'.format(dataset, **result)
     (folder / f'{name}.json').write_text(json.dumps(result, indent=2) + '\n')
     np.savez(folder / f'{name}.npz', **dataclasses.asdict(scores))

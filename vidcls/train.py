@@ -67,11 +67,11 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
     config_lib.validate(config)
     devices = list(devices or jax.local_devices())
     parallel.check_batch('--config.batch_size', config.batch_size, len(devices))
-    parallel.check_batch('--config.test.batch_size', config.test.batch_size, len(devices))
     dataset = open_dataset(config.data.dir)
+    # The work directory is used from anywhere.
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, dir=str(dataset.folder.resolve())))
     num_clips = len(dataset.clips(config.data.train_split))
-    if config.data.validation_split:
-        dataset.clips(config.data.validation_split)
+    _check_validation(dataset, config.data.validation_split)
     steps_per_epoch = num_clips / config.batch_size
     num_steps = max(round(config.epochs * steps_per_epoch), 1)
 
@@ -94,6 +94,8 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
         config.model.name, num_params / 1e6, len(dataset.labels),
         num_clips, num_steps, config.batch_size, len(devices), devices[0].platform,
     )  # fmt: skip
+    if first >= num_steps:
+        logging.info('%s is finished: nothing is left of its %d steps', run.folder, num_steps)
 
     # ---- The loop
     state = parallel.replicate(state, devices)
@@ -125,6 +127,14 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
         checkpoints.close()
         log.close()
     return scores
+
+
+def _check_validation(dataset: Dataset, split: str) -> None:
+    try:
+        if split:
+            dataset.clips(split)
+    except ValueError as error:
+        raise ValueError(f'{error}; --config.data.validation_split= trains without validation') from None
 
 
 def init_state(model: nn.Module, optimizer: optax.GradientTransformation, config: Config) -> TrainState:

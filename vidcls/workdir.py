@@ -1,18 +1,19 @@
 """A work directory: everything that later steps need to know of a run, and nothing else is needed.
 
-  config.json      the resolved configuration
-  labels.txt       class names, one a line, in the order of the logits
-  frames.json      how the dataset's frames were stored, so that a new video is prepared alike
-  checkpoints/     orbax: the latest and the best
-  metrics.jsonl    a JSON object a line: step, and what was measured
-  tensorboard/     the same values
-  eval/            one JSON for each evaluation, and its scores
+config.json      the resolved configuration
+labels.txt       class names, one a line, in the order of the logits
+frames.json      how the dataset's frames were stored, so that a new video is prepared alike
+checkpoints/     orbax: the latest and the best
+metrics.jsonl    a JSON object a line: step, and what was measured
+tensorboard/     the same values
+eval/            one JSON for each evaluation, and its scores
 """
 
 import dataclasses
 import json
 from pathlib import Path
 
+from vidcls import checkpoint
 from vidcls import config as config_lib
 from vidcls.config import Config
 
@@ -42,11 +43,13 @@ class Run:
 def prepare(folder: str | Path, config: Config, labels: tuple[str, ...], frames: Frames) -> Run:
     """Makes a work directory, or opens that of the same run to continue it.
 
+    A run that was stopped before its first checkpoint is begun anew, with any configuration.
+
     Raises:
       ValueError: it holds a run with another configuration or other labels; shows the difference.
     """
     folder = Path(folder).expanduser()
-    if (folder / 'config.json').exists():
+    if (folder / 'config.json').exists() and checkpoint.steps(folder / 'checkpoints'):
         run = load(folder)
         different = config_lib.difference(config, run.config)
         if different:
@@ -57,7 +60,8 @@ def prepare(folder: str | Path, config: Config, labels: tuple[str, ...], frames:
         check_labels(run, labels)
         if frames != run.frames:
             raise ValueError(f'{folder} was trained on frames stored as {run.frames}, the dataset has {frames}')
-        return run
+        config_lib.save(config, folder / 'config.json')  # the dataset may have moved
+        return dataclasses.replace(run, config=config)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'labels.txt').write_text(''.join(f'{label}\n' for label in labels), encoding='utf-8')
     (folder / 'frames.json').write_text(json.dumps(dataclasses.asdict(frames)) + '\n')
@@ -94,6 +98,3 @@ def check_labels(run: Run, labels: tuple[str, ...]) -> None:
             f"the dataset's {len(labels)} labels are not the {len(run.labels)} of {run.folder}; "
             f'they differ in: {", ".join(only[:5])}'
         )
-
-
-

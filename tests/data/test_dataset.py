@@ -97,3 +97,13 @@ def test_a_foreign_record_is_named(tmp_path):
         writer.write(tf.train.Example().SerializeToString())
     with pytest.raises(ValueError, match="foreign: an example without .*'video'"):
         frame_index.build(tmp_path, ['foreign'])
+
+
+def test_a_damaged_index_is_made_again(motion_folder, motion_dataset, tmp_path):
+    folder = shutil.copytree(motion_folder, tmp_path / 'copy')
+    file = folder / frame_index.FILENAME
+    whole = file.read_bytes()
+    for damaged in (b'', whole[: len(whole) // 2], b'not a zip file'):
+        file.write_bytes(damaged)
+        assert open_dataset(folder).index.ids.tolist() == motion_dataset.index.ids.tolist()
+        assert file.stat().st_size == len(whole)

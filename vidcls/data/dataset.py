@@ -6,6 +6,7 @@ stored once, in one of several disjoint TFDS splits ("parts"); the dataset's met
 """
 
 import dataclasses
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -115,10 +116,14 @@ def open_dataset(path: str | Path) -> Dataset:
 
 def _load_index(folder: Path, shards: list[str]) -> frame_index.FrameIndex:
     if (folder / frame_index.FILENAME).exists():
-        index = frame_index.FrameIndex.load(folder)
-        if list(index.shards) == shards and index.matches(folder):
-            return index
-        logging.warning('%s: the frame index is stale, indexing again', folder)
+        try:
+            index = frame_index.FrameIndex.load(folder)
+            if list(index.shards) == shards and index.matches(folder):
+                return index
+            reason = 'it is stale'
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            reason = f'it is damaged: {error}'
+        logging.warning('%s: indexing the frames again, %s', folder / frame_index.FILENAME, reason)
     index = frame_index.build(folder, shards)
     try:
         index.save(folder)

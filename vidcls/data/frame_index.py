@@ -62,9 +62,12 @@ class FrameIndex:
     def save(self, folder: Path) -> None:
         """Writes `frame_index.npz` whole or not at all."""
         partial = folder / f'.{FILENAME}.{os.getpid()}'
-        with open(partial, 'wb') as file:
-            np.savez(file, **dataclasses.asdict(self))
-        os.replace(partial, folder / FILENAME)
+        try:
+            with open(partial, 'wb') as file:
+                np.savez(file, **dataclasses.asdict(self))
+            os.replace(partial, folder / FILENAME)
+        finally:
+            partial.unlink(missing_ok=True)  # a full disk
 
     @classmethod
     def load(cls, folder: Path) -> 'FrameIndex':
