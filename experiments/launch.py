@@ -10,6 +10,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from vidcls.config import Config
+from vidcls.interruption import Interrupted
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run: made, or continued if it holds this run.')
 
@@ -51,6 +52,9 @@ def run(work: Callable[[list[str]], int | None], doc: str) -> None:
             sys.exit(work(argv[1:]))
         except (ValueError, OSError, FloatingPointError) as error:
             sys.exit(f'error: {error}')
+        except Interrupted as error:
+            logging.warning('%s', error)
+            sys.exit(128 + error.signum)  # as a shell has it for a process that the signal ended
 
     app.run(guarded, flags_parser=_parse)
 

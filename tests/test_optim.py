@@ -1,5 +1,6 @@
 """Schedules at chosen steps, and SGD against the update written out in numpy."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -42,3 +43,12 @@ def test_sgd_is_torchs(nesterov):
         buffer = 0.9 * buffer + grad
         expected = expected - 0.5 * (grad + 0.9 * buffer if nesterov else buffer)
     np.testing.assert_allclose(params['w'], expected, rtol=1e-5)
+
+
+def test_decay_of_kernels_alone():
+    config = OptimConfig(momentum=0.0, weight_decay=0.1, decay_all=False)
+    params = {'fc': {'kernel': jnp.ones((2, 2)), 'bias': jnp.ones(2)}, 'norm': {'scale': jnp.ones(2)}}
+    optimizer = optim.optimizer(config, lambda step: 0.5)
+    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    np.testing.assert_allclose(updates['fc']['kernel'], -0.05)
+    assert not np.any(updates['fc']['bias']) and not np.any(updates['norm']['scale'])

@@ -41,7 +41,10 @@ def test_feeding_gives_every_batch_in_order(devices):
     assert [int(batch[0, 0]) for batch in parallel.feed(batches, devices)] == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(('size', 'nearest'), [(12, '8 and 16'), (3, '8')])
-def test_a_batch_that_does_not_divide_names_what_would(size, nearest):
-    with pytest.raises(ValueError, match=f'batch_size={size} is not divided by 8 devices; .*: {nearest}$'):
-        parallel.check_batch('batch_size', size, 8)
+@pytest.mark.parametrize(
+    ('size', 'parts', 'shares', 'nearest'),
+    [(12, 1, '8 devices', '8 and 16'), (3, 1, '8 devices', '8'), (40, 2, '8 devices of 2 parts each', '32 and 48')],
+)
+def test_a_batch_that_does_not_divide_names_what_would(size, parts, shares, nearest):
+    with pytest.raises(ValueError, match=f'batch_size={size} is not divided by {shares}; .*: {nearest}$'):
+        parallel.check_batch('batch_size', size, 8, parts)

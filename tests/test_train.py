@@ -1,8 +1,11 @@
 """The training loop on made clips: the same bits again, from any checkpoint, on any number of devices."""
 
 import dataclasses
+import itertools
 import json
+import os
 import shutil
+import signal
 
 import jax
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 
 from vidcls import checkpoint, evaluate, train, workdir
 from vidcls.config import AugmentConfig, Config, DataConfig, EvalConfig, ModelConfig, OptimConfig, SamplingConfig
+from vidcls.interruption import Interrupted
 
 TOLERANCE = 1e-5
 
@@ -93,6 +97,23 @@ def test_a_continued_run_ends_with_the_bits_of_an_uninterrupted_one(config, tmp_
     assert rows == sorted(rows)
 
 
+def test_a_signal_saves_the_step_that_ran_and_the_run_continues(config, tmp_path, monkeypatch):
+    longer = dataclasses.replace(config, epochs=2.0)
+    whole, cut = tmp_path / 'whole', tmp_path / 'cut'
+    train.train(longer, whole, jax.local_devices()[:1])
+    steps = itertools.count(1)
+    with monkeypatch.context() as patched:
+        kill = lambda self: os.kill(os.getpid(), signal.SIGTERM) if next(steps) == 2 else None
+        patched.setattr(train.RunLog, 'advance', kill)
+        with pytest.raises(Interrupted, match='SIGTERM after step 2 of 6: saved') as stopped:
+            train.train(longer, cut, jax.local_devices()[:1])
+    assert stopped.value.signum == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert checkpoint.restore_model(cut / 'checkpoints', 'latest')[0] == 2
+    train.train(longer, cut, jax.local_devices()[:1])
+    _assert_same(_variables(cut), _variables(whole))
+
+
 def test_best_and_latest_are_kept(config, tmp_path, monkeypatch):
     top1 = iter([0.2, 0.9, 0.1, 0.3])
     monkeypatch.setattr(train, '_validator', lambda *args: lambda state: {'top1': next(top1)})
@@ -144,7 +165,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(config, one_de
 
 
 def test_a_state_ruined_by_its_last_update_is_not_saved():
-    state = train.TrainState(np.int32(1), {'w': np.array([1.0, np.nan])}, {}, ())
+    state = train.TrainState(np.int32(1), {'w': np.array([1.0, np.nan])}, {}, (), {})
     with pytest.raises(train.Diverged, match='parameters are not finite after step 7'):
         train.check_finite(state, 7)
     train.check_finite(state.replace(params={'w': np.zeros(2)}), 7)

@@ -1,6 +1,6 @@
 """Checkpoints of a work directory, through orbax: the latest, and the best by validation top-1.
 
-Saved in two parts, so that evaluation restores the model alone: `model` (params, batch_stats) and `optimizer`.
+Saved in two parts, so that evaluation restores the model alone: `model` (params, batch_stats, ema) and `optimizer`.
 """
 
 import math
@@ -34,22 +34,22 @@ class Checkpoints:
             item_names=('model', 'optimizer'),
         )
 
-    def save(self, step: int, variables: Any, opt_state: Any, metrics: dict[str, float]) -> None:
+    def save(self, step: int, model: Any, opt_state: Any, metrics: dict[str, float]) -> None:
         """Starts saving arrays of numpy; `metrics` holds `top1` where the best is kept."""
-        args = {'model': ocp.args.StandardSave(variables), 'optimizer': ocp.args.StandardSave(opt_state)}
+        args = {'model': ocp.args.StandardSave(model), 'optimizer': ocp.args.StandardSave(opt_state)}
         self._manager.save(step, args=ocp.args.Composite(**args), metrics=metrics)
 
     def latest(self) -> int | None:
         return self._manager.latest_step()
 
-    def restore(self, step: int, variables: Any, opt_state: Any) -> tuple[Any, Any]:
+    def restore(self, step: int, model: Any, opt_state: Any) -> tuple[Any, Any]:
         """Both parts, in the structure of the given ones.
 
         Raises:
           ValueError: a shape differs.
         """
         args = {
-            'model': ocp.args.StandardRestore(variables),
+            'model': ocp.args.StandardRestore(model),
             'optimizer': ocp.args.StandardRestore(opt_state),
         }
         restored = self._manager.restore(step, args=ocp.args.Composite(**args))
@@ -70,12 +70,13 @@ def steps(folder: Path) -> list[int]:
     return sorted(ocp.utils.checkpoint_steps(Path(folder).absolute())) if Path(folder).is_dir() else []
 
 
-def restore_model(folder: Path, which: str) -> tuple[int, Any]:
+def restore_model(folder: Path, which: str, average: bool = True) -> tuple[int, Any]:
     """The model's variables alone, for evaluation.
 
     Args:
       folder: `checkpoints/` of a work directory.
       which: 'best', 'latest' or a step. Where no validation was made, the best is the latest.
+      average: the moving average of the parameters, where the run kept one.
 
     Returns:
       (step, variables), arrays of numpy.
@@ -90,7 +91,9 @@ def restore_model(folder: Path, which: str) -> tuple[int, Any]:
     with ocp.CheckpointManager(Path(folder).absolute(), options=options, item_names=('model',)) as manager:
         step = _find(manager, which, saved, folder)
         logging.info('restoring step %d (%s) of %s', step, which, folder)
-        return step, manager.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore()))['model']
+        saved = manager.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore()))['model']
+    ema = saved.pop('ema', None)
+    return step, saved | {'params': ema} if ema and average else saved
 
 
 def _find(manager: ocp.CheckpointManager, which: str, steps: list[int], folder: Path) -> int:

@@ -71,6 +71,8 @@ class AugmentConfig:
     flip: bool = True  # off where direction is the label
     crop_size: int = 224
     test_short_side: int = 0  # 0: as in training
+    mixup_alpha: float = 0.0  # blends clips (vidcls.data.mix); 0: none
+    cutmix_alpha: float = 0.0
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
@@ -88,7 +90,10 @@ class OptimConfig:
     milestones: tuple[float, ...] = ()  # multi_step: the rate is multiplied by decay at each
     decay: float = 0.1
     warmup_epochs: float = 0.0
+    decay_all: bool = True  # weight decay of every parameter, not of matrices and kernels alone
     clip_norm: float = 0.0  # global norm of the gradient, before momentum; 0: none
+    accumulation: int = 1  # parts that a device works through its share of the batch in, for less memory
+    ema_decay: float = 0.0  # of a moving average of the parameters, which is then what is evaluated; 0: none
     label_smoothing: float = 0.0
 
 
@@ -130,14 +135,15 @@ _POSITIVE = (
     'model.width', 'model.depth', 'model.num_heads', 'model.patch_size', 'model.embedding_std',
     'sampling.num_segments', 'sampling.seg_len', 'sampling.sampling_rate', 'sampling.target_fps',
     'augment.short_side', 'augment.crop_size', 'augment.std', 'optim.learning_rate', 'optim.milestones', 'optim.decay',
-    'test.clips', 'test.batch_size', 'epochs', 'batch_size', 'eval_every_epochs', 'log_every_steps',
+    'optim.accumulation', 'test.clips', 'test.batch_size', 'epochs', 'batch_size', 'eval_every_epochs', 'log_every_steps',
 )  # fmt: skip
 _NOT_NEGATIVE = (
     'sampling.test_segments', 'augment.short_side_max', 'augment.test_short_side', 'optim.weight_decay',
-    'optim.warmup_epochs', 'optim.clip_norm', 'seed',
+    'augment.mixup_alpha', 'augment.cutmix_alpha', 'optim.warmup_epochs', 'optim.clip_norm', 'seed',
 )  # fmt: skip
 _BELOW_ONE = (
     'model.dropout', 'model.frame_dropout', 'model.drop_path', 'optim.momentum', 'optim.label_smoothing',
+    'optim.ema_decay',
 )  # fmt: skip
 _LENGTH_3 = ('augment.mean', 'augment.std')
 _SEED_LIMIT = 2**32  # what a jax key takes without 64-bit integers

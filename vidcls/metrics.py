@@ -6,15 +6,15 @@ import numpy as np
 import optax
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
+def cross_entropy(logits: jax.Array, targets: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
     """Softmax cross-entropy, nats, float32[b].
 
     Args:
       logits: [b k].
-      labels: int[b].
+      targets: float32[b k], probabilities.
       label_smoothing: the part of the target that is spread evenly over all classes (Szegedy et al. 2016, section 7).
     """
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
+    targets = optax.smooth_labels(targets, label_smoothing)
     return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
 
 

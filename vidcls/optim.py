@@ -3,6 +3,9 @@
 SGD as torch and Caffe have it: the gradient is clipped, weight decay is added to it (L2), then momentum.
 """
 
+from typing import Any
+
+import jax
 import optax
 
 from vidcls.config import OptimConfig
@@ -28,10 +31,16 @@ def schedule(config: OptimConfig, steps_per_epoch: float, num_steps: int) -> opt
 
 def optimizer(config: OptimConfig, learning_rate: optax.Schedule) -> optax.GradientTransformation:
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
+    mask = None if config.decay_all else decayed
     if config.name == 'adamw':
-        return optax.chain(clip, optax.adamw(learning_rate, weight_decay=config.weight_decay))
+        return optax.chain(clip, optax.adamw(learning_rate, weight_decay=config.weight_decay, mask=mask))
     return optax.chain(
         clip,
-        optax.add_decayed_weights(config.weight_decay),
+        optax.add_decayed_weights(config.weight_decay, mask),
         optax.sgd(learning_rate, momentum=config.momentum, nesterov=config.nesterov),
     )
+
+
+def decayed(params: Any) -> Any:
+    """Which parameters are kernels: not the biases, the scales of norms, or the embeddings of tokens and places."""
+    return jax.tree.map_with_path(lambda path, _: path[-1].key == 'kernel', params)

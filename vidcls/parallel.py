@@ -15,18 +15,19 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 AXIS = 'devices'
 
 
-def check_batch(name: str, batch_size: int, num_devices: int) -> None:
-    """Refuses a batch that the devices do not divide.
+def check_batch(name: str, batch_size: int, num_devices: int, parts: int = 1) -> None:
+    """Refuses a batch that the devices, and the parts each works through, do not divide.
 
     Raises:
-      ValueError: names both numbers and the nearest sizes that work.
+      ValueError: names the numbers and the nearest sizes that work.
     """
-    if batch_size % num_devices:
-        below = batch_size // num_devices * num_devices
-        valid = [size for size in (below, below + num_devices) if size]
+    shares = num_devices * parts
+    if batch_size % shares:
+        below = batch_size // shares * shares
+        valid = [size for size in (below, below + shares) if size]
+        divisor = f'{num_devices} devices' + (f' of {parts} parts each' if parts > 1 else '')
         raise ValueError(
-            f'{name}={batch_size} is not divided by {num_devices} devices; the nearest that are: '
-            f'{" and ".join(map(str, valid))}'
+            f'{name}={batch_size} is not divided by {divisor}; the nearest that are: {" and ".join(map(str, valid))}'
         )
 
 

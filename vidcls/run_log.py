@@ -1,12 +1,24 @@
 """What a run reports while it goes on: metrics.jsonl, TensorBoard and the terminal, under the same names."""
 
+import dataclasses
 import json
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import tensorboardX
 import tqdm
 from absl import logging
+
+from vidcls import parallel
+
+REMEDY = 'the last checkpoint is kept. Lower --config.optim.learning_rate, or set --config.optim.clip_norm'
+
+
+class Diverged(FloatingPointError):
+    """The loss is no longer a number; the last good checkpoint stays."""
 
 
 class RunLog:
@@ -56,3 +68,58 @@ def _lines(path: Path) -> list[str]:
     if not path.exists():
         return []
     return [line for line in path.read_text().splitlines(keepends=True) if line.endswith('\n')]
+
+
+@dataclasses.dataclass
+class LogWindow:
+    """Collects the steps' measurements on the device and reads them late, so that logging never blocks a step."""
+
+    log: RunLog
+    batch_size: int
+
+    def __post_init__(self):
+        self._pending: list[tuple[int, Any]] = []
+        self.restart()
+
+    def restart(self) -> None:
+        """Starts the clock anew, after time that was not training."""
+        self._started, self._waited, self._steps = time.perf_counter(), 0.0, 0
+
+    def waiting(self):
+        return _Timer(self)
+
+    def add(self, step: int, measured: Any) -> None:
+        self._pending.append((step, measured))
+        self._steps += 1
+
+    def flush(self, keep: int = 0) -> None:
+        """Writes the mean of what is pending but for the newest `keep` steps, which may still be running.
+
+        Raises:
+          Diverged: a loss is not finite.
+        """
+        ready, self._pending = self._pending[: len(self._pending) - keep], self._pending[len(self._pending) - keep :]
+        if not ready:
+            return
+        rows = [(step, parallel.unreplicate(measured)) for step, measured in ready]
+        bad = [step for step, row in rows if not np.isfinite(row['loss'])]
+        if bad:
+            raise Diverged(f'the loss is not finite at step{"s" * (len(bad) > 1)} {", ".join(map(str, bad))}; {REMEDY}')
+        elapsed = time.perf_counter() - self._started
+        values = {name: float(np.mean([row[name] for _, row in rows])) for name in rows[0][1]}
+        values |= {'clips_per_second': self._steps * self.batch_size / elapsed, 'data_wait': self._waited / elapsed}
+        self.log.write(rows[-1][0], {f'train/{name}': value for name, value in values.items()})
+        self.restart()
+
+
+@dataclasses.dataclass
+class _Timer:
+    """Adds the time spent inside to its window's time of waiting for data."""
+
+    window: LogWindow
+
+    def __enter__(self):
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_):
+        self.window._waited += time.perf_counter() - self._start

@@ -1,0 +1,100 @@
+"""One optimizer step on a network that can be worked out by hand: accumulation, the moving average, mixing."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+import pytest
+
+from vidcls import optim, parallel, train_step
+from vidcls.config import AugmentConfig, Config, OptimConfig, SamplingConfig
+from vidcls.data.pipeline import Batch
+from vidcls.data.transform import Clips
+
+RATE = 0.5
+CONFIG = Config(
+    sampling=SamplingConfig(num_segments=1),
+    augment=AugmentConfig(crop_size=2, mean=(0, 0, 0), std=(1, 1, 1)),
+    optim=OptimConfig(learning_rate=RATE, momentum=0.0, weight_decay=0.0),
+)
+
+
+class Linear(nn.Module):
+    """Logits of a clip's pixels; no BatchNorm, so that a batch is the mean of its parts."""
+
+    num_classes: int = 3
+
+    @nn.compact
+    def __call__(self, video, train: bool = False):
+        return nn.Dense(self.num_classes, name='head')(video.reshape(len(video), -1))
+
+
+def _batch(count: int) -> Batch:
+    rng = np.random.default_rng(0)
+    clips = Clips(
+        rng.integers(0, 256, (count, 1, 2, 2, 3), dtype=np.uint8),
+        np.full((count, 2), 2, np.int32),
+        np.zeros(count, bool),
+    )
+    return Batch(clips, rng.integers(0, 3, count).astype(np.int32), np.arange(count), np.ones(count, bool))
+
+
+def _step(config: Config, batch: Batch, num_devices: int = 1, steps: int = 1):
+    devices = jax.local_devices()[:num_devices]
+    model, rate = Linear(), optax.constant_schedule(RATE)
+    optimizer = optim.optimizer(config.optim, rate)
+    first = train_step.init_state(model, optimizer, config)
+    run = parallel.pmap(train_step.make_train_step(model, optimizer, rate, config), devices)
+    state = parallel.replicate(first, devices)
+    for _ in range(steps):
+        state, measured = run(state, parallel.place(parallel.shard(batch, num_devices), devices))
+    return first, parallel.unreplicate(state), parallel.unreplicate(measured)
+
+
+def _with(**settings) -> Config:
+    return dataclasses.replace(CONFIG, optim=dataclasses.replace(CONFIG.optim, **settings))
+
+
+def test_a_step_by_hand():
+    batch = _batch(4)
+    first, state, measured = _step(CONFIG, batch)
+    kernel, x = first.params['head']['kernel'], batch.clips.canvas.reshape(4, -1) / 255
+    logits = x @ kernel
+    probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    gradient = x.T @ (probabilities - np.eye(3)[batch.label]) / 4
+    np.testing.assert_allclose(state.params['head']['kernel'], kernel - RATE * gradient, atol=1e-5)
+    assert measured['loss'] == pytest.approx(-np.log(probabilities[np.arange(4), batch.label]).mean(), rel=1e-4)
+    assert state.step == 1
+    assert state.ema == {}
+
+
+@pytest.mark.parametrize(('parts', 'devices'), [(4, 1), (2, 2), (1, 8)])
+def test_parts_and_devices_give_the_step_of_the_whole_batch(parts, devices):
+    batch = _batch(8)
+    _, whole, measured = _step(CONFIG, batch)
+    _, split, split_measured = _step(_with(accumulation=parts), batch, devices)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), split.params, whole.params)
+    for name in measured:
+        assert split_measured[name] == pytest.approx(measured[name], rel=1e-4), name
+
+
+def test_the_average_moves_by_its_share_and_is_what_is_evaluated():
+    first, one, _ = _step(_with(ema_decay=0.75), _batch(4))
+    expected = 0.75 * first.params['head']['kernel'] + 0.25 * one.params['head']['kernel']
+    np.testing.assert_allclose(one.ema['head']['kernel'], expected, atol=1e-6)
+    assert one.variables['params'] is one.ema
+    plain = _step(CONFIG, _batch(4))[1]
+    np.testing.assert_array_equal(plain.params['head']['kernel'], one.params['head']['kernel'])
+
+
+def test_mixing_acts_and_is_repeated_by_the_seed():
+    config = dataclasses.replace(CONFIG, augment=dataclasses.replace(CONFIG.augment, mixup_alpha=1.0))
+    batch = _batch(4)
+    _, mixed, measured = _step(config, batch)
+    _, plain, _ = _step(CONFIG, batch)
+    assert np.isfinite(measured['loss'])
+    assert np.abs(mixed.params['head']['kernel'] - plain.params['head']['kernel']).max() > 1e-4
+    _, again, _ = _step(config, batch)
+    jax.tree.map(np.testing.assert_array_equal, mixed.params, again.params)

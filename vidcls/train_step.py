@@ -1,0 +1,133 @@
+"""The state of training and one optimizer step, as a pure function of (state, batch), for one device of `parallel.AXIS`.
+
+Gradients and measurements are averaged over the devices. No random key is part of the state: keys are folded from the
+seed, the step, the device and the micro-batch.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from vidcls import metrics, parallel
+from vidcls.config import Config
+from vidcls.data import mix
+from vidcls.data.pipeline import Batch
+from vidcls.data.transform import Clips, transform
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that changes in training."""
+
+    step: jax.Array  # int32, optimizer steps made
+    params: Any
+    batch_stats: Any
+    opt_state: optax.OptState
+    ema: Any  # the moving average of params; empty where none is kept
+
+    @property
+    def saved(self) -> dict[str, Any]:
+        """What a checkpoint's `model` holds."""
+        return {'params': self.params, 'batch_stats': self.batch_stats, 'ema': self.ema}
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What is evaluated: the average where one is kept."""
+        return {'params': self.ema or self.params, 'batch_stats': self.batch_stats}
+
+
+def init_state(model: nn.Module, optimizer: optax.GradientTransformation, config: Config) -> TrainState:
+    """The state at step 0, a function of the seed; arrays of numpy."""
+    frames = config.sampling.num_segments * config.sampling.seg_len
+    size = config.augment.crop_size
+
+    @jax.jit
+    def init(key):
+        variables = model.init(key, jnp.zeros((1, frames, size, size, 3)), train=False)
+        params = variables['params']
+        ema = params if config.optim.ema_decay else {}
+        return TrainState(jnp.int32(0), params, variables.get('batch_stats', {}), optimizer.init(params), ema)
+
+    return jax.device_get(init(jax.random.key(config.seed)))
+
+
+def make_train_step(
+    model: nn.Module, optimizer: optax.GradientTransformation, learning_rate: optax.Schedule, config: Config
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """(state, batch) -> (state, measurements).
+
+    A batch is worked through in `config.optim.accumulation` parts, one after the other, whose gradients are averaged:
+    the same step in less memory. BatchNorm sees each part by itself.
+    """
+    gradients = jax.grad(_loss(model, config), has_aux=True)
+    parts = config.optim.accumulation
+    decay = config.optim.ema_decay
+
+    def step(state: TrainState, batch: Batch):
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        key = jax.random.fold_in(key, jax.lax.axis_index(parallel.AXIS))
+
+        def part(batch_stats, inputs):
+            number, clips, label = inputs
+            grads, aux = gradients(state.params, batch_stats, clips, label, jax.random.fold_in(key, number))
+            return aux['batch_stats'], (grads, aux['measured'])
+
+        if parts == 1:
+            batch_stats, found = part(state.batch_stats, (0, batch.clips, batch.label))
+        else:
+            split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), (batch.clips, batch.label))
+            batch_stats, found = _scan_mean(part, state.batch_stats, (jnp.arange(parts), *split))
+        # Each device has its own running statistics of BatchNorm; their mean keeps the state the same everywhere.
+        (grads, measured), batch_stats = jax.lax.pmean((found, batch_stats), parallel.AXIS)
+        measured |= {'grad_norm': optax.tree.norm(grads), 'learning_rate': learning_rate(state.step)}
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = optax.incremental_update(params, state.ema, 1 - decay) if decay else state.ema
+        return TrainState(state.step + 1, params, batch_stats, opt_state, ema), measured
+
+    return step
+
+
+def _loss(model: nn.Module, config: Config) -> Callable:
+    """(params, batch_stats, clips, label, key) -> (loss, batch_stats and measurements)."""
+    augment = config.augment
+
+    def loss_fn(params: Any, batch_stats: Any, clips: Clips, label: jax.Array, key: jax.Array):
+        video = transform(clips, augment.crop_size, augment.mean, augment.std)
+        targets = jax.nn.one_hot(label, model.num_classes)
+        if augment.mixup_alpha or augment.cutmix_alpha:
+            mix_key = jax.random.fold_in(key, 1)
+            video, targets = mix.mix(mix_key, video, targets, augment.mixup_alpha, augment.cutmix_alpha)
+        logits, updated = model.apply(
+            {'params': params, 'batch_stats': batch_stats},
+            video,
+            train=True,
+            mutable=['batch_stats'],
+            rngs={'dropout': key},
+        )
+        loss = metrics.cross_entropy(logits, targets, config.optim.label_smoothing).mean()
+        dominant = targets.argmax(-1)
+        measured = {'loss': loss} | {f'top{k}': metrics.in_top_k(logits, dominant, k).mean() for k in (1, 5)}
+        return loss, {'batch_stats': updated.get('batch_stats', {}), 'measured': measured}
+
+    return loss_fn
+
+
+def _scan_mean(part: Callable, carry: Any, inputs: Any) -> tuple[Any, Any]:
+    """`jax.lax.scan` with the mean of the outputs, of which one at a time is kept."""
+    shapes = jax.eval_shape(part, carry, jax.tree.map(lambda x: x[0], inputs))[1]
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+    def add(carry, inputs):
+        carry, sums = carry
+        carry, found = part(carry, inputs)
+        return (carry, optax.tree.add(sums, found)), None
+
+    (carry, sums), _ = jax.lax.scan(add, (carry, zeros), inputs)
+    count = len(jax.tree.leaves(inputs)[0])
+    return carry, jax.tree.map(lambda x: x / count, sums)
