@@ -17,6 +17,7 @@ SMALL = {'num_frames': 4, 'image_size': (8, 12), 'patch_size': 4, 'width': 16, '
 ATTENTION = ('divided', 'joint', 'space')
 # The networks are so small that compiling is all that takes time.
 jit = functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})
+key = functools.partial(jax.random.key, impl='rbg')
 
 
 def small(attention='divided', **settings):
@@ -34,8 +35,7 @@ def zeros(model):
 
 
 def start(model):
-    key = jax.random.key(1, impl='rbg')  # compiles faster than the default
-    return jit(model.init)(key, zeros(model))['params']
+    return jit(model.init)(key(1), zeros(model))['params']
 
 
 def parameters(model):
@@ -243,7 +243,7 @@ def gradients(model, params, video):
     @jit
     def grad(params):
         def loss(params):
-            logits = model.apply({'params': params}, video, True, rngs={'dropout': jax.random.key(2)})
+            logits = model.apply({'params': params}, video, True, rngs={'dropout': key(2)})
             return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.array([1, 3])).mean()
 
         return jax.grad(loss)(params)
@@ -252,11 +252,11 @@ def gradients(model, params, video):
 
 
 def test_the_first_gradient_reaches_the_temporal_projection_and_not_the_attention_before_it(at_first, video):
-    grads = gradients(small(drop_path=0.0), at_first, video)
-    for block in ('blocks_0', 'blocks_1'):
-        for name in ('temporal_attn', 'temporal_norm1'):
-            assert not any(leaf.any() for leaf in jax.tree.leaves(grads[block][name]))
-        assert np.abs(grads[block]['temporal_fc']['kernel']).max() > 1e-6
+    params = {name: value for name, value in at_first.items() if name != 'blocks_1'}
+    grads = gradients(small(depth=1), params, video)
+    for name in ('temporal_attn', 'temporal_norm1'):
+        assert not any(leaf.any() for leaf in jax.tree.leaves(grads['blocks_0'][name]))
+    assert np.abs(grads['blocks_0']['temporal_fc']['kernel']).max() > 1e-6
     assert np.abs(grads['time_embed']).max() > 1e-6
 
 
@@ -303,10 +303,10 @@ def test_drop_path_scales_the_samples_it_keeps():
 
 
 # Each path of the last block is kept or dropped, and without attention over space CLS sees nothing of that over time.
-@pytest.mark.parametrize('attention, networks', [('divided', 6), ('joint', 4), ('space', 4)])
+@pytest.mark.parametrize('attention, networks', [('divided', 6), ('space', 4)])
 def test_paths_are_dropped_for_a_clip_as_a_whole(attention, networks, video):
     model = small(attention, drop_path=0.5)
-    same, rngs = jnp.repeat(video[:1], 256, axis=0), {'dropout': jax.random.key(3)}
+    same, rngs = jnp.repeat(video[:1], 256, axis=0), {'dropout': key(3)}
     logits = jit(lambda params: model.apply({'params': params}, same, True, rngs=rngs))(parameters(model))
     # No clip is a mixture of such networks, as it would be if its frames or patches were dropped one by one.
     assert len(np.unique(np.round(logits, 3), axis=0)) == networks
@@ -335,14 +335,14 @@ def test_dropout_acts_on_the_features_in_training_only(video):
     params['head'] = {'kernel': jnp.eye(16), 'bias': jnp.zeros(16)}  # the logits are the features
     model = model.clone(num_classes=16)
     features = compiled(model)(params, video)
-    train = jit(lambda key: model.apply({'params': params}, video, True, rngs={'dropout': key}))
-    dropped = train(jax.random.key(2))
+    train = jit(lambda: model.apply({'params': params}, video, True, rngs={'dropout': key(2)}))
+    dropped = train()
     kept = dropped != 0
     assert 0 < kept.sum() < kept.size
     np.testing.assert_allclose(dropped[kept], 2 * features[kept], rtol=1e-4)
 
 
-@pytest.mark.parametrize('attention', ATTENTION)
+@pytest.mark.parametrize('attention', ['divided', 'space'])
 def test_bfloat16_is_close_to_float32(attention, video):
     model = small(attention, dtype=jnp.bfloat16)
     created = jax.eval_shape(model.init, jax.random.key(0), video)
