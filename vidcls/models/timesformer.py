@@ -71,11 +71,11 @@ def divided_settings(model: 'TimeSformer') -> dict[str, Any]:
 
 
 class Scheme(NamedTuple):
-    """A way of attending: the block, what this block alone is given, and what it is that attends."""
+    """A way of attending."""
 
     block: type[nn.Module]
-    settings: Callable[['TimeSformer'], dict[str, Any]] = lambda model: {}
-    per_frame: bool = False  # each frame is a sequence with a CLS of its own; else the video is one
+    settings: Callable[['TimeSformer'], dict[str, Any]] = lambda model: {}  # fields of this block alone
+    per_frame: bool = False  # each frame is a sequence with a CLS of its own; else the whole video is one
 
 
 SCHEMES = {
@@ -161,6 +161,7 @@ class TimeSformer(nn.Module):
                 **scheme.settings(self),
             )(x, train)
 
+        # The CLS of each frame are averaged before the norm, as published; where there is but one this does nothing.
         cls = einops.reduce(x[..., 0, :].astype(jnp.float32), 'b ... d -> b d', 'mean')
         features = LayerNorm(name='norm')(cls)
         features = nn.Dropout(self.dropout, deterministic=not train)(features)
