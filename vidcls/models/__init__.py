@@ -4,15 +4,21 @@ import dataclasses
 
 import flax.linen as nn
 
+from vidcls.models.timesformer import TimeSformer
 from vidcls.models.tsn import TSN
 
 # Name -> (module class, the fields that differ from the class's defaults).
-# Stage sizes: He et al. 2015 (arXiv:1512.03385), table 1. `tsn_tiny` is ours, for tests and demos.
+# Stage sizes: He et al. 2015 (arXiv:1512.03385), table 1. The tiny ones are ours, for tests and demos.
+# TimeSformer, -HR and -L: Bertasius et al. 2021 (arXiv:2102.05095), section 4.
 MODELS = {
     'tsn_resnet50': (TSN, {'stage_sizes': (3, 4, 6, 3)}),
     'tsn_resnet101': (TSN, {'stage_sizes': (3, 4, 23, 3)}),
     'tsn_resnet152': (TSN, {'stage_sizes': (3, 8, 36, 3)}),
     'tsn_tiny': (TSN, {'stage_sizes': (1, 1, 1, 1), 'width': 16}),
+    'timesformer_base': (TimeSformer, {}),
+    'timesformer_hr': (TimeSformer, {'num_frames': 16, 'image_size': 448}),
+    'timesformer_large': (TimeSformer, {'num_frames': 96}),
+    'timesformer_tiny': (TimeSformer, {'width': 64, 'depth': 3, 'num_heads': 4, 'patch_size': 8}),
 }
 
 

@@ -1,0 +1,190 @@
+"""TimeSformer: video [b t h w c] -> logits [b k].
+
+Bertasius et al. 2021 (arXiv:2102.05095), section 3: a Vision Transformer whose tokens are the
+patches of all frames. Divided attention (T+S) looks first at the same patch of every frame, then
+at every patch of the same frame; joint attention looks at everything; space-only attention never
+leaves its frame. What the paper leaves open is as in the authors' code, whose weights then fit:
+`blocks.0.temporal_attn.qkv.weight` is `blocks_0/temporal_attn/qkv/kernel`.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import einops
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from vidcls.models.vit import MLP, Attention, Block, LayerNorm, PatchEmbed, dense_init, drop_path
+
+
+class DividedBlock(nn.Module):
+    """Attention over time, then over space, then the MLP: tokens [b 1+n*t d] -> [b 1+n*t d].
+
+    Behind CLS the tokens lie patch by patch, and a patch's frames side by side. CLS takes no part
+    in the attention over time; for that over space each frame gets a copy of it, and what the copies
+    see is averaged. `temporal_fc` ends the attention over time, and `temporal_init` starts its kernel.
+    """
+
+    num_heads: int
+    num_frames: int
+    temporal_init: Callable
+    drop_path: float = 0.0
+    dtype: Any = jnp.float32
+    attention_implementation: str | None = None
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        attention = partial(Attention, self.num_heads, self.dtype, self.attention_implementation)
+        norm = partial(LayerNorm, dtype=self.dtype)
+        drop = partial(drop_path, rate=self.drop_path, train=train)
+        t = self.num_frames
+        cls, patches = x[:, :1], x[:, 1:]
+
+        over_time = norm(name='temporal_norm1')(einops.rearrange(patches, 'b (n t) d -> b n t d', t=t))
+        # As published, the path is dropped before the projection, whose bias thus always acts.
+        seen = drop(attention(name='temporal_attn')(over_time))
+        seen = nn.Dense(x.shape[-1], dtype=self.dtype, kernel_init=self.temporal_init, name='temporal_fc')(seen)
+        patches = patches + einops.rearrange(seen, 'b n t d -> b (n t) d')
+
+        frames = einops.rearrange(patches, 'b (n t) d -> b t n d', t=t)
+        over_space = jnp.concatenate([einops.repeat(cls, 'b 1 d -> b t 1 d', t=t), frames], axis=2)
+        seen = drop(attention(name='attn')(norm(name='norm1')(over_space)))
+        cls = cls + einops.reduce(seen[:, :, :1], 'b t 1 d -> b 1 d', 'mean')
+        patches = patches + einops.rearrange(seen[:, :, 1:], 'b t n d -> b (n t) d')
+
+        x = jnp.concatenate([cls, patches], axis=1)
+        return x + drop(MLP(self.dtype, name='mlp')(norm(name='norm2')(x)))
+
+
+def start(embedding_std: float | None) -> tuple[Callable, Callable, Callable]:
+    """What starts the position embedding, the time embedding and `temporal_fc`: see `TimeSformer`."""
+    if embedding_std is None:
+        return dense_init, nn.initializers.zeros, nn.initializers.zeros
+    embedding = nn.initializers.normal(embedding_std)
+    return embedding, embedding, dense_init
+
+
+def divided_settings(model: 'TimeSformer') -> dict[str, Any]:
+    return {'num_frames': model.num_frames, 'temporal_init': start(model.embedding_std)[2]}
+
+
+class Scheme(NamedTuple):
+    """A way of attending."""
+
+    block: type[nn.Module]
+    settings: Callable[['TimeSformer'], dict[str, Any]] = lambda model: {}  # fields of this block alone
+    per_frame: bool = False  # each frame is a sequence with a CLS of its own; else the whole video is one
+
+
+SCHEMES = {
+    'divided': Scheme(DividedBlock, divided_settings),
+    'joint': Scheme(Block),
+    'space': Scheme(Block, per_frame=True),
+}
+
+
+class TimeSformer(nn.Module):
+    """Patches of every frame as tokens, blocks that attend as `attention` says, one linear classifier of CLS.
+
+    The parameters are made for `num_frames` frames of `image_size` pixels, one number or (h, w); for
+    others build another network, and see `vidcls.models.embeddings`. `drop_path` is the rate of the
+    last block, and earlier ones have less, linearly from 0. `dropout` acts on the features before the
+    classifier; the published configurations name 0.5, but their code never uses it.
+
+    With `embedding_std` None the network starts as published, for a picture network's weights: the
+    time embedding and `temporal_fc` at zero, so that frames meet in CLS alone. That is slow to learn
+    from nothing: with positions at 0.02 too, a small network on clips that differ in motion alone
+    learnt the kind of motion and never its direction. A number starts positions and times at that
+    deviation (0.5 did well there) and `temporal_fc` as any other layer.
+
+    `dtype` is the compute type; parameters, features and logits are float32. `remat` computes a
+    block's activations again in the backward pass instead of keeping them.
+    `attention_implementation` is that of `jax.nn.dot_product_attention`.
+    """
+
+    num_classes: int
+    num_frames: int = 8
+    image_size: int | tuple[int, int] = 224
+    patch_size: int = 16
+    width: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    attention: str = 'divided'
+    drop_path: float = 0.1
+    dropout: float = 0.0
+    embedding_std: float | None = None
+    dtype: Any = jnp.float32
+    remat: bool = False
+    attention_implementation: str | None = None
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        h, w = self.frame_size
+        return h // self.patch_size, w // self.patch_size
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        return (self.image_size,) * 2 if isinstance(self.image_size, int) else tuple(self.image_size)
+
+    @nn.compact
+    def __call__(self, video, train: bool = False):
+        """Logits float32 [b k] of a normalised float32 video [b t h w c].
+
+        Raises:
+          ValueError: the fields don't go together, or the video is not of the size they say.
+        """
+        self.check(video)
+        scheme = SCHEMES[self.attention]
+        x = PatchEmbed(self.width, self.patch_size, self.dtype, name='patch_embed')(video)
+
+        position_init, time_init, _ = start(self.embedding_std)
+        cls = self.param('cls_token', dense_init, (1, 1, self.width))
+        position = self.param('pos_embed', position_init, (1, 1 + x.shape[2], self.width))
+        x = x + position[:, 1:]
+        if not scheme.per_frame:
+            time = self.param('time_embed', time_init, (1, self.num_frames, self.width))
+            x = einops.rearrange(x + einops.rearrange(time, '1 t d -> 1 t 1 d'), 'b t n d -> b (n t) d')
+        cls = jnp.broadcast_to(cls + position[:, :1], (*x.shape[:-2], 1, self.width))
+        x = jnp.concatenate([cls, x], axis=-2).astype(self.dtype)
+
+        block = nn.remat(scheme.block, static_argnums=(2,)) if self.remat else scheme.block
+        for i, rate in enumerate(np.linspace(0, self.drop_path, self.depth)):
+            x = block(
+                num_heads=self.num_heads,
+                drop_path=float(rate),
+                dtype=self.dtype,
+                attention_implementation=self.attention_implementation,
+                name=f'blocks_{i}',
+                **scheme.settings(self),
+            )(x, train)
+
+        # The CLS of each frame are averaged before the norm, as published; where there is but one this does nothing.
+        cls = einops.reduce(x[..., 0, :].astype(jnp.float32), 'b ... d -> b d', 'mean')
+        features = LayerNorm(name='norm')(cls)
+        features = nn.Dropout(self.dropout, deterministic=not train)(features)
+        return nn.Dense(self.num_classes, kernel_init=dense_init, name='head')(features)
+
+    def check(self, video) -> None:
+        """Refuses fields that don't go together, and a video that is not as they say."""
+        if self.attention not in SCHEMES:
+            raise ValueError(f'unknown attention {self.attention!r}; known: {", ".join(SCHEMES)}')
+        if self.width % self.num_heads:
+            raise ValueError(
+                f'width={self.width} is not divisible by num_heads={self.num_heads}: heads share the width equally'
+            )
+        if any(side % self.patch_size for side in self.frame_size):
+            raise ValueError(
+                f'image_size={self.image_size} is not a multiple of patch_size={self.patch_size}: '
+                'patches must cover the picture'
+            )
+        if video.ndim != 5:
+            raise ValueError(f'TimeSformer takes video[b t h w c], five axes; got shape {video.shape}')
+        expected = (self.num_frames, *self.frame_size)
+        if video.shape[1:4] != expected:
+            raise ValueError(
+                f'the network is made for t, h, w = {expected}; got {video.shape[1:4]}: build it with num_frames and '
+                'image_size of the video, and give it parameters through vidcls.models.embeddings.resize_embeddings'
+            )

@@ -1,0 +1,103 @@
+"""Parts of a Vision Transformer: pictures -> tokens, and a block tokens[b ... n d] -> tokens[b ... n d].
+
+Dosovitskiy et al. 2020 (arXiv:2010.11929), section 3.1, in the form that timm publishes weights
+for: pre-norm blocks, LayerNorm with eps 1e-6, biased qkv, exact GELU. The names are timm's too:
+`blocks.0.attn.qkv.weight` is `blocks_0/attn/qkv/kernel`. Axes between b and n
+are further sequences, which do not see each other.
+"""
+
+from functools import partial
+from typing import Any
+
+import einops
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+MLP_RATIO = 4  # table 1: the MLP's hidden layer is four times as wide as a token
+
+LayerNorm = partial(nn.LayerNorm, epsilon=1e-6)
+# The published initialisation, `trunc_normal_(std=.02)`, cuts at +-2: a hundred deviations away.
+dense_init = nn.initializers.normal(0.02)
+# How PyTorch starts a convolution, which the published patch embedding is.
+patch_init = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+
+
+class PatchEmbed(nn.Module):
+    """One token for each patch, row by row: pictures [... h*p w*p c] -> tokens [... h*w d].
+
+    A convolution whose stride is its kernel, written as one matrix product; `proj`'s kernel has the
+    convolution's shape, [p p c d].
+    """
+
+    width: int
+    patch_size: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x):
+        p = self.patch_size
+        patches = einops.rearrange(x, '... (h p) (w q) c -> ... (h w) p q c', p=p, q=p)
+        project = nn.DenseGeneral(self.width, axis=(-3, -2, -1), dtype=self.dtype, kernel_init=patch_init, name='proj')
+        return project(patches)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention within each sequence: [... n d] -> [... n d].
+
+    `qkv` yields queries, keys and values one after another, each head by head, as the published
+    weights have it. `implementation` is that of `jax.nn.dot_product_attention`: None or 'xla'
+    anywhere, 'cudnn' for the fused kernel on a GPU, which takes bfloat16 only.
+    """
+
+    num_heads: int
+    dtype: Any
+    implementation: str | None = None
+
+    @nn.compact
+    def __call__(self, x):
+        d = x.shape[-1]
+        qkv = nn.Dense(3 * d, dtype=self.dtype, kernel_init=dense_init, name='qkv')(x)
+        q, k, v = einops.rearrange(qkv, '... n (three m k) -> three (...) n m k', three=3, m=self.num_heads)
+        y = jax.nn.dot_product_attention(q, k, v, implementation=self.implementation)
+        return nn.Dense(d, dtype=self.dtype, kernel_init=dense_init, name='proj')(y.reshape(x.shape))
+
+
+class MLP(nn.Module):
+    """Two layers with a GELU between them, on each token: [... d] -> [... d]."""
+
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x):
+        d = x.shape[-1]
+        x = nn.Dense(MLP_RATIO * d, dtype=self.dtype, kernel_init=dense_init, name='fc1')(x)
+        return nn.Dense(d, dtype=self.dtype, kernel_init=dense_init, name='fc2')(jax.nn.gelu(x, approximate=False))
+
+
+class Block(nn.Module):
+    """Attention within each sequence, then the MLP, each added to its input: [b ... n d] -> [b ... n d].
+
+    `drop_path` is the rate at which either is left out in training, see the function of that name.
+    """
+
+    num_heads: int
+    drop_path: float = 0.0
+    dtype: Any = jnp.float32
+    attention_implementation: str | None = None
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        attention = Attention(self.num_heads, self.dtype, self.attention_implementation, name='attn')
+        x = x + drop_path(attention(LayerNorm(dtype=self.dtype, name='norm1')(x)), self.drop_path, train)
+        mlp = MLP(self.dtype, name='mlp')
+        return x + drop_path(mlp(LayerNorm(dtype=self.dtype, name='norm2')(x)), self.drop_path, train)
+
+
+def drop_path(x, rate: float, train: bool):
+    """x[b ...] with each sample zero at this rate in training, and else divided by 1 - rate.
+
+    Stochastic depth (Huang et al. 2016, arXiv:1603.09382). To be called within a module; the random
+    numbers are of its 'dropout' stream.
+    """
+    return nn.Dropout(rate, broadcast_dims=tuple(range(1, x.ndim)))(x, deterministic=not train)
