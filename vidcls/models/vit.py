@@ -6,6 +6,7 @@ for: pre-norm blocks, LayerNorm with eps 1e-6, biased qkv, exact GELU. The names
 are further sequences, which do not see each other.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -52,27 +53,30 @@ class Attention(nn.Module):
 
     num_heads: int
     dtype: Any
+    kernel_init: Callable = dense_init
     implementation: str | None = None
 
     @nn.compact
     def __call__(self, x):
         d = x.shape[-1]
-        qkv = nn.Dense(3 * d, dtype=self.dtype, kernel_init=dense_init, name='qkv')(x)
+        qkv = nn.Dense(3 * d, dtype=self.dtype, kernel_init=self.kernel_init, name='qkv')(x)
         q, k, v = einops.rearrange(qkv, '... n (three m k) -> three (...) n m k', three=3, m=self.num_heads)
         y = jax.nn.dot_product_attention(q, k, v, implementation=self.implementation)
-        return nn.Dense(d, dtype=self.dtype, kernel_init=dense_init, name='proj')(y.reshape(x.shape))
+        return nn.Dense(d, dtype=self.dtype, kernel_init=self.kernel_init, name='proj')(y.reshape(x.shape))
 
 
 class MLP(nn.Module):
     """Two layers with a GELU between them, on each token: [... d] -> [... d]."""
 
     dtype: Any
+    kernel_init: Callable = dense_init
 
     @nn.compact
     def __call__(self, x):
         d = x.shape[-1]
-        x = nn.Dense(MLP_RATIO * d, dtype=self.dtype, kernel_init=dense_init, name='fc1')(x)
-        return nn.Dense(d, dtype=self.dtype, kernel_init=dense_init, name='fc2')(jax.nn.gelu(x, approximate=False))
+        x = nn.Dense(MLP_RATIO * d, dtype=self.dtype, kernel_init=self.kernel_init, name='fc1')(x)
+        x = jax.nn.gelu(x, approximate=False)
+        return nn.Dense(d, dtype=self.dtype, kernel_init=self.kernel_init, name='fc2')(x)
 
 
 class Block(nn.Module):
@@ -84,13 +88,14 @@ class Block(nn.Module):
     num_heads: int
     drop_path: float = 0.0
     dtype: Any = jnp.float32
+    kernel_init: Callable = dense_init
     attention_implementation: str | None = None
 
     @nn.compact
     def __call__(self, x, train: bool):
-        attention = Attention(self.num_heads, self.dtype, self.attention_implementation, name='attn')
+        attention = Attention(self.num_heads, self.dtype, self.kernel_init, self.attention_implementation, name='attn')
         x = x + drop_path(attention(LayerNorm(dtype=self.dtype, name='norm1')(x)), self.drop_path, train)
-        mlp = MLP(self.dtype, name='mlp')
+        mlp = MLP(self.dtype, self.kernel_init, name='mlp')
         return x + drop_path(mlp(LayerNorm(dtype=self.dtype, name='norm2')(x)), self.drop_path, train)
 
 
