@@ -18,6 +18,8 @@ def normal(seed, shape):
         ((2, 9, 8, 16), (3, 3, 16, 24), 2, 1),
         ((1, 15, 14, 128), (3, 3, 128, 136), 1, 1),
         ((2, 4, 6, 5, 16), (3, 3, 3, 16, 8), 2, 1),
+        ((2, 3, 5, 4, 16), (3, 3, 3, 16, 24), 1, 1),
+        ((1, 5, 4, 3, 16), (1, 1, 1, 16, 8), 2, 0),
     ],
 )
 def test_both_forms_of_convolution_agree(picture, kernel, stride, padding):
@@ -53,21 +55,39 @@ def test_winograd_takes_the_convolutions_it_is_meant_for(dtype, size, channels, 
     assert ('conv_general_dilated' not in jaxpr) == taken
 
 
-@pytest.mark.parametrize('picture', [(2, 9, 8, 5), (2, 5, 9, 8, 5)])
-def test_both_forms_of_max_pooling_agree(picture):
+@pytest.mark.parametrize('kind', ['max', 'sum'])
+@pytest.mark.parametrize(
+    'picture, stride, padding',
+    [((2, 9, 8, 5), 2, 1), ((2, 5, 9, 8, 5), 2, 1), ((2, 9, 8, 5), 2, (0, 2)), ((2, 4, 5, 3), 1, 1)],
+)
+def test_both_forms_of_pooling_agree(kind, picture, stride, padding):
     def value_and_gradient(pool, x):
-        y, back = jax.vjp(lambda x: pool(x, 3, 2, 1), x)
+        y, back = jax.vjp(lambda x: pool(x, 3, stride, padding), x)
         return y, back(jnp.cos(y))[0]
 
     x, run = normal(0, picture), jax.jit(value_and_gradient, static_argnums=0)
-    ours, theirs = run(convolution.max_pool_cpu, x), run(convolution.max_pool_xla, x)
-    np.testing.assert_array_equal(ours[0], theirs[0])
-    np.testing.assert_allclose(ours[1], theirs[1], atol=1e-6)
+    ours = run(getattr(convolution, f'{kind}_pool_cpu'), x)
+    theirs = run(getattr(convolution, f'{kind}_pool_xla'), x)
+    np.testing.assert_allclose(ours[0], theirs[0], atol=1e-5)
+    np.testing.assert_allclose(ours[1], theirs[1], atol=1e-5)
 
 
 def test_max_pooling_ignores_the_border():
     x = -jnp.arange(1.0, 17).reshape(1, 4, 4, 1)
     np.testing.assert_array_equal(layers.max_pool(x, 3, 2, 1)[0, ..., 0], [[-1, -2], [-5, -6]])
+
+
+def test_padding_after_the_picture_is_ceil_mode():
+    # Without it a window of 3 that moves by 2 fits once into a side of 4.
+    x = -jnp.arange(1.0, 17).reshape(1, 4, 4, 1)
+    np.testing.assert_array_equal(layers.max_pool(x, 3, 2, (0, 1))[0, ..., 0], [[-1, -3], [-9, -11]])
+    np.testing.assert_array_equal(layers.max_pool(x[:, :3, :3], 3, 2, (0, 1)).shape, (1, 1, 1, 1))
+
+
+def test_the_mean_counts_the_border():
+    x = jnp.arange(1.0, 10).reshape(1, 3, 3, 1)
+    expected = np.array([[12, 21, 16], [27, 45, 33], [24, 39, 28]]) / 9
+    np.testing.assert_allclose(layers.avg_pool(x, 3, 1, 1)[0, ..., 0], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize('backend, primitive', [('cpu', 'custom_vjp'), ('tpu', 'conv_general')])
@@ -77,4 +97,6 @@ def test_the_backend_chooses_the_form(monkeypatch, backend, primitive):
     jaxpr = str(jax.make_jaxpr(lambda x, w: layers.convolve(x, w, 1, 0))(x, w))
     assert primitive in jaxpr
     pool = str(jax.make_jaxpr(lambda x: layers.max_pool(x, 3, 2, 1))(x))
+    assert ('reduce_window' in pool) == (backend == 'tpu')
+    pool = str(jax.make_jaxpr(lambda x: layers.avg_pool(x, 3, 2, 1))(x))
     assert ('reduce_window' in pool) == (backend == 'tpu')

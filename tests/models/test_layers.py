@@ -15,6 +15,15 @@ def test_a_strided_convolution_pads_both_sides():
     np.testing.assert_array_equal(y[0, ..., 0], [[4, 6], [6, 9]])
 
 
+def test_a_bias_is_added_once_where_asked_for():
+    conv = Conv(2, (1, 1), use_bias=True)
+    params = {'kernel': jnp.ones((1, 1, 1, 2)), 'bias': jnp.array([1.0, -2])}
+    y = conv.apply({'params': params}, jnp.full((1, 1, 1, 1), 5.0))
+    np.testing.assert_array_equal(y[0, 0, 0], [6, 3])
+    started = conv.init(jax.random.key(0), jnp.zeros((1, 1, 1, 1)))['params']
+    assert set(started) == {'kernel', 'bias'} and not started['bias'].any()
+
+
 def test_convolutions_start_with_kaiming_fan_out():
     variables = Conv(256, (3, 3)).init(jax.random.key(0), jnp.zeros((1, 3, 3, 64)))
     kernel = variables['params']['kernel']

@@ -8,8 +8,8 @@ import optax
 import pytest
 
 from tests.models import resnet_golden as golden
+from vidcls.models import build
 from vidcls.models.resnet import ResNet
-from vidcls.models.tsn import TSN
 
 LEAVES = {'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
 
@@ -33,7 +33,7 @@ def from_torch(array):
 
 def test_published_layout_gives_what_pytorch_gives():
     stored = np.load(golden.FILE)
-    model = TSN(golden.CLASSES, stage_sizes=golden.STAGE_SIZES, width=golden.WIDTH, dropout=0)
+    model = build('tsn_resnet50', golden.CLASSES, stage_sizes=golden.STAGE_SIZES, width=golden.WIDTH, dropout=0)
     video, labels = jnp.asarray(golden.video()), jnp.asarray(golden.LABELS)
     shapes = jax.eval_shape(lambda: {**model.init(jax.random.key(0), video)})
     variables = {

@@ -1,7 +1,7 @@
-"""Convolution and max pooling: [n h w c] -> [n h' w' c'], or with one more spatial axis.
+"""Convolution and pooling: [n h w c] -> [n h' w' c'], or with one more spatial axis.
 
 Each comes twice: `*_xla` hands the operation to XLA, which is right on an accelerator, and `*_cpu`
-writes it as matrix products and elementwise maxima, because XLA's CPU backend runs those near the
+writes it as matrix products and elementwise maxima or sums, because XLA's CPU backend runs those near the
 processor's limit and the gradients of its own convolution and pooling far from it. The results are
 the same up to rounding. `layers.py` chooses. Times below: 12 pictures, float32, 2 threads of an
 AVX2 processor that multiplies matrices at 60 GFLOP/s.
@@ -30,17 +30,31 @@ def convolve_xla(x, kernel, stride: int, padding: int):
     )
 
 
-def max_pool_xla(x, window: int, stride: int, padding: int):
+def max_pool_xla(x, window: int, stride: int, padding: int | tuple[int, int]):
     """The maximum over windows of x[n ... c]; the border counts as minus infinity."""
+    return _reduce_windows(x, -jnp.inf, lax.max, window, stride, padding)
+
+
+def sum_pool_xla(x, window: int, stride: int, padding: int | tuple[int, int]):
+    """The sum over windows of x[n ... c]."""
+    return _reduce_windows(x, 0.0, lax.add, window, stride, padding)
+
+
+def _reduce_windows(x, first, operation, window, stride, padding):
     spatial = x.ndim - 2
     return lax.reduce_window(
         x,
-        -jnp.inf,
-        lax.max,
+        first,
+        operation,
         window_dimensions=(1, *(window,) * spatial, 1),
         window_strides=(1, *(stride,) * spatial, 1),
-        padding=((0, 0), *((padding, padding),) * spatial, (0, 0)),
+        padding=((0, 0), *(_sides(padding),) * spatial, (0, 0)),
     )
+
+
+def _sides(padding: int | tuple[int, int]) -> tuple[int, int]:
+    """The border's width before and after."""
+    return padding if isinstance(padding, tuple) else (padding, padding)
 
 
 def convolve_cpu(x, kernel, stride: int, padding: int):
@@ -52,22 +66,29 @@ def convolve_cpu(x, kernel, stride: int, padding: int):
     return windowed(x, kernel, stride, padding)
 
 
-def max_pool_cpu(x, window: int, stride: int, padding: int):
+def max_pool_cpu(x, window: int, stride: int, padding: int | tuple[int, int]):
     """`max_pool_xla` as maxima of shifted pictures.
 
     With its gradient 133 ms for ResNet's one layer where XLA took 193. Equal maxima share the gradient
     here, where XLA gives it to the first; after a ReLU such ties are zeros and get none.
     """
+    return functools.reduce(jnp.maximum, _windows(x, window, stride, padding, -jnp.inf))
+
+
+def sum_pool_cpu(x, window: int, stride: int, padding: int | tuple[int, int]):
+    """`sum_pool_xla` as the sum of shifted pictures."""
+    return functools.reduce(jnp.add, _windows(x, window, stride, padding, 0))
+
+
+def _windows(x, window, stride, padding, border):
     spatial = x.ndim - 2
-    out = [(size + 2 * padding - window) // stride + 1 for size in x.shape[1:-1]]
-    return functools.reduce(
-        jnp.maximum, _shifted(x, (window,) * spatial, out, stride, padding, -jnp.inf)
-    )
+    out = [(size + sum(_sides(padding)) - window) // stride + 1 for size in x.shape[1:-1]]
+    return _shifted(x, (window,) * spatial, out, stride, padding, border)
 
 
 def _shifted(x, window, out, stride, padding, border):
     """For each place of a window, the values [n *out c] that the windows see there."""
-    pads = ((0, 0, 0), *((padding, padding, 0),) * len(window), (0, 0, 0))
+    pads = ((0, 0, 0), *((*_sides(padding), 0),) * len(window), (0, 0, 0))
     x = lax.pad(x, jnp.asarray(border, x.dtype), pads)
     for start in itertools.product(*map(range, window)):
         spans = (slice(s, s + stride * (n - 1) + 1, stride) for s, n in zip(start, out))

@@ -1,4 +1,4 @@
-"""Layers of the convolutional networks: convolution, max pooling and batch normalisation.
+"""Layers of the convolutional networks: convolution, pooling and batch normalisation.
 
 Pictures are [n h w c], clips of them [n t h w c]. Every padding is explicit, because 'SAME' pads a
 strided convolution on the right only, where the published networks pad both sides.
@@ -24,10 +24,20 @@ def convolve(x, kernel, stride: int, padding: int):
     return form(x, kernel, stride, padding)
 
 
-def max_pool(x, window: int, stride: int, padding: int):
-    """The maximum over windows of x[n ... c]; the border counts as minus infinity."""
+def max_pool(x, window: int, stride: int, padding: int | tuple[int, int]):
+    """The maximum over windows of x[n ... c]; the border counts as minus infinity.
+
+    `padding` is the border's width, on all sides or (before, after): with (0, 1) a window of 3 that
+    moves by 2 is Caffe's and PyTorch's ceil mode.
+    """
     form = convolution.max_pool_cpu if on_cpu() else convolution.max_pool_xla
     return form(x, window, stride, padding)
+
+
+def avg_pool(x, window: int, stride: int, padding: int | tuple[int, int]):
+    """The mean over windows of x[n ... c]; the border counts, as zeros."""
+    form = convolution.sum_pool_cpu if on_cpu() else convolution.sum_pool_xla
+    return form(x, window, stride, padding) / window ** (x.ndim - 2)
 
 
 def on_cpu() -> bool:
@@ -35,19 +45,23 @@ def on_cpu() -> bool:
 
 
 class Conv(nn.Module):
-    """A convolution without bias, computed in `dtype`: [n ... c] -> [n ... features]."""
+    """A convolution, computed in `dtype`: [n ... c] -> [n ... features]."""
 
     features: int
     kernel_size: Sequence[int]
     stride: int = 1
     padding: int = 0
     dtype: Any = jnp.float32
+    use_bias: bool = False
 
     @nn.compact
     def __call__(self, x):
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param('kernel', kaiming_fan_out, shape).astype(self.dtype)
-        return convolve(x.astype(self.dtype), kernel, self.stride, self.padding)
+        y = convolve(x.astype(self.dtype), kernel, self.stride, self.padding)
+        if not self.use_bias:
+            return y
+        return y + self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)
 
 
 class BatchNorm(nn.Module):

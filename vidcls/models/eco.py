@@ -1,0 +1,116 @@
+"""ECO: video [b t h w c] -> logits [b k].
+
+Zolfaghari et al. 2018 (arXiv:1804.09066), figure 2: a 2-D network looks at one picture of each segment, a
+3-D network over the maps that it makes on the way relates the pictures in time (Lite); beside it the 2-D
+network's own features are averaged (Full). The work on single pictures and the rest are methods of their
+own, so that a stream computes each picture once:
+
+    pictures = model.apply(variables, video, method='pictures')     per frame, kept
+    logits = model.apply(variables, pictures, method='classify')    of the pictures at hand
+"""
+
+from typing import Any
+
+import einops
+import flax.linen as nn
+import jax.numpy as jnp
+
+from vidcls.models import segments
+from vidcls.models.resnet3d import SHORTENS
+
+# Caffe's "xavier", which counts the inputs alone: variance 1 / inputs.
+xavier = nn.initializers.variance_scaling(1.0, 'fan_in', 'uniform')
+
+
+class ECOLite(nn.Module):
+    """The 3-D branch alone. `backbone` makes the maps (`tap`), `tail` a feature vector of a clip of them.
+
+    `num_segments` is what training samples; the network takes any multiple of 4. `seg_len` consecutive
+    frames of a segment are stacked on the channel axis (published: 1). Dropout as the published training
+    on UCF101 and HMDB51 has it.
+    """
+
+    num_classes: int
+    backbone: nn.Module
+    tail: nn.Module
+    num_segments: int = 16
+    seg_len: int = 1
+    dropout: float = 0.6
+
+    def setup(self):
+        self.drop = nn.Dropout(self.dropout)
+        self.head = nn.Dense(self.num_classes, kernel_init=xavier)
+
+    def __call__(self, video, train: bool = False):
+        """Logits float32 [b k] of a normalised float32 video [b t h w c], t = segments * seg_len.
+
+        Raises:
+          ValueError: the video has not five axes, or its segments are not a multiple of 4.
+        """
+        return self.classify(self.pictures(video, train), train)
+
+    def pictures(self, video, train: bool = False):
+        """Maps [b n h/8 w/8 c'] of the n segments of a video."""
+        x = segments.stack(video, self.seg_len)
+        tap = self.backbone.tap(einops.rearrange(x, 'b n h w c -> (b n) h w c'), train)
+        return einops.rearrange(tap, '(b n) h w c -> b n h w c', b=len(x))
+
+    def classify(self, pictures, train: bool = False):
+        """Logits of what `pictures` returned, or of any 4, 8, 12, ... of its segments."""
+        return self.head(clip_features(self, pictures, train))
+
+
+class ECOFull(nn.Module):
+    """Both branches: the mean of the frames' feature vectors [1024] and the 3-D part's [512], in this order.
+
+    `backbone` makes maps and vectors (`tap_and_features`). `frame_dropout` acts on each frame's vector
+    before their mean, `dropout` on the 3-D part's. The rest is as in `ECOLite`, whose parameters are a part
+    of these but for the head.
+    """
+
+    num_classes: int
+    backbone: nn.Module
+    tail: nn.Module
+    num_segments: int = 16
+    seg_len: int = 1
+    dropout: float = 0.5
+    frame_dropout: float = 0.6
+
+    def setup(self):
+        self.drop = nn.Dropout(self.dropout)
+        self.drop_frame = nn.Dropout(self.frame_dropout)
+        self.head = nn.Dense(self.num_classes, kernel_init=xavier)
+
+    def __call__(self, video, train: bool = False):
+        """As `ECOLite`."""
+        return self.classify(self.pictures(video, train), train)
+
+    def pictures(self, video, train: bool = False):
+        """Maps [b n h/8 w/8 c'] and vectors [b n d] of the n segments of a video."""
+        x = segments.stack(video, self.seg_len)
+        tap, vectors = self.backbone.tap_and_features(einops.rearrange(x, 'b n h w c -> (b n) h w c'), train)
+        return (
+            einops.rearrange(tap, '(b n) h w c -> b n h w c', b=len(x)),
+            einops.rearrange(vectors, '(b n) d -> b n d', b=len(x)),
+        )
+
+    def classify(self, pictures, train: bool = False):
+        """As `ECOLite.classify`."""
+        maps, vectors = pictures
+        mean = self.drop_frame(vectors, deterministic=not train).mean(1)
+        return self.head(jnp.concatenate([mean, clip_features(self, maps, train)], axis=-1))
+
+
+def clip_features(model: Any, maps, train: bool):
+    """The 3-D part's vectors [b d] of maps [b n h w c], after dropout.
+
+    Raises:
+      ValueError: n is not a multiple of 4.
+    """
+    number = maps.shape[1]
+    if number % SHORTENS or number == 0:
+        nearest = max(SHORTENS, (number + SHORTENS // 2) // SHORTENS * SHORTENS)
+        raise ValueError(
+            f'{number} segments: ECO halves their number twice and needs a multiple of {SHORTENS}, such as {nearest}'
+        )
+    return model.drop(model.tail(maps, train), deterministic=not train)

@@ -1,0 +1,120 @@
+"""The 3-D part of ECO: clips of feature maps [n t h w c] -> features [n d].
+
+Zolfaghari et al. 2018 (arXiv:1804.09066), table 1: conv3_x to conv5_x of a 3-D ResNet-18 (Tran et al.
+2017, arXiv:1708.05038) over the taps of the frames. `PUBLISHED` is the layout that weights are published
+for, which the paper doesn't draw: blocks pass on their sum before its norm and ReLU, convolutions have
+biases, and a strided shortcut is a 3x3x3 convolution without norm. A published name maps by joining the
+path: `res4a/down/kernel` is `res4a_down.weight`.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vidcls.models.layers import BatchNorm, Conv
+
+# Name, width over that of conv1_x (which ECO leaves out), stride in time and space.
+ROWS = (
+    ('res3a', 2, 1),
+    ('res3b', 2, 1),
+    ('res4a', 4, 2),
+    ('res4b', 4, 1),
+    ('res5a', 8, 2),
+    ('res5b', 8, 1),
+)
+SHORTENS = 4  # the factor by which the strides divide the number of frames
+
+conv3x3x3 = partial(Conv, kernel_size=(3, 3, 3), padding=1)
+
+
+class Opening(nn.Module):
+    """One convolution. Blocks take and give (x, x after norm and ReLU), [n t h w c] each."""
+
+    width: int
+    stride: int = 1
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        raw = conv3x3x3(self.width, stride=self.stride, dtype=self.dtype, use_bias=True, name='2')(x[1])
+        norm = BatchNorm(dtype=self.dtype, axis_name=self.axis_name, name='bn')
+        return raw, jax.nn.relu(norm(raw, not train))
+
+
+class PreActivation(nn.Module):
+    """Two convolutions and a shortcut; the norm and ReLU of the sum belong to the next block's input."""
+
+    width: int
+    stride: int = 1
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        conv = partial(conv3x3x3, self.width, dtype=self.dtype, use_bias=True)
+        norm = partial(BatchNorm, dtype=self.dtype, axis_name=self.axis_name)
+        raw, active = x
+        y = conv(stride=self.stride, name='1')(active)
+        y = jax.nn.relu(norm(name='1_bn')(y, not train))
+        y = conv(name='2')(y)
+        if self.stride != 1 or raw.shape[-1] != self.width:
+            raw = conv(stride=self.stride, name='down')(active)
+        raw = raw + y
+        return raw, jax.nn.relu(norm(name='bn')(raw, not train))
+
+
+class PostActivation(nn.Module):
+    """Two convolutions with norm and ReLU, a shortcut with norm, ReLU of the sum; biases only in norms.
+
+    The form of the textbook that this library started from: the stride lies in the second convolution.
+    """
+
+    width: int
+    stride: int = 1
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        conv = partial(conv3x3x3, self.width, dtype=self.dtype)
+        norm = partial(BatchNorm, dtype=self.dtype, axis_name=self.axis_name)
+        _, x = x
+        y = jax.nn.relu(norm(name='1_bn')(conv(name='1')(x), not train))
+        y = jax.nn.relu(norm(name='2_bn')(conv(stride=self.stride, name='2')(y), not train))
+        if self.stride != 1 or x.shape[-1] != self.width:
+            x = norm(name='down_bn')(conv(stride=self.stride, name='down')(x), not train)
+        x = jax.nn.relu(x + y)
+        return x, x
+
+
+PUBLISHED = (Opening, *(PreActivation,) * 5)
+TEXTBOOK = (PostActivation,) * 6
+
+
+class ResNet3D(nn.Module):
+    """The blocks and the average over time and space.
+
+    `width` is that of the ResNet's first stage, which ECO leaves out: ours start at twice that. `blocks`
+    is the module class of each row. `remat` computes a block's activations again in the backward pass
+    instead of keeping them.
+    """
+
+    width: int = 64
+    blocks: Sequence[type[nn.Module]] = PUBLISHED
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, x, train: bool = False):
+        """Features float32 [n, 8 * width] of maps [n t h w c]."""
+        x = (x, x)
+        for module, (name, widen, stride) in zip(self.blocks, ROWS, strict=True):
+            block = nn.remat(module, static_argnums=(2,)) if self.remat else module
+            x = block(widen * self.width, stride, self.dtype, self.axis_name, name=name)(x, train)
+        return x[1].mean((1, 2, 3), dtype=jnp.float32)
