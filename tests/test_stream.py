@@ -1,10 +1,20 @@
+"""Streaming: what is in memory by exact indices, and that kept work gives what the whole network gives."""
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from data_prep import motion
+from tests import made_videos
+from vidcls import models
+from vidcls.config import AugmentConfig, Config, ModelConfig, SamplingConfig
+from vidcls.data import video
 from vidcls.models import build
-from vidcls.stream import spread, stream_init, stream_update
+from vidcls.predict import Classifier
+from vidcls.stream import Stream, spread, stream_init, stream_update
+from vidcls.workdir import Frames, Run
 
 N, SIZE = 8, 16
 
@@ -32,7 +42,7 @@ def streams():
 def run(network, streams, queue):
     """(frames in memory, logits, state) after each update with `queue` frames."""
     model, variables, _ = network
-    state = stream_init(model, variables, len(streams), SIZE, SIZE)
+    state = stream_init(model, variables, len(streams), SIZE, SIZE, N)
     for start in range(0, streams.shape[1], queue):
         state, logits = stream_update(model, variables, state, streams[:, start : start + queue])
         yield np.asarray(state.frames), logits, state
@@ -55,7 +65,7 @@ def test_memory_logits_average_and_size_over_ten_queues(network, streams):
         expected = probabilities if expected is None else (expected + probabilities) / 2
         np.testing.assert_allclose(state.average, expected, atol=1e-5)
     first, last = (jax.tree.map(lambda x: (x.shape, x.dtype), updates[i][2]) for i in (0, 9))
-    started = stream_init(model, variables, 2, SIZE, SIZE)
+    started = stream_init(model, variables, 2, SIZE, SIZE, N)
     assert first == last == jax.tree.map(lambda x: (x.shape, x.dtype), started)
     assert updates[9][2].seen == 10 * N
     assert np.abs(updates[0][1][0] - updates[0][1][1]).max() > 1e-3  # the streams are not mixed up
@@ -74,7 +84,7 @@ def test_short_first_queues(network, streams, queue, memory):
 def test_only_sampled_frames_are_computed(network, streams):
     # The 2-D network's first convolution sees N frames at the first update, N / 2 later, and no others.
     model, variables, _ = network
-    state = stream_init(model, variables, 1, SIZE, SIZE)
+    state = stream_init(model, variables, 1, SIZE, SIZE, N)
     jaxpr = str(jax.make_jaxpr(lambda s, f: stream_update(model, variables, s, f))(state, streams[:1, : 3 * N]))
     convolved = f'f32[{{}},{SIZE // 2},{SIZE // 2},4]'
     assert convolved.format(N) in jaxpr and convolved.format(N // 2) in jaxpr
@@ -85,7 +95,7 @@ def test_eco_full_keeps_maps_and_vectors():
     model = build('eco_full', 5, num_segments=N, width=4)
     frames = jax.ShapeDtypeStruct((3, 5, SIZE, SIZE, 3), jnp.float32)
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 4, SIZE, SIZE, 3))))
-    state = stream_init(model, variables, 3, SIZE, SIZE)
+    state = stream_init(model, variables, 3, SIZE, SIZE, N)
     assert [x.shape for x in state.pictures] == [(3, N, 2, 2, 6), (3, N, 64)]
     updated, logits = jax.eval_shape(lambda v, s, f: stream_update(model, v, s, f), variables, state, frames)
     assert jax.tree.map(jnp.shape, updated) == jax.tree.map(jnp.shape, state) and logits.shape == (3, 5)
@@ -98,4 +108,89 @@ def test_spread_holds_both_ends():
 
 def test_several_frames_to_a_picture_are_refused():
     with pytest.raises(ValueError, match='seg_len=2'):
-        stream_init(build('eco_lite', 5, seg_len=2, width=4), {}, 1, SIZE, SIZE)
+        stream_init(build('eco_lite', 5, seg_len=2, width=4), {}, 1, SIZE, SIZE, N)
+
+
+class Colour(nn.Module):
+    """Logits are the picture's mean red, green and blue: a network whose answers are known."""
+
+    num_classes: int = 3
+
+    def __call__(self, video, train: bool = False):
+        return self.classify(self.pictures(video, train), train)
+
+    def pictures(self, video, train: bool = False):
+        return video.mean((2, 3))
+
+    def classify(self, pictures, train: bool = False):
+        return 10 * pictures.mean(1)
+
+
+@pytest.fixture
+def classifier(tmp_path, monkeypatch):
+    monkeypatch.setitem(models.MODELS, 'colour', (Colour, {}, {}))
+    config = Config(
+        model=ModelConfig(name='colour'),
+        sampling=SamplingConfig(num_segments=4),
+        augment=AugmentConfig(short_side=16, crop_size=8, mean=(0, 0, 0), std=(1, 1, 1)),
+    )
+    return Classifier(Run(tmp_path, config, ('red', 'green', 'blue'), Frames(16, None)), {})
+
+
+def _frames(colour: int, count: int) -> np.ndarray:
+    frames = np.zeros((count, 16, 24, 3), np.uint8)
+    frames[..., colour] = 255
+    return frames
+
+
+def test_a_label_that_changes_is_followed(classifier):
+    stream = Stream(classifier)
+    updates = []
+    for frame in np.concatenate([_frames(0, 12), _frames(2, 12)]):
+        if stream.push(frame):
+            updates.append(stream.prediction[0])
+    assert [label for label, _ in updates] == ['red', 'red', 'red', 'red', 'blue', 'blue']
+    # Half of the memory is blue, then three quarters, then all but the oldest frame; averaged with what was.
+    found = np.exp(10 * np.array([[1, 0, 0]] * 3 + [[0.5, 0, 0.5], [0.25, 0, 0.75], [0.25, 0, 0.75]]))
+    found /= found.sum(axis=1, keepdims=True)
+    average = found[0]
+    for probabilities in found[1:]:
+        average = (average + probabilities) / 2
+    assert dict(stream.prediction)['blue'] == pytest.approx(average[2], abs=1e-4)
+
+
+def test_what_waits_at_the_end_is_classified(classifier):
+    stream = Stream(classifier, every=8)
+    assert not stream.flush()
+    assert [stream.push(frame) for frame in _frames(1, 3)] == [False] * 3
+    assert stream.prediction is None
+    assert stream.flush()
+    assert stream.prediction[0][0] == 'green'
+
+
+def test_a_frame_of_another_size_is_refused(classifier):
+    stream = Stream(classifier)
+    stream.push(_frames(0, 1)[0])
+    with pytest.raises(ValueError, match=r'\(16, 16, 3\) after frames of \(16, 24, 3\)'):
+        stream.push(np.zeros((16, 16, 3), np.uint8))
+
+
+def test_a_stream_is_the_video_as_it_is_stored(tmp_path):
+    path = tmp_path / 'video.mp4'
+    motion.write_video(path, motion.render('left', 0, motion.Look(size=32, frames=8)))
+    seen = list(video.watch(str(path)))
+    assert [time for time, _ in seen] == pytest.approx([number / motion.RATE for number in range(8)])
+    np.testing.assert_array_equal(np.stack([frame for _, frame in seen]), video.read_frames(path, range(8)))
+
+
+def test_a_stream_that_breaks_off_gives_what_came_and_says_so(tmp_path):
+    path = tmp_path / 'video.avi'
+    made_videos.write_video(path, made_videos.scenery(40, (96, 128)), codec='mpeg4')
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    seen = []
+    with pytest.raises(video.VideoError, match='it ends after|frames, then'):
+        for moment, _ in video.watch(str(path)):
+            seen.append(moment)
+    assert 10 <= len(seen) <= 25
+    with pytest.raises(video.VideoError, match='no such file'):
+        next(video.watch(str(tmp_path / 'absent.mp4')))

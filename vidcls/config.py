@@ -21,7 +21,7 @@ class ModelConfig:
     dtype: str = 'float32'  # compute type, float32 or bfloat16; parameters are always float32
     sync_batch_norm: bool = False  # statistics over all devices instead of each device's share
     remat: bool | None = None  # computes activations again in the backward pass instead of keeping them
-    width: int | None = None  # TSN: channels of the first stage; TimeSformer: of a token
+    width: int | None = None  # channels of the first stage (TSN, ECO) or of a token (TimeSformer)
     dropout: float | None = None  # TSN, ECO: of the features before the classifier
     frame_dropout: float | None = None  # ECO Full: of each frame's features
     depth: int | None = None  # TimeSformer, as all below: blocks
@@ -29,7 +29,8 @@ class ModelConfig:
     patch_size: int | None = None  # pixels
     attention: str | None = None  # divided, joint or space
     drop_path: float | None = None  # of the last block; earlier ones less, linearly
-    embedding_std: float | None = None  # of position and time embeddings at first
+    embedding_std: float | None = None  # of position and time embeddings at first, to learn from nothing
+    attention_implementation: str | None = None  # xla, or cudnn: the fused kernel of a GPU, in bfloat16
 
     def overrides(self) -> dict[str, Any]:
         """The module fields to set, without those left to the model."""
@@ -99,10 +100,11 @@ class OptimConfig:
 
 @dataclasses.dataclass
 class EvalConfig:
-    """Views at test time: `clips` in time, `crops` in space (1, 3 or 10)."""
+    """Views at test time: `clips` in time, `crops` in space (1, 3 or 10), and what of theirs is averaged."""
 
     clips: int = 1
     crops: int = 1
+    average: str = 'probabilities'  # or logits, as TimeSformer was published with
     batch_size: int = 8  # clips, over all devices
 
 
@@ -130,6 +132,9 @@ _CHOICES = {
     'optim.name': ('sgd', 'adamw'),
     'optim.schedule': ('multi_step', 'cosine'),
     'test.crops': (1, 3, 10),
+    'test.average': ('probabilities', 'logits'),
+    'model.attention': (None, 'divided', 'joint', 'space'),
+    'model.attention_implementation': (None, 'xla', 'cudnn'),
 }
 _POSITIVE = (
     'model.width', 'model.depth', 'model.num_heads', 'model.patch_size', 'model.embedding_std',

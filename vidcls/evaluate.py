@@ -129,7 +129,7 @@ def evaluate(
         compiled, parallel.replicate(variables, devices), dataset, config, split, clips, crops, devices
     )
     sampler = pipeline.Sampler(config.sampling, training=False)
-    result = metrics.scores(scores.logits, scores.labels) | {
+    result = metrics.scores(scores.logits, scores.labels, config.test.average) | {
         'dataset': dataset.name,
         'split': split,
         'checkpoint_step': int(step),
@@ -141,7 +141,7 @@ def evaluate(
         'sampling': config.sampling.scheme,
         'short_side': config.augment.test_short_side or config.augment.short_side,
         'crop_size': config.augment.crop_size,
-        'average': 'probabilities',
+        'average': config.test.average,
     }
     _save(run, result, scores)
     return result

@@ -29,22 +29,36 @@ def in_top_k(scores: jax.Array, labels: jax.Array, k: int) -> jax.Array:
     return (better < k) & jnp.isfinite(scores).all(axis=1)
 
 
-def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def average_views(logits: np.ndarray, average: str) -> np.ndarray:
+    """Probabilities float32[b k] of videos seen in several views.
+
+    Args:
+      logits: float32[b v k].
+      average: 'probabilities', the mean of the views' softmax; or 'logits', the softmax of their mean logits.
+    """
+    logits = np.asarray(logits, np.float32)
+    if average == 'logits':
+        return np.asarray(jax.nn.softmax(logits.mean(axis=1), axis=-1))
+    return np.asarray(jax.nn.softmax(logits, axis=-1)).mean(axis=1)
+
+
+def scores(logits: np.ndarray, labels: np.ndarray, average: str = 'probabilities') -> dict[str, float]:
     """Clip-level and video-level scores of an evaluation.
 
-    Video-level: the mean of the views' probabilities. Clip-level: each view by itself, as validation during the
+    Video-level: `average_views`. Clip-level: each view by itself, as validation during the
     published training runs has it.
 
     Args:
       logits: float32[b v k], v views of each video.
       labels: int32[b].
+      average: as in `average_views`.
 
     Returns:
       top1, top5, mean_class_accuracy (over the classes present; TSN's headline), loss (of the mean probability, nats),
       clip_top1, clip_top5, num_videos, num_classes_present.
     """
     num_views = logits.shape[1]
-    probabilities = np.asarray(jax.nn.softmax(logits.astype(np.float32), axis=-1)).mean(axis=1)
+    probabilities = average_views(logits, average)
     hit = {k: np.asarray(in_top_k(probabilities, labels, k)) for k in (1, 5)}
     views = logits.reshape(-1, logits.shape[-1])
     view_hit = {k: np.asarray(in_top_k(views, np.repeat(labels, num_views), k)) for k in (1, 5)}

@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from vidcls import checkpoint, workdir
+from vidcls import checkpoint, metrics, workdir
 from vidcls.data import pipeline, transform, video
 from vidcls.data.sampling import Sampler
 from vidcls.evaluate import build_model, predict_step
@@ -18,18 +18,26 @@ from vidcls.workdir import Run
 
 
 class Classifier:
-    """A trained network that takes video files; make one with `Classifier.load`."""
+    """A trained network that takes video files; make one with `Classifier.load`.
+
+    Attributes:
+      labels: class names, in the order of the logits.
+      config: of the run, for one device.
+      frames: how its dataset's frames were stored.
+      model, variables: the Flax module, and its parameters on the device.
+    """
 
     def __init__(self, run: Run, variables, clips: int = 0, crops: int = 0):
         self.labels = run.labels
-        self._frames = run.frames
+        self.frames = run.frames
         # One device, no axis to average over.
         model = dataclasses.replace(run.config.model, sync_batch_norm=False)
-        self._config = dataclasses.replace(run.config, model=model)
+        self.config = dataclasses.replace(run.config, model=model)
+        self.model = build_model(self.config, len(run.labels))
+        self.variables = jax.device_put(variables)
         self._clips, self._crops = clips or run.config.test.clips, crops or run.config.test.crops
         self._sampler = Sampler(run.config.sampling, training=False)
-        self._variables = jax.device_put(variables)
-        self._step = jax.jit(predict_step(build_model(self._config, len(run.labels)), self._config))
+        self._step = jax.jit(predict_step(self.model, self.config))
 
     @classmethod
     def load(
@@ -53,26 +61,29 @@ class Classifier:
         Raises:
           vidcls.data.video.VideoError: it can't be read; names the file and the reason.
         """
-        probabilities = self.probabilities(path)
-        best = np.argsort(-probabilities, kind='stable')[:top_k]
-        return [(self.labels[label], float(probabilities[label])) for label in best]
+        return self.best(self.probabilities(path), top_k)
+
+    def best(self, probabilities: np.ndarray, top_k: int) -> list[tuple[str, float]]:
+        """The `top_k` labels of float32[k], best first."""
+        order = np.argsort(-probabilities, kind='stable')[:top_k]
+        return [(self.labels[label], float(probabilities[label])) for label in order]
 
     def probabilities(self, path: str | Path) -> np.ndarray:
-        """float32[k]: the mean over the views of the softmax."""
-        return np.asarray(jax.nn.softmax(self.logits(path), axis=-1)).mean(axis=0)
+        """float32[k]: averaged over the views, as the evaluation of the run does it."""
+        return metrics.average_views(self.logits(path)[None], self.config.test.average)[0]
 
     def logits(self, path: str | Path) -> np.ndarray:
         """float32[v k]: the logits of each view."""
-        stored = {'short_side': self._frames.short_side, 'fps': self._frames.fps}
+        stored = {'short_side': self.frames.short_side, 'fps': self.frames.fps}
         info = video.probe(path, **stored)
         views = pipeline.test_views(
-            self._sampler, self._config, info.num_frames, info.fps, info.height, info.width,
+            self._sampler, self.config, info.num_frames, info.fps, info.height, info.width,
             self._clips, self._crops,
         )  # fmt: skip
         wanted, place = np.unique([view.frames for view in views], return_inverse=True)
         frames = video.read_frames(path, wanted, **stored)
         frames = frames[place.reshape(len(views), -1)]  # v t h w c
-        return np.asarray(self._step(self._variables, transform.on_canvas(frames, [v.window for v in views])))
+        return np.asarray(self._step(self.variables, transform.on_canvas(frames, [v.window for v in views])))
 
 
 def find_videos(path: str | Path) -> list[Path]:

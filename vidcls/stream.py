@@ -1,10 +1,11 @@
-"""A live stream through ECO: queues of frames [b t h w c] -> logits [b k], each frame computed once.
+"""A live stream through a network: queues of frames [b t h w c] -> logits [b k], each frame computed once.
 
 Zolfaghari et al. 2018 (arXiv:1804.09066), section 3.4 and algorithm 1: a working memory of N frames. At each
 update half of its places go to frames of the queue that came in since the last one, and the other half to
 half of what it held, so that the past grows sparser; the prediction is averaged with the average so far.
-The paper's queue has N frames; any number is taken here. What is kept of a frame is what the 2-D network
-made of it.
+The paper's queue has N frames; any number is taken here. What is kept of a frame is what the model's `pictures`
+made of it: ECO's and TSN's 2-D features; TimeSformer, whose tokens meet in the first block, keeps the frames and computes
+all again.
 """
 
 from functools import partial
@@ -15,6 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+from vidcls.data.augment import views
+from vidcls.data.sampling import Sampler
+from vidcls.data.transform import Clips, on_canvas, transform
 
 
 class State(NamedTuple):
@@ -31,20 +36,25 @@ class State(NamedTuple):
     average: jax.Array
 
 
-def stream_init(model: nn.Module, variables: Any, batch: int, height: int, width: int, channels: int = 3) -> State:
+def stream_init(
+    model: nn.Module, variables: Any, batch: int, height: int, width: int, number: int, channels: int = 3
+) -> State:
     """The state before the first frame, for `batch` streams of normalised frames [height width channels].
+
+    Args:
+      number: N, the frames in memory: what the model is to see at once.
 
     Raises:
       ValueError: the model stacks several frames to a picture.
     """
-    if model.seg_len != 1:
+    if getattr(model, 'seg_len', 1) != 1:
         raise ValueError(f'seg_len={model.seg_len}: a stream is taken frame by frame, by a model with seg_len=1')
-    video = jax.ShapeDtypeStruct((batch, model.num_segments, height, width, channels), jnp.float32)
+    video = jax.ShapeDtypeStruct((batch, number, height, width, channels), jnp.float32)
     pictures = jax.eval_shape(partial(model.apply, method='pictures'), variables, video)
     logits = jax.eval_shape(model.apply, variables, video)
     return State(
         jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), pictures),
-        jnp.zeros(model.num_segments, jnp.int32),
+        jnp.zeros(number, jnp.int32),
         jnp.zeros((), jnp.int32),
         jnp.zeros(logits.shape, jnp.float32),
     )
@@ -61,7 +71,7 @@ def stream_update(model: nn.Module, variables: Any, state: State, frames: jax.Ar
       The next state, and the logits float32 [b k] of the frames now in memory: those that the model gives
       for `state.frames` of the stream. The averaged prediction is `state.average`.
     """
-    number, queued = model.num_segments, frames.shape[1]
+    number, queued = len(state.frames), frames.shape[1]
 
     def sampled(places):
         """The pictures of `places` frames of the queue, and their numbers in the stream."""
@@ -86,8 +96,68 @@ def stream_update(model: nn.Module, variables: Any, state: State, frames: jax.Ar
 
 
 def spread(length: int, places: int) -> np.ndarray:
-    """`places` >= 2 indices int [places] from first to last of `length`, as evenly as they go; repeats if too few.
+    """Indices int [places] from first to last of `length`, as evenly as they go; repeats if too few, one is the last.
 
     The first stays for ever in a memory that is thinned so, and the newest frame is always seen.
     """
+    if places == 1:
+        return np.array([length - 1])
     return np.arange(places) * (length - 1) // (places - 1)
+
+
+class Stream:
+    """One stream through a trained network: push frames, read `prediction`.
+
+    Args:
+      classifier: a `vidcls.predict.Classifier`.
+      every: frames between two updates, the paper's queue; as many as the memory has if 0.
+
+    Attributes:
+      prediction: (label, probability) of every class, best first, averaged over the updates; None before the first.
+    """
+
+    def __init__(self, classifier: Any, every: int = 0):
+        config = classifier.config
+        number = Sampler(config.sampling, training=False).num_frames
+        size = config.augment.crop_size
+        self.every = every or number
+        self.prediction: list[tuple[str, float]] | None = None
+        self._classifier = classifier
+        self._queue: list[np.ndarray] = []
+        self._state = stream_init(classifier.model, classifier.variables, 1, size, size, number)
+        self._update = jax.jit(self._step)
+
+    def _step(self, variables: Any, state: State, clips: Clips) -> State:
+        augment = self._classifier.config.augment
+        frames = transform(clips, augment.crop_size, augment.mean, augment.std)
+        return stream_update(self._classifier.model, variables, state, frames)[0]
+
+    def push(self, frame: np.ndarray) -> bool:
+        """Takes in a frame uint8[h w c], RGB. True if it completed a queue, so that `prediction` is new.
+
+        The picture's centre is looked at, as in testing.
+
+        Raises:
+          ValueError: it has another size than those before it.
+        """
+        if self._queue and frame.shape != self._queue[0].shape:
+            raise ValueError(f'a frame of {frame.shape} after frames of {self._queue[0].shape}: scale them alike')
+        self._queue.append(frame)
+        if len(self._queue) == self.every:
+            self._classify()
+        return not self._queue
+
+    def flush(self) -> bool:
+        """At the end of the stream: classifies what waits, the last frame repeated. False if nothing did."""
+        if not self._queue:
+            return False
+        self._queue += self._queue[-1:] * (self.every - len(self._queue))
+        self._classify()
+        return True
+
+    def _classify(self) -> None:
+        frames, self._queue = np.stack(self._queue)[None], []
+        windows = views(*frames.shape[2:4], self._classifier.config.augment, crops=1)
+        self._state = self._update(self._classifier.variables, self._state, on_canvas(frames, windows))
+        average = np.asarray(self._state.average)[0]
+        self.prediction = self._classifier.best(average, len(average))

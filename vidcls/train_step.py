@@ -46,14 +46,15 @@ def init_state(model: nn.Module, optimizer: optax.GradientTransformation, config
     frames = config.sampling.num_segments * config.sampling.seg_len
     size = config.augment.crop_size
 
-    @jax.jit
     def init(key):
         variables = model.init(key, jnp.zeros((1, frames, size, size, 3)), train=False)
         params = variables['params']
         ema = params if config.optim.ema_decay else {}
         return TrainState(jnp.int32(0), params, variables.get('batch_stats', {}), optimizer.init(params), ema)
 
-    return jax.device_get(init(jax.random.key(config.seed)))
+    # Run once: optimising the code of hundreds of random numbers takes minutes for a BN-Inception, and saves nothing.
+    compiled = jax.jit(init).lower(key := jax.random.key(config.seed)).compile({'xla_backend_optimization_level': 0})
+    return jax.device_get(compiled(key))
 
 
 def make_train_step(

@@ -15,6 +15,7 @@ What is on disk and what is stored:
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterator, Sequence
 
 import av
@@ -24,6 +25,7 @@ import simplejpeg
 from vidcls.data.frame_jpeg import FrameEncoder
 
 SHORT_SIDE = 256
+_TIMEOUT = 10.0  # seconds without a word from a network address
 IMAGE_FPS = 25.0  # of frames that come as image files, which carry no clock
 # A TFRecord is one protocol buffer, which ends at 2 GiB.
 MAX_CLIP_BYTES = 1 << 30
@@ -135,6 +137,26 @@ def _encode_chosen(path: str | os.PathLike, numbers: np.ndarray, short_side: int
     return [jpegs[number] for number in numbers.tolist()]
 
 
+def watch(source: str, *, short_side: int = SHORT_SIDE) -> Iterator[tuple[float, np.ndarray]]:
+    """(seconds since the first frame, RGB uint8[h w c]) of each frame as it comes, as it would be stored.
+
+    Args:
+      source: a file, an address that FFmpeg opens (rtsp://, http://...), or the number of a camera.
+
+    Raises:
+      VideoError: it can't be opened, or breaks off; the frames until then were given.
+    """
+    stream = _Stream(source)
+    encoder, start, number = None, None, 0
+    for number, frame in enumerate(stream):
+        encoder = encoder or FrameEncoder(frame, short_side)
+        time = number / (stream.nominal_fps or IMAGE_FPS) if frame.time is None else frame.time
+        start = time if start is None else start
+        yield time - start, simplejpeg.decode_jpeg(encoder(frame))
+    if damage := stream.describe(encoder or FrameEncoder(stream.first, short_side), None).damage:
+        raise VideoError(source, damage)
+
+
 def encode(
     path: str | os.PathLike, *, short_side: int = SHORT_SIDE, fps: float | None = None
 ) -> tuple[Video, list[bytes]]:
@@ -189,20 +211,19 @@ class _Stream:
     def __init__(self, path: str | os.PathLike):
         self.path = os.fspath(path)
         self._first = None
-        self._damage = ''
+        self.damage = ''
         self._times: list[float | None] = []
-        self._nominal_fps: float | None = None
+        self.nominal_fps: float | None = None
         self._promised = 0.0  # seconds, by the header
 
     def __iter__(self) -> Iterator[av.VideoFrame]:
         try:
-            # An absolute path, for FFmpeg reads `a:b.avi` as protocol a and `-` as standard input.
-            with av.open(os.path.abspath(self.path), metadata_errors='ignore') as container:
+            with _open(self.path) as container:
                 yield from self._decode(container)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             if self._first is None:
                 raise VideoError(self.path, _reason(self.path, error)) from error
-            self._damage = f'{len(self._times)} frames, then {_reason(self.path, error)}'
+            self.damage = f'{len(self._times)} frames, then {_reason(self.path, error)}'
 
     def _decode(self, container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
         # A sound file's cover picture is a video stream as well.
@@ -213,11 +234,11 @@ class _Stream:
         stream = streams[0]
         # Conversion has a process a core, and on small frames threads cost more than they bring.
         stream.codec_context.thread_count = 1
-        self._nominal_fps = float(stream.average_rate or 0) or None
+        self.nominal_fps = float(stream.average_rate or 0) or None
         # A cut AVI has its duration recomputed from what is left, its frame count not.
         durations = (
             float((stream.duration or 0) * (stream.time_base or 0)),
-            stream.frames / self._nominal_fps if self._nominal_fps else 0.0,
+            stream.frames / self.nominal_fps if self.nominal_fps else 0.0,
         )
         self._promised = max(durations)
         for packet in container.demux(stream):
@@ -243,9 +264,9 @@ class _Stream:
 
     def describe(self, encoder: FrameEncoder, fps: float | None) -> Video:
         """What was read, stored at `fps` or at its own rate; after iterating to the end."""
-        times, rate = frame_times(self._times, self._nominal_fps)
+        times, rate = frame_times(self._times, self.nominal_fps)
         span = times[-1] - times[0] + 1 / rate
-        damage, promised = self._damage, self._promised
+        damage, promised = self.damage, self._promised
         # Headers of whole files are off by a frame or two.
         if not damage and span < min(0.9 * promised, promised - 3 / rate):
             damage = f'it ends after {span:.2f} s of the {promised:.2f} s that its header promises'
@@ -258,6 +279,16 @@ class _Stream:
             decoded=np.arange(len(times)) if fps is None else resample(times, rate, fps),
             damage=damage,
         )
+
+
+def _open(source: str) -> av.container.InputContainer:
+    """A camera by its number, an address, or a file."""
+    if source.isdecimal() and not os.path.exists(source):
+        return av.open(f'/dev/video{source}', format='v4l2')
+    if re.match(r'[a-z][a-z0-9+.-]+://', source):
+        return av.open(source, metadata_errors='ignore', timeout=_TIMEOUT)
+    # An absolute path, for FFmpeg reads `a:b.avi` as protocol a and `-` as standard input.
+    return av.open(os.path.abspath(source), metadata_errors='ignore')
 
 
 def frame_times(times: Sequence[float | None], nominal_fps: float | None) -> tuple[np.ndarray, float]:

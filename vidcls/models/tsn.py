@@ -28,16 +28,24 @@ class TSN(nn.Module):
     seg_len: int = 1
     dropout: float = 0.4
 
-    @nn.compact
+    def setup(self):
+        self.drop = nn.Dropout(self.dropout)
+        self.head = nn.Dense(self.num_classes, kernel_init=nn.initializers.normal(0.01))
+
     def __call__(self, video, train: bool = False):
         """Logits float32 [b k] of a normalised float32 video [b t h w c], t = segments * seg_len.
 
         Raises:
           ValueError: the video has not five axes, or t is no multiple of `seg_len`.
         """
+        return self.classify(self.pictures(video, train), train)
+
+    def pictures(self, video, train: bool = False):
+        """Features [b n d] of the n segments of a video; a stream keeps them."""
         x = segments.stack(video, self.seg_len)
         features = self.backbone(einops.rearrange(x, 'b n h w c -> (b n) h w c'), train)
-        features = einops.reduce(features, '(b n) d -> b d', 'mean', b=len(x))
-        features = nn.Dropout(self.dropout, deterministic=not train)(features)
-        head_init = nn.initializers.normal(0.01)
-        return nn.Dense(self.num_classes, kernel_init=head_init, name='head')(features)
+        return einops.rearrange(features, '(b n) d -> b n d', b=len(x))
+
+    def classify(self, pictures, train: bool = False):
+        """Logits of what `pictures` returned, or of any of its segments."""
+        return self.head(self.drop(pictures.mean(1), deterministic=not train))

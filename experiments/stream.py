@@ -1,0 +1,89 @@
+"""Labels of a live stream, from a work directory alone.
+
+    python -m experiments.stream --workdir=RUN SOURCE [--every=16] [--format=text|json] [--realtime]
+
+SOURCE is a video file, the number of a camera, or an address that FFmpeg opens (rtsp://, http://...). A line for each
+update: the stream's time, the label and its probability, and how long the update took. With --realtime, frames that come
+while the network is busy are dropped, and counted; without it every frame is looked at. A stream that breaks off ends
+with the last prediction and exit status 1.
+"""
+
+import json
+import sys
+import time
+
+from absl import flags
+
+from experiments import launch
+
+_WORKDIR = flags.FLAGS['workdir']  # defined in launch
+_EVERY = flags.DEFINE_integer('every', 0, 'Frames between updates; 0: as many as the network sees.', lower_bound=0)
+_FORMAT = flags.DEFINE_enum('format', 'text', ['text', 'json'], 'json: one object a line.')
+_CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (by validation top-1), latest, or a step.')
+_REALTIME = flags.DEFINE_bool('realtime', False, 'Drop frames rather than fall behind.')
+
+
+def main(argv: list[str]) -> int:
+    from vidcls.data import video
+    from vidcls.predict import Classifier
+    from vidcls.stream import Stream
+
+    if len(argv) != 1:
+        raise ValueError('name one stream: a file, the number of a camera or an address')
+    classifier = Classifier.load(_WORKDIR.value, _CHECKPOINT.value)
+    stream = Stream(classifier, _EVERY.value)
+    write = {'text': _text, 'json': _json}[_FORMAT.value]
+    clock = _Clock() if _REALTIME.value else None
+    error, moment = None, 0.0
+    try:
+        for moment, frame in video.watch(argv[0], short_side=classifier.frames.short_side):
+            if clock and clock.is_late(moment):
+                continue
+            start = time.perf_counter()
+            if stream.push(frame):
+                write(moment, *stream.prediction[0], time.perf_counter() - start)
+    except video.VideoError as broken:
+        error = broken
+    start = time.perf_counter()
+    if stream.flush():
+        write(moment, *stream.prediction[0], time.perf_counter() - start)
+    if clock:
+        print(f'{clock.dropped} of {clock.frames} frames were dropped', file=sys.stderr)
+    if error:
+        print(f'error: {error}', file=sys.stderr)
+    return int(error is not None)
+
+
+class _Clock:
+    """Paces a stream by the wall clock: waits for frames to come, and says which come too late to be looked at."""
+
+    def __init__(self):
+        self.frames = self.dropped = 0
+        self._start: float | None = None
+        self._previous = 0.0
+
+    def is_late(self, moment: float) -> bool:
+        if self._start is None:
+            self._start = time.perf_counter() - moment
+        ahead = moment - (time.perf_counter() - self._start)
+        interval, self._previous = moment - self._previous, moment
+        self.frames += 1
+        if ahead > 0:
+            time.sleep(ahead)
+        late = ahead < -max(interval, 0)
+        self.dropped += late
+        return late
+
+
+def _text(moment: float, label: str, probability: float, latency: float) -> None:
+    print(f'{moment:8.2f} s  {100 * probability:6.2f} %  {label}  ({1000 * latency:.0f} ms)', flush=True)
+
+
+def _json(moment: float, label: str, probability: float, latency: float) -> None:
+    row = {'time': round(moment, 3), 'label': label, 'probability': round(probability, 6), 'latency': round(latency, 4)}
+    print(json.dumps(row, ensure_ascii=False), flush=True)
+
+
+if __name__ == '__main__':
+    flags.mark_flags_as_required(['workdir'])
+    launch.run(main, __doc__)

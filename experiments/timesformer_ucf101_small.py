@@ -1,0 +1,33 @@
+"""TimeSformer on UCF101 or a dataset as small, from picture weights or from nothing.
+
+    python -m experiments.timesformer_ucf101_small --workdir=runs/small --config.data.dir=datasets/ucf101
+
+What a transformer needs where clips are few: AdamW with warm-up and a cosine, decay of kernels alone, mixup and cutmix,
+label smoothing, drop path, an average of the parameters. Frames from all over the clip, as TSN takes them. From nothing,
+a small network does better than ViT-B:
+--config.model.name=timesformer_tiny --config.model.width=192 --config.model.depth=6 --config.model.embedding_std=0.5
+--config.model.patch_size=16 --config.augment.crop_size=112 --config.augment.short_side=128
+"""
+
+from experiments import launch
+from vidcls.config import AugmentConfig, Config, DataConfig, EvalConfig, ModelConfig, OptimConfig, SamplingConfig
+
+
+def config() -> Config:
+    return Config(
+        model=ModelConfig(name='timesformer_base', drop_path=0.1),
+        data=DataConfig(train_split='train1', validation_split='validation1', test_split='test1'),
+        sampling=SamplingConfig(num_segments=8),
+        augment=AugmentConfig(mean=(0.45,) * 3, std=(0.225,) * 3, mixup_alpha=0.8, cutmix_alpha=1.0),
+        optim=OptimConfig(
+            name='adamw', learning_rate=5e-4, weight_decay=0.05, decay_all=False, clip_norm=1.0, label_smoothing=0.1,
+            schedule='cosine', warmup_epochs=3.0, ema_decay=0.99,
+        ),
+        test=EvalConfig(clips=1, crops=3),
+        epochs=50,
+        batch_size=16,
+    )  # fmt: skip
+
+
+if __name__ == '__main__':
+    launch.main(config(), __doc__)
