@@ -2,7 +2,9 @@
 
 import os
 
-os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
+# Small networks run for moments and compile for minutes: unoptimised code is what makes the suite short.
+_FLAGS = ' --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0'
+os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + _FLAGS
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
 import tempfile

@@ -271,7 +271,7 @@ def test_deviations_at_first():
         return [np.std(flat[name]) for name in names]
 
     assert deviations() == pytest.approx([0.02, 0, 0, 0.02], rel=0.05)
-    assert deviations(embedding_std=0.5) == pytest.approx([0.5, 0.5, 0.02, 0.02], rel=0.1)
+    assert deviations(embedding_std=0.5) == pytest.approx([0.5, 0.5, 64**-0.5, 64**-0.5], rel=0.1)
 
 
 # ---- Training

@@ -9,6 +9,7 @@ derived data: `build` makes it from the shards, the converters store it beside t
 import dataclasses
 import os
 import struct
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -81,6 +82,7 @@ class FrameReader:
     def __init__(self, folder: Path, index: FrameIndex):
         self._index = index
         self._files = [os.open(folder / name, os.O_RDONLY) for name in index.shards]
+        weakref.finalize(self, lambda files: [os.close(file) for file in files], self._files)
 
     def read(self, clip: int, frames: Sequence[int]) -> list[bytes]:
         """The encoded JPEGs of the clip's `frames` (numbers within the clip)."""
@@ -91,10 +93,6 @@ class FrameReader:
             os.pread(file, length, offset)
             for length, offset in zip(index.length[rows].tolist(), index.offset[rows].tolist())
         ]
-
-    def __del__(self):
-        for file in getattr(self, '_files', ()):
-            os.close(file)
 
 
 def build(folder: Path, shards: Sequence[str]) -> FrameIndex:
