@@ -28,7 +28,7 @@ from vidcls.data.sampling import segments
 
 _BATCH = 32
 _BATCHES = 12
-_ROUNDS = 5
+_ROUNDS = 3
 _CORES = 2
 
 

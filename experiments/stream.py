@@ -37,6 +37,8 @@ def main(argv: list[str]) -> int:
     error, moment = None, 0.0
     try:
         for moment, frame in video.watch(argv[0], short_side=classifier.frames.short_side):
+            if clock and not clock.frames:
+                stream.prepare(frame)
             if clock and clock.is_late(moment):
                 continue
             start = time.perf_counter()

@@ -145,6 +145,7 @@ def _frames(colour: int, count: int) -> np.ndarray:
 
 def test_a_label_that_changes_is_followed(classifier):
     stream = Stream(classifier)
+    stream.prepare(_frames(1, 1)[0])  # leaves no trace
     updates = []
     for frame in np.concatenate([_frames(0, 12), _frames(2, 12)]):
         if stream.push(frame):

@@ -132,6 +132,10 @@ class Stream:
         frames = transform(clips, augment.crop_size, augment.mean, augment.std)
         return stream_update(self._classifier.model, variables, state, frames)[0]
 
+    def prepare(self, frame: np.ndarray) -> None:
+        """Compiles for frames such as this one, which is not taken in: seconds that a live stream does not have."""
+        jax.block_until_ready(self._next([frame] * self.every))
+
     def push(self, frame: np.ndarray) -> bool:
         """Takes in a frame uint8[h w c], RGB. True if it completed a queue, so that `prediction` is new.
 
@@ -156,8 +160,11 @@ class Stream:
         return True
 
     def _classify(self) -> None:
-        frames, self._queue = np.stack(self._queue)[None], []
-        windows = views(*frames.shape[2:4], self._classifier.config.augment, crops=1)
-        self._state = self._update(self._classifier.variables, self._state, on_canvas(frames, windows))
+        self._state, self._queue = self._next(self._queue), []
         average = np.asarray(self._state.average)[0]
         self.prediction = self._classifier.best(average, len(average))
+
+    def _next(self, queue: list[np.ndarray]) -> State:
+        frames = np.stack(queue)[None]
+        windows = views(*frames.shape[2:4], self._classifier.config.augment, crops=1)
+        return self._update(self._classifier.variables, self._state, on_canvas(frames, windows))
