@@ -41,21 +41,9 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
       Interrupted: SIGTERM or SIGINT came; the step that ran is saved.
     """
     # ---- What to train on what
-    config_lib.validate(config)
     devices = list(devices or jax.local_devices())
-    parts = config.optim.accumulation
-    parallel.check_batch('--config.batch_size', config.batch_size, len(devices), parts)
-    part = config.batch_size // (len(devices) * parts)
-    if part < 2 and (config.augment.mixup_alpha or config.augment.cutmix_alpha):
-        raise ValueError(
-            f'mixup and cutmix blend clips of one device and part, and --config.batch_size={config.batch_size} gives each '
-            f'{part}: double it, or set --config.augment.mixup_alpha=0 --config.augment.cutmix_alpha=0'
-        )
-    dataset = open_dataset(config.data.dir)
-    # The work directory is used from anywhere.
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, dir=str(dataset.folder.resolve())))
+    config, dataset = _open(config, devices)
     num_clips = len(dataset.clips(config.data.train_split))
-    _check_validation(dataset, config.data.validation_split)
     steps_per_epoch = num_clips / config.batch_size
     num_steps = max(round(config.epochs * steps_per_epoch), 1)
 
@@ -67,10 +55,7 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
     # Only now: a model that can't be built should leave no work directory that refuses the corrected command.
     run = workdir.prepare(folder, config, dataset.labels, workdir.Frames(dataset.short_side, dataset.target_fps))
     checkpoints = Checkpoints(run.checkpoints, keep_best=bool(config.data.validation_split))
-    if (step := checkpoints.latest()) is not None:
-        saved, opt_state = checkpoints.restore(step, state.saved, state.opt_state)
-        state = TrainState(np.int32(step), **saved, opt_state=opt_state)
-        logging.info('continuing %s from step %d of %d', run.folder, step, num_steps)
+    state = _restore(checkpoints, state)
     first = int(state.step)
     num_params = sum(x.size for x in jax.tree.leaves(state.params))
     logging.info(
@@ -78,8 +63,9 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
         config.model.name, num_params / 1e6, len(dataset.labels),
         num_clips, num_steps, config.batch_size, len(devices), devices[0].platform,
     )  # fmt: skip
-    if first >= num_steps:
-        logging.info('%s is finished: nothing is left of its %d steps', run.folder, num_steps)
+    if first:
+        left = 'nothing is left' if first >= num_steps else 'continuing'
+        logging.info('%s stands at step %d of %d: %s', run.folder, first, num_steps, left)
 
     # ---- The loop
     state = parallel.replicate(state, devices)
@@ -121,12 +107,35 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
     return scores
 
 
-def _check_validation(dataset: Dataset, split: str) -> None:
+def _open(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Dataset]:
+    """The dataset, and the settings with the folder where it was found; all that can be checked by now is."""
+    config_lib.validate(config)
+    parts, augment, data = config.optim.accumulation, config.augment, config.data
+    parallel.check_batch('--config.batch_size', config.batch_size, len(devices), parts)
+    part = config.batch_size // (len(devices) * parts)
+    if part < 2 and (augment.mixup_alpha or augment.cutmix_alpha):
+        raise ValueError(
+            f'mixup and cutmix blend clips of one device and part, and --config.batch_size={config.batch_size} gives each '
+            f'{part}: double it, or set --config.augment.mixup_alpha=0 --config.augment.cutmix_alpha=0'
+        )
+    dataset = open_dataset(data.dir)
+    dataset.clips(data.train_split)
     try:
-        if split:
-            dataset.clips(split)
+        if data.validation_split:
+            dataset.clips(data.validation_split)
     except ValueError as error:
         raise ValueError(f'{error}; --config.data.validation_split= trains without validation') from None
+    # The work directory is used from anywhere.
+    return dataclasses.replace(config, data=dataclasses.replace(data, dir=str(dataset.folder.resolve()))), dataset
+
+
+def _restore(checkpoints: Checkpoints, state: TrainState) -> TrainState:
+    """The state of the last checkpoint, or the given one if there is none yet."""
+    step = checkpoints.latest()
+    if step is None:
+        return state
+    saved, opt_state = checkpoints.restore(step, state.saved, state.opt_state)
+    return TrainState(np.int32(step), **saved, opt_state=opt_state)
 
 
 def check_finite(state: TrainState, step: int) -> None:
