@@ -22,7 +22,7 @@ from benchmarks.table import print_table, row
 
 _CLIPS, _FRAMES, _SIZE, _CLASSES = 4, 3, 224, 51
 _CANVAS = 240  # pixels: UCF101's short side
-_THREADS, _ROUNDS = 2, 5
+_THREADS, _ROUNDS = 2, 3
 _LEARNING_RATE, _MOMENTUM, _L2 = 0.01, 0.9, 1e-4
 
 
