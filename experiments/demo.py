@@ -25,10 +25,10 @@ def main(argv: list[str]) -> None:
     del argv
     started = time.monotonic()
     out = Path(_OUT.value)
-    run, dataset = out / 'tsn', out / 'motion'
+    run, dataset = out / 'timesformer', out / 'motion'
     if not dataset.is_dir():
-        _call('data_prep.motion', f'--out={out}', '--clips_per_class=100', '--overwrite')
-    _call('experiments.tsn_motion', f'--workdir={run}', f'--config.data.dir={dataset}')
+        _call('data_prep.motion', f'--out={out}', '--clips_per_class=400', '--overwrite')
+    _call('experiments.timesformer_motion', f'--workdir={run}', f'--config.data.dir={dataset}')
     _call('experiments.evaluate', f'--workdir={run}')
     videos = [out / 'motion_videos' / name / f'{name}_00000.mp4' for name in ('left', 'clockwise')]
     _call('experiments.predict', f'--workdir={run}', *map(str, videos), '--top_k=3')
@@ -53,11 +53,11 @@ def lesson(run: Path) -> str:
     kinds = np.array([pair[label] for label in labels])
     kind = float((kinds[found] == kinds[true]).mean())
     return (
-        f'Of {len(true)} test clips, TSN named the kind of motion of {100 * kind:.0f} % (chance 25 %) and the exact class '
-        f'of {100 * top1:.0f} % (chance 12.5 %).\n'
+        f'Of {len(true)} test clips, TimeSformer named the kind of motion of {100 * kind:.0f} % (chance 25 %) and the exact '
+        f'class of {100 * top1:.0f} % (chance 12.5 %).\n'
         'The classes are four kinds of motion, each in two directions, and a clip of one direction is a clip of the '
-        'other played backwards. TSN averages over frames and cannot see their order: it must guess the direction, '
-        'and can name about half of the clips at best.'
+        'other played backwards: whoever does not see the order of the frames must guess the direction, and names half '
+        'of the clips at best. Try --config.model.attention=space in another --workdir, or experiments.tsn_motion.'
     )
 
 

@@ -84,7 +84,8 @@ class OptimConfig:
 
     name: str = 'sgd'  # sgd or adamw
     learning_rate: float = 0.01
-    momentum: float = 0.9
+    momentum: float = 0.9  # sgd
+    beta2: float = 0.999  # adamw: how slowly the average of squared gradients moves
     nesterov: bool = False
     weight_decay: float = 1e-4  # sgd: added to the gradient before momentum (L2); adamw: decoupled
     schedule: str = 'multi_step'  # multi_step or cosine
@@ -147,7 +148,7 @@ _NOT_NEGATIVE = (
     'augment.mixup_alpha', 'augment.cutmix_alpha', 'optim.warmup_epochs', 'optim.clip_norm', 'seed',
 )  # fmt: skip
 _BELOW_ONE = (
-    'model.dropout', 'model.frame_dropout', 'model.drop_path', 'optim.momentum', 'optim.label_smoothing',
+    'model.dropout', 'model.frame_dropout', 'model.drop_path', 'optim.momentum', 'optim.beta2', 'optim.label_smoothing',
     'optim.ema_decay',
 )  # fmt: skip
 _LENGTH_3 = ('augment.mean', 'augment.std')

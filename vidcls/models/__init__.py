@@ -32,7 +32,7 @@ MODELS = {
     'timesformer_base': (TimeSformer, {}, {}),
     'timesformer_hr': (TimeSformer, {}, {'num_frames': 16, 'image_size': 448}),
     'timesformer_large': (TimeSformer, {}, {'num_frames': 96}),
-    'timesformer_tiny': (TimeSformer, {}, {'width': 64, 'depth': 3, 'num_heads': 4, 'patch_size': 8}),
+    'timesformer_tiny': (TimeSformer, {}, {'width': 96, 'depth': 3, 'num_heads': 4}),
 }
 
 
