@@ -48,6 +48,10 @@ class _Misfit(ValueError):
     """An array can't be made to fit."""
 
 
+class _OtherClasses(ValueError):
+    """The classifier is for another number of classes."""
+
+
 def load(path: str | Path, model: nn.Module, variables: Any, allow_missing: str = '') -> Converted:
     """`convert` of the arrays in a file, see `vidcls.pretrained.reading`."""
     try:
@@ -97,6 +101,7 @@ def convert(arrays: Arrays, model: nn.Module, variables: Any, allow_missing: str
             started[path] = change
         else:
             loaded.append(path)
+    _start_head_whole(flat, values, loaded, started)
     wrong += _deeper(layout, arrays, flat)
     if wrong or not loaded:
         _refuse(layout, model, wrong or ['nothing of it has a place in this network'])
@@ -107,10 +112,6 @@ def convert(arrays: Arrays, model: nn.Module, variables: Any, allow_missing: str
         tuple(name for name in arrays if name not in used),
         layout,
     )
-
-
-class _OtherClasses(Exception):
-    """The classifier is for another number of classes."""
 
 
 def unwrapped(arrays: Arrays) -> Arrays:
@@ -183,6 +184,18 @@ def _fit(path: str, found: np.ndarray, shape: tuple[int, ...], model: nn.Module)
     if path.startswith('head/') and found.ndim == len(shape) and found.shape[-1] != shape[-1]:
         raise _OtherClasses(f'{found.shape[-1]} classes there, {shape[-1]} here')
     raise _Misfit(f'of shape {found.shape} in our order of axes, needed {shape}')
+
+
+def _start_head_whole(flat: Mapping, values: dict, loaded: list[str], started: dict[str, str]) -> None:
+    """A bias of a classifier whose kernel is new means nothing."""
+    if not any(path.startswith('head/') for path in started):
+        return
+    for key, start in flat.items():
+        path = '/'.join(key[1:])
+        if path.startswith('head/') and path in loaded:
+            values[key] = start
+            loaded.remove(path)
+            started[path] = 'new: as the rest of the classifier'
 
 
 def _same_but(one: tuple[int, ...], other: tuple[int, ...], axis: int) -> bool:
