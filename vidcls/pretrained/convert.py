@@ -4,6 +4,7 @@ Nothing is guessed and nothing is silent: every parameter of ours is loaded, or 
 error; every array of theirs is used or listed.
 """
 
+import collections
 import dataclasses
 import re
 from collections.abc import Mapping
@@ -42,6 +43,23 @@ class Converted:
     started: Mapping[str, str]
     unused: tuple[str, ...]
     layout: Layout
+
+    def for_rgb(self) -> dict[str, Any]:
+        """The variables for pictures whose channels are red, green and blue, whatever the published order."""
+        if not self.layout.inputs.bgr:
+            return self.variables
+        flat = flax.traverse_util.flatten_dict(self.variables)
+        for key, value in flat.items():
+            if FIRST_CONVOLUTION.fullmatch('/'.join(key[1:])) and '/'.join(key[1:]) in self.loaded:
+                flat[key] = np.ascontiguousarray(value[:, :, ::-1])
+        return flax.traverse_util.unflatten_dict(flat)
+
+    def summary(self) -> str:
+        """What was loaded and what not, in a line or a few."""
+        lines = [f'{self.layout.title}: {len(self.loaded)} arrays loaded, {len(self.unused)} of theirs unused']
+        reasons = collections.Counter(self.started.values())
+        lines += [f'{count} started ({reason})' for reason, count in list(reasons.items())[:SHOWN]]
+        return '; '.join(lines)
 
 
 class _Misfit(ValueError):
