@@ -7,6 +7,7 @@ it as `config.json`, which is all that evaluation and prediction need to know ab
 import dataclasses
 import json
 import math
+import re
 import types
 import typing
 from pathlib import Path
@@ -79,6 +80,21 @@ class AugmentConfig:
 
 
 @dataclasses.dataclass
+class InitConfig:
+    """What training starts from, and what of it moves (vidcls.pretrained, vidcls.fine_tuning).
+
+    Patterns are regular expressions, found anywhere in a parameter's path, such as 'backbone/layer1_0/conv1/kernel'.
+    """
+
+    weights: str = ''  # a file of published weights (docs/pretrained.md); empty: random numbers
+    allow_missing: str = ''  # pattern of parameters that the file may lack or have in another shape
+    freeze: str = ''  # pattern of parameters that stay; norms among them keep their statistics too
+    partial_bn: bool = False  # every BatchNorm but the first stays, statistics too
+    head_multiplier: float = 1.0  # of the learning rate, for the classifier
+    bias_multiplier: float = 1.0  # of the learning rate, for the biases of convolutions and linear layers
+
+
+@dataclasses.dataclass
 class OptimConfig:
     """Optimizer and schedule; times are epochs, so that a batch size changes no schedule."""
 
@@ -117,6 +133,7 @@ class Config:
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
+    init: InitConfig = dataclasses.field(default_factory=InitConfig)
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
     test: EvalConfig = dataclasses.field(default_factory=EvalConfig)
     seed: int = 0
@@ -141,7 +158,7 @@ _POSITIVE = (
     'model.width', 'model.depth', 'model.num_heads', 'model.patch_size', 'model.embedding_std',
     'sampling.num_segments', 'sampling.seg_len', 'sampling.sampling_rate', 'sampling.target_fps',
     'augment.short_side', 'augment.crop_size', 'augment.std', 'optim.learning_rate', 'optim.milestones', 'optim.decay',
-    'optim.accumulation', 'test.clips', 'test.batch_size', 'epochs', 'batch_size', 'eval_every_epochs', 'log_every_steps',
+    'init.head_multiplier', 'init.bias_multiplier', 'optim.accumulation', 'test.clips', 'test.batch_size', 'epochs', 'batch_size', 'eval_every_epochs', 'log_every_steps',
 )  # fmt: skip
 _NOT_NEGATIVE = (
     'sampling.test_segments', 'augment.short_side_max', 'augment.test_short_side', 'optim.weight_decay',
@@ -152,6 +169,7 @@ _BELOW_ONE = (
     'optim.ema_decay',
 )  # fmt: skip
 _LENGTH_3 = ('augment.mean', 'augment.std')
+_PATTERNS = ('init.allow_missing', 'init.freeze')
 _SEED_LIMIT = 2**32  # what a jax key takes without 64-bit integers
 
 
@@ -179,6 +197,11 @@ def validate(config: Config) -> None:
         ):
             if wrong:
                 raise ValueError(f'--config.{name}={value!r}: must be {limit}')
+    for name in _PATTERNS:
+        try:
+            re.compile(values[name])
+        except re.error as error:
+            raise ValueError(f'--config.{name}={values[name]!r}: must be a regular expression: {error}') from error
     if config.seed >= _SEED_LIMIT:
         raise ValueError(f'--config.seed={config.seed}: must be below {_SEED_LIMIT}')
     _validate_windows(config.augment)

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import optax
 
-from vidcls.config import OptimConfig
+from vidcls import fine_tuning
+from vidcls.config import InitConfig, OptimConfig
 
 
 def schedule(config: OptimConfig, steps_per_epoch: float, num_steps: int) -> optax.Schedule:
@@ -29,7 +30,25 @@ def schedule(config: OptimConfig, steps_per_epoch: float, num_steps: int) -> opt
     return optax.join_schedules([rise, main], [warmup])
 
 
-def optimizer(config: OptimConfig, learning_rate: optax.Schedule) -> optax.GradientTransformation:
+def optimizer(
+    config: OptimConfig, learning_rate: optax.Schedule, init: InitConfig | None = None
+) -> optax.GradientTransformation:
+    """Updates of parameters; where `init` says so some stay, and others move at a multiple of the rate."""
+    made = _everywhere(config, learning_rate)
+    if init is None:
+        return made
+    if init.freeze or init.partial_bn:
+        # What stays has no part in the clipped norm either, nor a momentum.
+        made = optax.multi_transform(
+            {True: made, False: optax.set_to_zero()},
+            lambda params: jax.tree.map(lambda stays: not stays, fine_tuning.frozen(init, params)),
+        )
+    if init.head_multiplier != 1 or init.bias_multiplier != 1:
+        made = optax.chain(made, optax.stateless(lambda updates, _: _multiply(init, updates)))
+    return made
+
+
+def _everywhere(config: OptimConfig, learning_rate: optax.Schedule) -> optax.GradientTransformation:
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
     mask = None if config.decay_all else decayed
     if config.name == 'adamw':
@@ -41,6 +60,10 @@ def optimizer(config: OptimConfig, learning_rate: optax.Schedule) -> optax.Gradi
         optax.add_decayed_weights(config.weight_decay, mask),
         optax.sgd(learning_rate, momentum=config.momentum, nesterov=config.nesterov),
     )
+
+
+def _multiply(init: InitConfig, updates: Any) -> Any:
+    return jax.tree.map(lambda x, factor: x * factor, updates, fine_tuning.multipliers(init, updates))
 
 
 def decayed(params: Any) -> Any:

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 from absl import logging
 
+from vidcls import checkpoint, evaluate, fine_tuning, metrics, optim, parallel, pretrained, workdir
 from vidcls import config as config_lib
-from vidcls import evaluate, metrics, optim, parallel, workdir
 from vidcls.checkpoint import Checkpoints
 from vidcls.config import Config
 from vidcls.data import pipeline
@@ -50,8 +50,11 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
     # ---- Model and optimizer
     model = evaluate.build_model(config, len(dataset.labels))
     learning_rate = optim.schedule(config.optim, steps_per_epoch, num_steps)
-    optimizer = optim.optimizer(config.optim, learning_rate)
+    optimizer = optim.optimizer(config.optim, learning_rate, config.init)
     state = init_state(model, optimizer, config)
+    fine_tuning.check(config.init, state.variables)
+    if config.init.weights and not checkpoint.steps(Path(folder).expanduser() / 'checkpoints'):
+        state = start_from_weights(config, model, state)
     # Only now: a model that can't be built should leave no work directory that refuses the corrected command.
     run = workdir.prepare(folder, config, dataset.labels, workdir.Frames(dataset.short_side, dataset.target_fps))
     checkpoints = Checkpoints(run.checkpoints, keep_best=bool(config.data.validation_split))
@@ -127,6 +130,23 @@ def _open(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Datase
         raise ValueError(f'{error}; --config.data.validation_split= trains without validation') from None
     # The work directory is used from anywhere.
     return dataclasses.replace(config, data=dataclasses.replace(data, dir=str(dataset.folder.resolve()))), dataset
+
+
+def start_from_weights(config: Config, model: nn.Module, state: TrainState) -> TrainState:
+    """The state with the parameters and statistics of `config.init.weights`."""
+    init, augment = config.init, config.augment
+    converted = pretrained.load(init.weights, model, {'params': state.params, 'batch_stats': state.batch_stats}, init.allow_missing)
+    inputs = converted.layout.inputs
+    logging.info('%s: %s', init.weights, converted.summary())
+    if not np.allclose((augment.mean, augment.std), (inputs.mean, inputs.std), atol=1e-3):
+        logging.warning(
+            '%s were trained on other values than the configuration makes; for theirs set '
+            '--config.augment.mean=%s --config.augment.std=%s',
+            converted.layout.title, inputs.mean, inputs.std,
+        )  # fmt: skip
+    variables = converted.for_rgb()
+    ema = variables['params'] if config.optim.ema_decay else {}
+    return state.replace(params=variables['params'], batch_stats=variables.get('batch_stats', {}), ema=ema)
 
 
 def _restore(checkpoints: Checkpoints, state: TrainState) -> TrainState:

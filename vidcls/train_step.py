@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vidcls import metrics, parallel
+from vidcls import fine_tuning, metrics, parallel
 from vidcls.config import Config
 from vidcls.data import mix
 from vidcls.data.pipeline import Batch
@@ -104,13 +104,14 @@ def _loss(model: nn.Module, config: Config) -> Callable:
         if augment.mixup_alpha or augment.cutmix_alpha:
             mix_key = jax.random.fold_in(key, 1)
             video, targets = mix.mix(mix_key, video, targets, augment.mixup_alpha, augment.cutmix_alpha)
-        logits, updated = model.apply(
-            {'params': params, 'batch_stats': batch_stats},
-            video,
-            train=True,
-            mutable=['batch_stats'],
-            rngs={'dropout': key},
-        )
+        with fine_tuning.hold_statistics(config.init):
+            logits, updated = model.apply(
+                {'params': fine_tuning.hold(config.init, params), 'batch_stats': batch_stats},
+                video,
+                train=True,
+                mutable=['batch_stats'],
+                rngs={'dropout': key},
+            )
         loss = metrics.cross_entropy(logits, targets, config.optim.label_smoothing).mean()
         dominant = targets.argmax(-1)
         measured = {'loss': loss} | {f'top{k}': metrics.in_top_k(logits, dominant, k).mean() for k in (1, 5)}

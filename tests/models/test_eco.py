@@ -1,28 +1,13 @@
 import functools
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.models import eco_golden as golden
+from vidcls import pretrained
 from vidcls.models import build
-
-LEAVES = {'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
-
-
-def published_name(path):
-    """('backbone', 'inception_3a', '1x1', 'kernel') -> 'inception_3a_1x1.weight'."""
-    module = '_'.join('fc_final' if part == 'head' else part for part in path[:-1] if part not in ('backbone', 'tail'))
-    return f'{module}.{LEAVES.get(path[-1], "weight")}'
-
-
-def published(path, leaf):
-    """The golden's values for one of our arrays, in our layout."""
-    order = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1), 5: (4, 3, 0, 1, 2)}[leaf.ndim]
-    values = golden.drawn(published_name(path), tuple(np.array(leaf.shape)[list(order)]))
-    return jnp.asarray(values.transpose(np.argsort(order)))
 
 
 @pytest.fixture(scope='module')
@@ -40,7 +25,12 @@ def full_size(kind, video):
     """A network of the published width, and the golden's variables for it."""
     model = build(kind, golden.CLASSES)
     shapes = jax.eval_shape(lambda: {**model.init(jax.random.key(0), video)})
-    return model, {name: flax.traverse_util.path_aware_map(published, tree) for name, tree in shapes.items()}
+    empty = jax.tree.map(lambda leaf: np.empty(leaf.shape, np.float32), shapes)
+    names = pretrained.export(empty, model, 'bn-inception' if kind == 'tsn_bninception' else 'eco-pytorch')
+    names = {name.replace('last_linear', 'fc_final'): array.shape for name, array in names.items()}
+    converted = pretrained.convert({name: golden.drawn(name, shape) for name, shape in names.items()}, model, shapes)
+    assert not converted.started and not converted.unused
+    return model, converted.variables
 
 
 # Counted from the published prototxts, convolution biases included.

@@ -1,6 +1,3 @@
-import re
-
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,27 +5,9 @@ import optax
 import pytest
 
 from tests.models import resnet_golden as golden
+from vidcls import pretrained
 from vidcls.models import build
 from vidcls.models.resnet import ResNet
-
-LEAVES = {'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
-
-
-def torchvision_name(path):
-    """('backbone', 'layer1_0', 'conv1', 'kernel') -> 'layer1.0.conv1.weight'."""
-    module = '.'.join('fc' if part == 'head' else part for part in path if part != 'backbone')
-    module, leaf = module.rsplit('.', 1)
-    return f'{re.sub(r"_(?=[0-9])", ".", module)}.{LEAVES.get(leaf, "weight")}'
-
-
-def to_torch(array):
-    order = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}[np.ndim(array)]
-    return np.transpose(array, order)
-
-
-def from_torch(array):
-    order = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}[np.ndim(array)]
-    return jnp.asarray(np.transpose(array, order))
 
 
 def test_published_layout_gives_what_pytorch_gives():
@@ -36,15 +15,12 @@ def test_published_layout_gives_what_pytorch_gives():
     model = build('tsn_resnet50', golden.CLASSES, stage_sizes=golden.STAGE_SIZES, width=golden.WIDTH, dropout=0)
     video, labels = jnp.asarray(golden.video()), jnp.asarray(golden.LABELS)
     shapes = jax.eval_shape(lambda: {**model.init(jax.random.key(0), video)})
-    variables = {
-        collection: flax.traverse_util.path_aware_map(
-            lambda path, leaf: from_torch(
-                golden.drawn(torchvision_name(path), to_torch(np.empty(leaf.shape)).shape)
-            ),
-            tree,
-        )
-        for collection, tree in shapes.items()
-    }
+    empty = jax.tree.map(lambda leaf: np.empty(leaf.shape), shapes)
+    names = pretrained.export(empty, model, 'torchvision')
+    published = {name: golden.drawn(name, array.shape) for name, array in names.items()}
+    converted = pretrained.convert(published, model, shapes)
+    assert not converted.started and not converted.unused
+    variables = converted.variables
     logits = jax.jit(model.apply)(variables, video)
     np.testing.assert_allclose(logits, stored['eval_logits'], atol=2e-5)
 
@@ -62,13 +38,12 @@ def test_published_layout_gives_what_pytorch_gives():
     grads, (logits, updated) = step(variables['params'])
     np.testing.assert_allclose(logits, stored['train_logits'], atol=2e-5)
     compared = {'eval_logits', 'train_logits'}
-    for kind, tree in (('grad', grads), ('stat', updated['batch_stats'])):
-        for path, ours in flax.traverse_util.flatten_dict(tree).items():
-            name = f'{kind} {torchvision_name(path)}'
-            theirs = stored[name]
+    for kind, tree in (('grad', {'params': grads}), ('stat', updated)):
+        for name, ours in pretrained.export(tree, model, 'torchvision').items():
+            theirs = stored[f'{kind} {name}']
             limit = 2e-5 * max(1, np.abs(theirs).max())
-            np.testing.assert_allclose(to_torch(ours), theirs, atol=limit, err_msg=name)
-            compared.add(name)
+            np.testing.assert_allclose(ours, theirs, atol=limit, err_msg=name)
+            compared.add(f'{kind} {name}')
     assert compared == set(stored.files)
 
 

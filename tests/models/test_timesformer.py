@@ -9,6 +9,7 @@ import pytest
 from scipy.special import erf
 
 from tests.models import timesformer_golden as golden
+from vidcls import pretrained
 from vidcls.models import build
 from vidcls.models.vit import drop_path
 
@@ -87,16 +88,6 @@ def test_operations_of_the_forward_pass():
 # ---- Beside another library
 
 
-def to_torch(array):
-    order = {1: (0,), 2: (1, 0), 3: (0, 1, 2), 4: (3, 2, 0, 1)}[np.ndim(array)]
-    return np.transpose(array, order)
-
-
-def from_torch(array):
-    order = {1: (0,), 2: (1, 0), 3: (0, 1, 2), 4: (2, 3, 1, 0)}[np.ndim(array)]
-    return jnp.asarray(np.transpose(array, order))
-
-
 @pytest.mark.parametrize('attention', ATTENTION)
 def test_published_layout_gives_what_transformers_gives(attention):
     stored = np.load(golden.FILE)
@@ -107,11 +98,12 @@ def test_published_layout_gives_what_transformers_gives(attention):
     video, labels = jnp.asarray(golden.video()), jnp.asarray(golden.LABELS)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), video))['params']
 
-    def weight(path, leaf):
-        shape = to_torch(np.empty(leaf.shape)).shape
-        return from_torch(golden.drawn(golden.their_name(path), shape))
-
-    params = flax.traverse_util.path_aware_map(weight, shapes)
+    empty = jax.tree.map(lambda leaf: np.empty(leaf.shape), {'params': shapes})
+    names = pretrained.export(empty, model, 'huggingface')
+    published = {name: golden.drawn(name, array.shape) for name, array in names.items()}
+    converted = pretrained.convert(published, model, {'params': shapes})
+    assert not converted.started and not converted.unused
+    params = converted.variables['params']
 
     def loss(params):
         logits = model.apply({'params': params}, video, train=True)
@@ -124,10 +116,10 @@ def test_published_layout_gives_what_transformers_gives(attention):
     grads, logits = jit(jax.grad(loss, has_aux=True))(params)
     np.testing.assert_allclose(logits, stored['logits divided'], atol=1e-4)
     compared = {f'logits {name}' for name in ATTENTION}
-    for path, ours in flax.traverse_util.flatten_dict(grads).items():
-        name = f'grad {golden.their_name(path)}'
+    for theirs, ours in pretrained.export({'params': grads}, model, 'huggingface').items():
+        name = f'grad {theirs}'
         limit = 1e-4 * np.abs(stored[name]).max()
-        np.testing.assert_allclose(to_torch(ours), stored[name], atol=limit, err_msg=name)
+        np.testing.assert_allclose(ours, stored[name], atol=limit, err_msg=name)
         compared.add(name)
     assert compared == set(stored.files)
 

@@ -8,7 +8,6 @@ starts at zero, and no two sizes are equal that could be taken for one another, 
 theirs is always square.
 """
 
-import re
 import zlib
 from pathlib import Path
 
@@ -18,37 +17,6 @@ FILE = Path(__file__).with_suffix('.npz')
 CLIPS, FRAMES, IMAGE, PATCH, WIDTH, DEPTH, HEADS, CLASSES = 2, 4, 24, 8, 32, 2, 4, 5
 LABELS = np.array([3, 1])
 ATTENTION = {'divided': 'divided_space_time', 'joint': 'joint_space_time', 'space': 'space_only'}
-
-# Our path, joined by '/', and theirs; N is the block.
-NAMES = {
-    'cls_token': 'timesformer.embeddings.cls_token',
-    'pos_embed': 'timesformer.embeddings.position_embeddings',
-    'time_embed': 'timesformer.embeddings.time_embeddings',
-    'patch_embed/proj': 'timesformer.embeddings.patch_embeddings.projection',
-    'blocks_N/temporal_norm1': 'timesformer.encoder.layer.N.temporal_layernorm',
-    'blocks_N/temporal_attn/qkv': 'timesformer.encoder.layer.N.temporal_attention.attention.qkv',
-    'blocks_N/temporal_attn/proj': 'timesformer.encoder.layer.N.temporal_attention.output.dense',
-    'blocks_N/temporal_fc': 'timesformer.encoder.layer.N.temporal_dense',
-    'blocks_N/norm1': 'timesformer.encoder.layer.N.layernorm_before',
-    'blocks_N/attn/qkv': 'timesformer.encoder.layer.N.attention.attention.qkv',
-    'blocks_N/attn/proj': 'timesformer.encoder.layer.N.attention.output.dense',
-    'blocks_N/norm2': 'timesformer.encoder.layer.N.layernorm_after',
-    'blocks_N/mlp/fc1': 'timesformer.encoder.layer.N.intermediate.dense',
-    'blocks_N/mlp/fc2': 'timesformer.encoder.layer.N.output.dense',
-    'norm': 'timesformer.layernorm',
-    'head': 'classifier',
-}
-LEAVES = {'kernel': '.weight', 'scale': '.weight', 'bias': '.bias'}
-
-
-def their_name(path: tuple[str, ...]) -> str:
-    """('blocks_1', 'norm1', 'scale') -> 'timesformer.encoder.layer.1.layernorm_before.weight'."""
-    *module, leaf = path
-    ending = LEAVES.get(leaf)
-    name = '/'.join(path if ending is None else module)
-    block = re.search(r'(?<=^blocks_)\d+', name)
-    theirs = NAMES[re.sub(r'^blocks_\d+', 'blocks_N', name)] + (ending or '')
-    return theirs.replace('.N.', f'.{block.group()}.') if block else theirs
 
 
 def drawn(name: str, shape) -> np.ndarray:

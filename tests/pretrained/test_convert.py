@@ -1,0 +1,121 @@
+"""What is unknown, missing or mis-shaped is named; what may be missing is said; what comes out goes back in."""
+
+import jax
+import numpy as np
+import pytest
+
+from tests.pretrained import published
+from vidcls import pretrained
+
+
+@pytest.fixture(scope='module')
+def net():
+    model, start = published.resnet()
+    return model, start, published.drawn(model, start, 'torchvision')
+
+
+def test_unknown_names_are_shown_beside_the_known_layouts(net):
+    model, start, _ = net
+    with pytest.raises(ValueError, match=r'no known layout: stem.weight, trunk.weight(?s:.*)ResNet of torchvision'):
+        pretrained.convert({'stem.weight': np.zeros(3), 'trunk.weight': np.zeros(3)}, model, start)
+    with pytest.raises(ValueError, match='no known layout: none'):
+        pretrained.convert({}, model, start)
+
+
+def test_a_missing_array_is_an_error_and_may_be_allowed(net):
+    model, start, arrays = net
+    fewer = {name: array for name, array in arrays.items() if name != 'layer2.1.bn3.weight'}
+    with pytest.raises(ValueError, match='backbone/layer2_1/bn3/scale: no array layer2.1.bn3.weight'):
+        pretrained.convert(fewer, model, start)
+    with pytest.raises(ValueError, match='layer2_1/bn3/scale'):
+        pretrained.convert(fewer, model, start, allow_missing='layer1')
+    converted = pretrained.convert(fewer, model, start, allow_missing=r'layer2_1/bn\d/scale')
+    assert list(converted.started) == ['backbone/layer2_1/bn3/scale']
+    assert (converted.variables['params']['backbone']['layer2_1']['bn3']['scale'] == 77).all()
+
+
+@pytest.mark.parametrize(
+    'name, shape',
+    [
+        ('layer1.0.conv2.weight', (4, 4, 5, 5)),
+        ('layer1.0.conv2.weight', (4, 36)),
+        ('layer1.0.bn1.running_mean', (2, 2)),
+        ('layer1.0.bn1.running_mean', (5,)),
+        ('conv1.weight', (4, 3, 5, 5)),
+    ],
+)
+def test_a_misshaped_array_is_an_error(net, name, shape):
+    model, start, arrays = net
+    with pytest.raises(ValueError, match=r'ResNet of torchvision.*does not fit this TSN:\n.*of shape'):
+        pretrained.convert({**arrays, name: np.zeros(shape)}, model, start)
+
+
+def test_many_mistakes_are_counted(net):
+    model, start, arrays = net
+    with pytest.raises(ValueError, match=r'and \d+ more(?s:.*)allow_missing'):
+        pretrained.convert({'layer1.0.conv1.weight': arrays['layer1.0.conv1.weight']}, model, start)
+
+
+def test_what_is_no_number_is_an_error(net):
+    model, start, arrays = net
+    with pytest.raises(ValueError, match='no numbers'):
+        pretrained.convert({**arrays, 'conv1.weight': np.full((4, 3, 7, 7), 'x')}, model, start)
+
+
+def test_other_classes_start_the_whole_classifier_anew(net):
+    model, start = published.resnet(classes=6)
+    converted = pretrained.convert(net[2], model, start)
+    assert converted.started == {f'head/{leaf}': 'new: 5 classes there, 6 here' for leaf in ('kernel', 'bias')}
+    assert (converted.variables['params']['head']['kernel'] == 77).all()
+    assert not converted.unused
+    trunk = {name: array for name, array in net[2].items() if not name.startswith('fc.')}
+    assert set(pretrained.convert(trunk, model, start).started) == {'head/kernel', 'head/bias'}
+
+
+def test_half_precision_becomes_single_and_what_is_over_is_listed(net):
+    model, start, arrays = net
+    half = {name: array.astype(np.float16) for name, array in arrays.items()}
+    converted = pretrained.convert({**half, 'bn1.num_batches_tracked': np.int64(3)}, model, start)
+    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(converted.variables))
+    assert converted.unused == ('bn1.num_batches_tracked',)
+
+
+def test_the_given_variables_stay_as_they_are(net):
+    model, start, arrays = net
+    pretrained.convert(arrays, model, start)
+    assert all((leaf == 77).all() for leaf in jax.tree.leaves(start))
+
+
+# ---- And back
+
+
+@pytest.mark.parametrize('layout', ['torchvision', 'timm', 'mmaction2', 'tsn-pytorch', 'paddlevideo'])
+def test_a_resnet_goes_there_and_back(net, layout):
+    model, start, arrays = net
+    variables = pretrained.convert(arrays, model, start).variables
+    theirs = pretrained.export(variables, model, layout)
+    published.assert_same(pretrained.convert(theirs, model, start).variables, variables)
+    if layout in ('torchvision', 'timm'):
+        published.assert_same(theirs, arrays)
+
+
+@pytest.mark.parametrize('attention', ['divided', 'joint', 'space'])
+@pytest.mark.parametrize('layout', ['huggingface', 'facebookresearch', 'mmaction2', 'paddlevideo'])
+def test_a_timesformer_goes_there_and_back(attention, layout, tmp_path):
+    model, start = published.timesformer(attention)
+    arrays = published.drawn(model, start, 'huggingface')
+    variables = pretrained.convert(arrays, model, start).variables
+    if layout == 'mmaction2' and attention != 'divided':
+        layout = 'mmaction2-joint'
+    path = tmp_path / 'weights.safetensors'
+    pretrained.save(path, pretrained.export(variables, model, layout))
+    published.assert_same(pretrained.load(path, model, start).variables, variables)
+    if layout == 'huggingface':
+        published.assert_same(pretrained.read(path), arrays)
+
+
+@pytest.mark.parametrize('layout', ['nonesuch', 'google', 'huggingface', 'eco-pytorch'])
+def test_a_layout_that_is_not_of_the_network_is_refused(net, layout):
+    model, start, _ = net
+    with pytest.raises(ValueError, match=f"TSN has no layout '{layout}'; .*torchvision"):
+        pretrained.export(start, model, layout)
