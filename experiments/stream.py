@@ -38,6 +38,7 @@ def main(argv: list[str]) -> int:
     try:
         for moment, frame in video.watch(argv[0], short_side=classifier.frames.short_side):
             if clock and not clock.frames:
+                clock.start(moment)  # before compiling: what comes meanwhile is late
                 stream.prepare(frame)
             if clock and clock.is_late(moment):
                 continue
@@ -61,18 +62,19 @@ class _Clock:
 
     def __init__(self):
         self.frames = self.dropped = 0
-        self._start: float | None = None
-        self._previous = 0.0
+        self._start = self._previous = self._interval = 0.0
+
+    def start(self, moment: float) -> None:
+        self._start, self._previous = time.perf_counter() - moment, moment
 
     def is_late(self, moment: float) -> bool:
-        if self._start is None:
-            self._start = time.perf_counter() - moment
         ahead = moment - (time.perf_counter() - self._start)
-        interval, self._previous = moment - self._previous, moment
+        if moment > self._previous:  # times can go backwards
+            self._interval, self._previous = moment - self._previous, moment
         self.frames += 1
         if ahead > 0:
             time.sleep(ahead)
-        late = ahead < -max(interval, 0)
+        late = self.frames > 1 and ahead < -self._interval
         self.dropped += late
         return late
 

@@ -72,6 +72,7 @@ def stream_update(model: nn.Module, variables: Any, state: State, frames: jax.Ar
       for `state.frames` of the stream. The averaged prediction is `state.average`.
     """
     number, queued = len(state.frames), frames.shape[1]
+    new = max(number // 2, 1)
 
     def sampled(places):
         """The pictures of `places` frames of the queue, and their numbers in the stream."""
@@ -81,8 +82,8 @@ def stream_update(model: nn.Module, variables: Any, state: State, frames: jax.Ar
         return jax.tree.map(lambda x: x[:, position], pictures), state.seen + jnp.asarray(rows, jnp.int32)
 
     def half_and_half():
-        kept = spread(number, number - number // 2)
-        pictures, numbers = sampled(number // 2)
+        kept = spread(number, number - new)
+        pictures, numbers = sampled(new)
         join = partial(jnp.concatenate, axis=1)
         pictures = jax.tree.map(lambda old, new: join([old[:, kept], new]), state.pictures, pictures)
         return pictures, jnp.concatenate([state.frames[kept], numbers])
@@ -100,8 +101,8 @@ def spread(length: int, places: int) -> np.ndarray:
 
     The first stays for ever in a memory that is thinned so, and the newest frame is always seen.
     """
-    if places == 1:
-        return np.array([length - 1])
+    if places < 2:
+        return np.full(places, length - 1)
     return np.arange(places) * (length - 1) // (places - 1)
 
 

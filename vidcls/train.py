@@ -87,7 +87,8 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
                 window.add(step, measured)
                 log.advance()
                 validate_now = is_due(step, config.eval_every_epochs * steps_per_epoch, num_steps)
-                if validate_now or interruption.signum:
+                stop = interruption.signum  # read once: one that comes from here on is the next step's
+                if validate_now or stop:
                     window.flush()
                     saved = parallel.unreplicate(state)
                     check_finite(saved, step)
@@ -98,11 +99,11 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
                     window.restart()
                 elif is_due(step, config.log_every_steps, num_steps):
                     window.flush(keep=1)
-                if interruption.signum and step < num_steps:
+                if stop and step < num_steps:
                     raise Interrupted(
-                        f'{signal.Signals(interruption.signum).name} after step {step} of {num_steps}: saved; '
+                        f'{signal.Signals(stop).name} after step {step} of {num_steps}: saved; '
                         'the same command continues',
-                        interruption.signum,
+                        stop,
                     )
     finally:
         checkpoints.close()
@@ -155,7 +156,7 @@ def _restore(checkpoints: Checkpoints, state: TrainState) -> TrainState:
     if step is None:
         return state
     saved, opt_state = checkpoints.restore(step, state.saved, state.opt_state)
-    return TrainState(np.int32(step), **saved, opt_state=opt_state)
+    return TrainState(np.int32(step), **({'ema': {}} | saved), opt_state=opt_state)
 
 
 def check_finite(state: TrainState, step: int) -> None:

@@ -33,7 +33,8 @@ class TrainState:
     @property
     def saved(self) -> dict[str, Any]:
         """What a checkpoint's `model` holds."""
-        return {'params': self.params, 'batch_stats': self.batch_stats, 'ema': self.ema}
+        saved = {'params': self.params, 'batch_stats': self.batch_stats}
+        return saved | {'ema': self.ema} if self.ema else saved
 
     @property
     def variables(self) -> dict[str, Any]:
