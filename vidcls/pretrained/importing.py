@@ -4,7 +4,6 @@ Pictures are prepared as the weights' authors did, and views are theirs at test 
 segments in one, TimeSformer one clip in three crops.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -83,11 +82,9 @@ def configuration(name: str, arrays: Arrays, layout: Layout) -> Config:
 
 def origin(weights: str | Path, converted: Converted) -> dict[str, Any]:
     """Where the parameters came from, for the work directory."""
-    with Path(weights).expanduser().open('rb') as file:
-        digest = hashlib.file_digest(file, 'sha256').hexdigest()
     return {
         'file': str(weights),
-        'sha256': digest,
+        'sha256': reading.sha256(weights),
         'layout': converted.layout.title,
         'loaded': len(converted.loaded),
         'started': dict(converted.started),
