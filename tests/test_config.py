@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from vidcls import config as config_lib
-from vidcls.config import AugmentConfig, Config, ModelConfig, OptimConfig, SamplingConfig
+from vidcls.config import AugmentConfig, Config, InitConfig, ModelConfig, OptimConfig, SamplingConfig
 
 
 def test_saved_and_loaded_is_the_same(tmp_path):
@@ -49,6 +49,8 @@ def test_a_wrong_file_is_refused(tmp_path, text, message):
         (Config(augment=AugmentConfig(std=(1.0, 0.0, 1.0))), 'std=.*greater than 0'),
         (Config(augment=AugmentConfig(mean=(0.5,))), 'mean=.*three numbers'),
         (Config(epochs=float('inf')), 'epochs=inf: must be finite'),
+        (Config(init=InitConfig(freeze='(')), r"init.freeze='\(': must be a regular expression"),
+        (Config(init=InitConfig(head_multiplier=0.0)), 'head_multiplier=0.0: must be greater than 0'),
         (Config(seed=-1), 'seed=-1: must be at least 0'),
         (Config(seed=2**32), 'seed=4294967296: must be below'),
         (Config(sampling=SamplingConfig(test_segments=-7)), 'test_segments=-7: must be at least 0'),

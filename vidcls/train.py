@@ -138,7 +138,7 @@ def start_from_weights(config: Config, model: nn.Module, state: TrainState) -> T
     init, augment = config.init, config.augment
     converted = pretrained.load(init.weights, model, {'params': state.params, 'batch_stats': state.batch_stats}, init.allow_missing)
     inputs = converted.layout.inputs
-    logging.info('%s: %s', init.weights, converted.summary())
+    logging.info('%s (sha256 %s): %s', init.weights, pretrained.sha256(init.weights), converted.summary())
     if not np.allclose((augment.mean, augment.std), (inputs.mean, inputs.std), atol=1e-3):
         logging.warning(
             '%s were trained on other values than the configuration makes; for theirs set '

@@ -142,3 +142,32 @@ def test_a_hostile_torch_file_runs_nothing(tmp_path):
     assert not trace.exists()
     torch.load(path, weights_only=False)  # it would have
     assert trace.exists()
+
+
+# ---- The hub
+
+
+def test_a_hubs_file_comes_from_its_cache(tmp_path, monkeypatch):
+    constants = pytest.importorskip('huggingface_hub.constants')
+    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
+    monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path))
+    repository = tmp_path / 'models--org--name'
+    commit = '0' * 40
+    (repository / 'refs').mkdir(parents=True)
+    (repository / 'refs' / 'main').write_text(commit)
+    (repository / 'snapshots' / commit / 'sub').mkdir(parents=True)
+    pretrained.save(repository / 'snapshots' / commit / 'model.safetensors', ARRAYS)
+    np.savez(repository / 'snapshots' / commit / 'sub' / 'w.npz', **ARRAYS)
+    assert_read('hf://org/name')
+    assert_read('hf://org/name/sub/w.npz')
+    assert len(pretrained.sha256('hf://org/name')) == 64
+    with pytest.raises(ValueError, match='hf://org/other: not found'):
+        pretrained.read('hf://org/other')
+
+
+def test_a_wrong_address_and_an_absent_library_are_named(monkeypatch):
+    with pytest.raises(ValueError, match='must be hf://org/name'):
+        pretrained.read('hf://org')
+    monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
+    with pytest.raises(ValueError, match='needs huggingface_hub'):
+        pretrained.read('hf://org/name')

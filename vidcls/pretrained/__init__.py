@@ -8,6 +8,6 @@ docs/pretrained.md lists what loads and where its users get the files. Of the mo
 """
 
 from vidcls.pretrained.convert import LAYOUTS, Converted, convert, export, load
-from vidcls.pretrained.reading import read, save
+from vidcls.pretrained.reading import read, save, sha256
 
-__all__ = ['LAYOUTS', 'Converted', 'convert', 'export', 'load', 'read', 'save']
+__all__ = ['LAYOUTS', 'Converted', 'convert', 'export', 'load', 'read', 'save', 'sha256']

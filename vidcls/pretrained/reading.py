@@ -4,9 +4,12 @@
 .npz                   numpy, without pickles
 .pth .pt .pyth .tar .bin   torch's `weights_only=True`, if torch is installed
 .pdparams .pkl .pickle a pickle, through an unpickler that knows arrays and plain containers and nothing else
+
+`hf://org/name[/file]` is a file of the Hugging Face hub, through huggingface_hub and its cache, if that is installed.
 """
 
 import collections
+import hashlib
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
@@ -15,17 +18,47 @@ from typing import Any
 
 import numpy as np
 
+HUB = 'hf://'
+HUB_FILE = 'model.safetensors'  # as Hugging Face's libraries name it
 PARTS = ('state_dict', 'model_state', 'model')  # under which a training checkpoint keeps the network
 
 
+def locate(address: str | Path) -> Path:
+    """The file at an address, fetched if need be.
+
+    Raises:
+      ValueError: no such address, or huggingface_hub is needed and absent.
+    """
+    if not str(address).startswith(HUB):
+        return Path(address).expanduser()
+    org, name, file = (*str(address).removeprefix(HUB).split('/', 2), '', '')[:3]
+    if not org or not name:
+        raise ValueError(f'{address}: must be {HUB}org/name or {HUB}org/name/file')
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError as error:
+        raise ValueError(f"{address}: needs huggingface_hub: `pip install 'vidcls[hub]'`") from error
+    try:
+        return Path(hf_hub_download(f'{org}/{name}', file or HUB_FILE))
+    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise ValueError(f'{address}: not found, nor in the cache: {_first_line(error)}') from error
+
+
+def sha256(path: str | Path) -> str:
+    """Of the file at an address."""
+    with locate(path).open('rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
 def read(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of a file, by their names.
+    """The arrays of a file, by their names; `path` may be an address, see `locate`.
 
     Raises:
       FileNotFoundError: no such file.
       ValueError: an unknown ending, a file that is broken or holds more than arrays, or torch is needed and absent.
     """
-    path = Path(path).expanduser()
+    path = locate(path)
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such file')
     reader = READERS.get(path.suffix.lower())

@@ -1,0 +1,30 @@
+"""A work directory from published weights, which `evaluate`, `predict` and `stream` take as that of a trained network.
+
+    python -m experiments.import_weights --weights=PATH --model=NAME --labels=FILE --workdir=RUN
+
+PATH is a file of a whole video network (docs/pretrained.md lists them), NAME one of vidcls.models, FILE has the class names, one
+a line, in the order of the weights' classes. RUN/weights.json says where the parameters came from.
+"""
+
+from absl import flags, logging
+
+from experiments import launch
+
+_WORKDIR = flags.FLAGS['workdir']  # defined in launch
+_WEIGHTS = flags.DEFINE_string('weights', None, 'File of weights: .safetensors, .npz, .pth, .pyth, .pt or .pdparams.')
+_MODEL = flags.DEFINE_string('model', None, 'Name of the network, such as timesformer_base.')
+_LABELS = flags.DEFINE_string('labels', None, 'File of class names, one a line.')
+
+
+def main(argv: list[str]) -> None:
+    from vidcls.pretrained import importing
+
+    if argv:
+        raise ValueError(f'unexpected argument {argv[0]!r}')
+    run = importing.import_run(_WEIGHTS.value, _MODEL.value, _LABELS.value, _WORKDIR.value)
+    logging.info('%s: %s with %d classes', run.folder, run.config.model.name, len(run.labels))
+
+
+if __name__ == '__main__':
+    flags.mark_flags_as_required(['workdir', 'weights', 'model', 'labels'])
+    launch.run(main, __doc__)

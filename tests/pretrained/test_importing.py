@@ -1,0 +1,99 @@
+"""A work directory from weights: what it says, and that a video gets the logits of the network it came from."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from tests.pretrained import published
+from vidcls import checkpoint, evaluate, models, pretrained, workdir
+from vidcls.predict import Classifier
+from vidcls.pretrained import importing
+
+
+def labels(tmp_path, count=3):
+    path = tmp_path / 'names.txt'
+    path.write_text(''.join(f'class {i}\n' for i in range(count)))
+    return path
+
+
+def weights(tmp_path, name, layout, frames, **settings):
+    """A file of small random weights, and the variables in it."""
+    model = models.build(name, 3, **settings)
+    start = published.variables(model, frames, 224, 224, 3)
+    random = np.random.default_rng(0)
+    drawn = lambda leaf: (0.1 * random.normal(size=leaf.shape) + (leaf.ndim == 1)).astype(np.float32)
+    variables = jax.tree.map(drawn, start)
+    path = tmp_path / 'weights.safetensors'
+    pretrained.save(path, pretrained.export(variables, model, layout))
+    return path, model, variables
+
+
+def test_a_resnet_becomes_a_run(tmp_path, motion_folder):
+    path, _, variables = weights(tmp_path, 'tsn_tiny', 'mmaction2', 1)
+    command = [sys.executable, '-m', 'experiments.import_weights', f'--weights={path}', '--model=tsn_tiny',
+               f'--labels={labels(tmp_path)}', f'--workdir={tmp_path / "run"}']  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    run = workdir.load(tmp_path / 'run')
+    assert run.labels == ('class 0', 'class 1', 'class 2')
+    assert (run.config.sampling.test_segments, run.config.test.crops) == (25, 10)
+    assert run.config.augment.mean == (0.485, 0.456, 0.406)
+    origin = json.loads((tmp_path / 'run' / 'weights.json').read_text())
+    assert origin['layout'] == 'TSN of mmaction2' and len(origin['sha256']) == 64 and not origin['started']
+    step, saved = checkpoint.restore_model(run.checkpoints, 'best')
+    assert step == 0
+    jax.tree.map(np.testing.assert_array_equal, saved['params'], variables['params'])
+    video = next((motion_folder.parents[1] / 'motion_videos').rglob('*.mp4'))
+    found = Classifier.load(tmp_path / 'run', clips=1, crops=1).classify(video)
+    assert {label for label, _ in found} == set(run.labels)
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 1 and 'holds a run already' in again.stderr
+
+
+@pytest.mark.parametrize('attention', ['divided', 'joint', 'space'])
+def test_a_timesformers_sizes_are_read_from_its_arrays(tmp_path, attention):
+    settings = {'attention': attention, 'num_frames': 4, 'image_size': 16}
+    model = models.build('timesformer_tiny', 3, **settings)
+    arrays = pretrained.export(published.variables(model, 4, 16, 16, 3), model, 'huggingface')
+    pretrained.save(tmp_path / 'w.safetensors', arrays)
+    run = importing.import_run(tmp_path / 'w.safetensors', 'timesformer_tiny', labels(tmp_path), tmp_path / 'run')
+    config = run.config
+    assert config.model.attention == attention and config.augment.crop_size == 16
+    assert config.sampling.num_segments == (8 if attention == 'space' else 4)
+    assert (config.test.crops, config.test.average, config.augment.test_short_side) == (3, 'logits', 16)
+    assert config.augment.mean == (0.45,) * 3
+    evaluate.build_model(config, 3)
+
+
+def test_blue_first_networks_read_red_first_pictures(tmp_path):
+    path, model, variables = weights(tmp_path, 'eco_tiny', 'eco-pytorch', 4, width=4)
+    arrays = pretrained.read(path)
+    converted = pretrained.convert(arrays, model, published.variables(model, 4, 224, 224, 3))
+    kernel = converted.variables['params']['backbone']['conv1_7x7_s2']['kernel']
+    flipped = converted.for_rgb()['params']['backbone']['conv1_7x7_s2']['kernel']
+    np.testing.assert_array_equal(flipped, kernel[:, :, ::-1])
+    np.testing.assert_array_equal(kernel, variables['params']['backbone']['conv1_7x7_s2']['kernel'])
+    # (value - 104) of blue, in values to 255.
+    inputs = converted.layout.inputs
+    assert (0.5 - inputs.mean[2]) / inputs.std[2] == pytest.approx(127.5 - 104)
+
+
+def test_labels_of_another_number_and_picture_weights_are_refused(tmp_path):
+    model = models.build('timesformer_tiny', 3, attention='space', image_size=16)
+    arrays = pretrained.export(published.variables(model, 8, 16, 16, 3), model, 'huggingface')
+    pretrained.save(tmp_path / 'w.safetensors', arrays)
+    with pytest.raises(ValueError, match='no classifier of 4 classes.*3 classes there, 4 here'):
+        importing.import_run(tmp_path / 'w.safetensors', 'timesformer_tiny', labels(tmp_path, 4), tmp_path / 'run')
+    alone = models.build('tsn_bninception', 3, width=16)
+    names = pretrained.export(published.variables(alone, 1, 32, 32, 3), alone, 'cadene')
+    pretrained.save(tmp_path / 'b.safetensors', {name: x for name, x in names.items() if 'linear' not in name})
+    with pytest.raises(ValueError, match='no classifier of 3 classes|lacks'):
+        importing.import_run(tmp_path / 'b.safetensors', 'eco_tiny', labels(tmp_path), tmp_path / 'run')
+    (tmp_path / 'twice.txt').write_text('a\na\n')
+    with pytest.raises(ValueError, match='each once'):
+        importing.import_run(tmp_path / 'w.safetensors', 'timesformer_tiny', tmp_path / 'twice.txt', tmp_path / 'run')
+    assert not (tmp_path / 'run').exists()

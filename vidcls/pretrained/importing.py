@@ -1,0 +1,122 @@
+"""A work directory from published weights, so that evaluation and prediction work without training.
+
+Pictures are prepared as the weights' authors did, and views are theirs at test time: TSN 25 segments in ten crops, ECO 16
+segments in one, TimeSformer one clip in three crops.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vidcls import evaluate, models, workdir
+from vidcls.checkpoint import Checkpoints
+from vidcls.config import AugmentConfig, Config, EvalConfig, ModelConfig, SamplingConfig, validate
+from vidcls.pretrained import reading
+from vidcls.pretrained.convert import SHOWN, Converted, convert, recognise, unwrapped
+from vidcls.pretrained.layout import Arrays, Layout
+from vidcls.workdir import Frames, Run
+
+SHORT_SIDE = 256  # pixels that a video is scaled to, as all of these authors do
+# Bertasius et al. 2021 (arXiv:2102.05095), section 4: a distance of 32 frames for 8, 16 for 16 and 4 for 96.
+DISTANCES = {8: 32, 16: 16, 96: 4}
+PICTURE_WEIGHTS = 'start training from such weights with --config.init.weights'
+
+
+def import_run(weights: str | Path, model: str, labels: str | Path, folder: str | Path) -> Run:
+    """Makes a work directory whose only checkpoint, of step 0, holds published weights.
+
+    Args:
+      weights: a file, see `vidcls.pretrained.reading`.
+      model: name of the network, see `vidcls.models`.
+      labels: a file of class names, one a line, in the order of the weights' classes.
+      folder: the work directory to make.
+
+    Raises:
+      FileExistsError: it exists already.
+      ValueError: the weights are not those of the whole network with so many classes.
+    """
+    folder = Path(folder).expanduser()
+    if (folder / 'config.json').exists():
+        raise FileExistsError(f'{folder} holds a run already; name another --workdir')
+    names = tuple(Path(labels).expanduser().read_text(encoding='utf-8').strip('\n').split('\n'))
+    if '' in names or len(set(names)) != len(names):
+        raise ValueError(f'{labels}: must be class names, one a line, each once')
+    arrays = unwrapped(reading.read(weights))
+    config = configuration(model, arrays, recognise(arrays))
+    validate(config)
+    net = evaluate.build_model(config, len(names))
+    video = jnp.zeros((1, _num_frames(config), config.augment.crop_size, config.augment.crop_size, 3))
+    converted = convert(arrays, net, jax.eval_shape(lambda: {**net.init(jax.random.key(0), video)}))
+    _check_whole(weights, converted, len(names))
+    run = workdir.prepare(folder, config, names, Frames(SHORT_SIDE, None))
+    checkpoints = Checkpoints(run.checkpoints, keep_best=False)
+    saved = {'batch_stats': {}, 'ema': {}} | converted.for_rgb()
+    checkpoints.save(0, saved, {'none': np.zeros(1)}, {})
+    checkpoints.close()
+    (folder / 'weights.json').write_text(json.dumps(origin(weights, converted), indent=2) + '\n')
+    return run
+
+
+def configuration(name: str, arrays: Arrays, layout: Layout) -> Config:
+    """The network and the preparation of its pictures, as the arrays and their authors have them."""
+    sampling, test, settings, crop = SamplingConfig(num_segments=3, test_segments=25), EvalConfig(crops=10), {}, 224
+    test_short_side = 0
+    if name.startswith('eco'):
+        sampling, test = SamplingConfig(num_segments=16), EvalConfig()
+    if name.startswith('timesformer'):
+        frames, crop, settings = _timesformer(name, arrays, layout)
+        distance = DISTANCES.get(frames, max(256 // frames, 1))
+        sampling = SamplingConfig(scheme='linspace', num_segments=frames, sampling_rate=distance)
+        average = 'probabilities' if 'mmaction2' in layout.title else 'logits'
+        test, test_short_side = EvalConfig(crops=3, average=average), crop
+    augment = AugmentConfig(
+        short_side=max(SHORT_SIDE, crop), crop_size=crop, test_short_side=test_short_side,
+        mean=layout.inputs.mean, std=layout.inputs.std,
+    )  # fmt: skip
+    return Config(model=ModelConfig(name=name, **settings), sampling=sampling, augment=augment, test=test)
+
+
+def origin(weights: str | Path, converted: Converted) -> dict[str, Any]:
+    """Where the parameters came from, for the work directory."""
+    return {
+        'file': str(weights),
+        'sha256': reading.sha256(weights),
+        'layout': converted.layout.title,
+        'loaded': len(converted.loaded),
+        'started': dict(converted.started),
+        'unused': list(converted.unused),
+    }
+
+
+def _num_frames(config: Config) -> int:
+    return config.sampling.num_segments * config.sampling.seg_len
+
+
+def _timesformer(name: str, arrays: Arrays, layout: Layout) -> tuple[int, int, dict[str, Any]]:
+    """Number of frames, pixels of a side, and the other settings that the arrays show."""
+
+    def find(path: str) -> np.ndarray | None:
+        names = [group[0] for group in layout.theirs(path)]
+        return next((arrays[name] for name in names if name in arrays), None)
+
+    default = models.build(name, 1)
+    time, place = find('time_embed'), find('pos_embed')
+    # A ViT has names for attention over time too, those of its one attention.
+    divided = find('blocks_0/temporal_fc/kernel') is not None
+    attention = 'divided' if divided else 'joint' if time is not None else 'space'
+    frames = default.num_frames if time is None else time.shape[1]
+    side = default.grid[0] if place is None else round((place.shape[1] - 1) ** 0.5)
+    return frames, side * default.patch_size, {'attention': attention}
+
+
+def _check_whole(weights: str | Path, converted: Converted, classes: int) -> None:
+    new = {path: reason for path, reason in converted.started.items() if reason.startswith('new: ')}
+    if 'head/kernel' in new:
+        raise ValueError(f'{weights}: no classifier of {classes} classes, as the labels are ({new["head/kernel"]})')
+    if new:
+        shown = ', '.join(list(new)[:SHOWN])
+        raise ValueError(f'{weights}: {converted.layout.title} lacks {shown}, ... of this network; {PICTURE_WEIGHTS}')
