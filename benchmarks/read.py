@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
+from absl import logging
 
 from benchmarks.convert import SHARED_DATA
 from benchmarks.table import print_table, row
@@ -54,7 +55,7 @@ def _compare(dataset: Dataset, files: list[list[Path]], frames: int, rounds: int
         sources['DataLoader, simplejpeg, OpenCV'] = lambda: _loader(files, frames, fast=True)
         sources['DataLoader, PIL, float'] = lambda: _loader(files, frames, fast=False)
     except ImportError:
-        print('torch is not installed: reading is measured without its DataLoader')
+        logging.warning('torch is not installed: reading is measured without its DataLoader')
     rates = {name: [] for name in sources}
     for _ in range(rounds):
         for name, source in sources.items():

@@ -21,7 +21,7 @@ def config() -> Config:
             crop='random', short_side=36, crop_size=32, flip=False, mean=(0.45,) * 3, std=(0.225,) * 3
         ),
         optim=OptimConfig(
-            name='adamw', learning_rate=2e-3, beta2=0.98, weight_decay=0.05, decay_all=False, clip_norm=1.0,
+            name='adamw', learning_rate=2e-3, weight_decay=0.05, decay_all=False, clip_norm=1.0,
             schedule='cosine', warmup_epochs=1.0,
         ),
         epochs=6,

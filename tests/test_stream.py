@@ -195,3 +195,13 @@ def test_a_stream_that_breaks_off_gives_what_came_and_says_so(tmp_path):
     assert 10 <= len(seen) <= 25
     with pytest.raises(video.VideoError, match='no such file'):
         next(video.watch(str(tmp_path / 'absent.mp4')))
+    with pytest.raises(video.VideoError, match='http://127.0.0.1:1/x.mp4: (?!no such file)'):
+        next(video.watch('http://127.0.0.1:1/x.mp4'))
+
+
+def test_a_memory_of_one_frame_is_the_newest(network, streams):
+    model = Colour()
+    state = stream_init(model, {}, 1, SIZE, SIZE, 1)
+    for start in (0, 4):
+        state, _ = stream_update(model, {}, state, streams[:1, start : start + 4])
+    assert state.frames.tolist() == [7]

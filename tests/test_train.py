@@ -149,6 +149,30 @@ def test_a_dataset_that_moved_continues_the_run(config, one_device, motion_folde
     assert workdir.load(run).config.data.dir == str(moved)
 
 
+def test_test_frames_that_the_network_cannot_take_are_refused_at_once(config, tmp_path):
+    model = ModelConfig(name='timesformer_tiny', width=8, depth=1, num_heads=2, patch_size=8)
+    wrong = dataclasses.replace(config, model=model, sampling=SamplingConfig(num_segments=2, test_segments=3))
+    with pytest.raises(ValueError, match='--config.sampling.test_segments=3: timesformer_tiny'):
+        train.train(wrong, tmp_path / 'run', jax.local_devices()[:1])
+    assert not (tmp_path / 'run').exists()
+    with pytest.raises(ValueError, match='sync_batch_norm=true: timesformer_tiny has no BatchNorm'):
+        evaluate.build_model(dataclasses.replace(wrong, model=dataclasses.replace(model, sync_batch_norm=True)), 8)
+
+
+def test_a_signal_while_the_log_is_written_is_not_called_saved(config, tmp_path, monkeypatch):
+    original = train.LogWindow.flush
+
+    def flush(self, keep=0):
+        original(self, keep)
+        if keep:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(train.LogWindow, 'flush', flush)
+    with pytest.raises(Interrupted, match='SIGTERM after step 3 of 6: saved'):  # it came in step 2
+        train.train(dataclasses.replace(config, epochs=2.0), tmp_path, jax.local_devices()[:1])
+    assert checkpoint.restore_model(tmp_path / 'checkpoints', 'latest')[0] == 3
+
+
 def test_an_empty_validation_split_names_the_remedy(config, tmp_path):
     data = dataclasses.replace(config.data, validation_split='none')
     with pytest.raises(ValueError, match="no split 'none'.*--config.data.validation_split= trains without"):

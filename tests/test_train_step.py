@@ -83,8 +83,8 @@ def test_parts_and_devices_give_the_step_of_the_whole_batch(parts, devices):
 def test_the_average_moves_by_its_share_and_is_what_is_evaluated():
     first, one, _ = _step(_with(ema_decay=0.75), _batch(4))
     expected = 0.75 * first.params['head']['kernel'] + 0.25 * one.params['head']['kernel']
-    np.testing.assert_allclose(one.ema['head']['kernel'], expected, atol=1e-6)
-    assert one.variables['params'] is one.ema
+    np.testing.assert_allclose(one.ema['params']['head']['kernel'], expected, atol=1e-6)
+    assert one.variables is one.ema
     plain = _step(CONFIG, _batch(4))[1]
     np.testing.assert_array_equal(plain.params['head']['kernel'], one.params['head']['kernel'])
 

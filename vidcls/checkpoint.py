@@ -70,13 +70,12 @@ def steps(folder: Path) -> list[int]:
     return sorted(ocp.utils.checkpoint_steps(Path(folder).absolute())) if Path(folder).is_dir() else []
 
 
-def restore_model(folder: Path, which: str, average: bool = True) -> tuple[int, Any]:
-    """The model's variables alone, for evaluation.
+def restore_model(folder: Path, which: str) -> tuple[int, Any]:
+    """The model's variables alone, for evaluation: their moving averages where the run kept them.
 
     Args:
       folder: `checkpoints/` of a work directory.
       which: 'best', 'latest' or a step. Where no validation was made, the best is the latest.
-      average: the moving average of the parameters, where the run kept one.
 
     Returns:
       (step, variables), arrays of numpy.
@@ -92,8 +91,7 @@ def restore_model(folder: Path, which: str, average: bool = True) -> tuple[int, 
         step = _find(manager, which, saved, folder)
         logging.info('restoring step %d (%s) of %s', step, which, folder)
         saved = manager.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore()))['model']
-    ema = saved.pop('ema', None)
-    return step, saved | {'params': ema} if ema and average else saved
+    return step, saved.get('ema') or saved
 
 
 def _find(manager: ocp.CheckpointManager, which: str, steps: list[int], folder: Path) -> int:

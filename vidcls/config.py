@@ -61,6 +61,11 @@ class SamplingConfig:
     sampling_rate: int = 1  # dense, linspace: distance between frames
     target_fps: float = 30.0  # linspace: the rate that sampling_rate is counted at
 
+    @property
+    def num_frames(self) -> int:
+        """t, of a clip in training."""
+        return self.num_segments * self.seg_len
+
 
 @dataclasses.dataclass
 class AugmentConfig:
@@ -101,7 +106,6 @@ class OptimConfig:
     name: str = 'sgd'  # sgd or adamw
     learning_rate: float = 0.01
     momentum: float = 0.9  # sgd
-    beta2: float = 0.999  # adamw: how slowly the average of squared gradients moves
     nesterov: bool = False
     weight_decay: float = 1e-4  # sgd: added to the gradient before momentum (L2); adamw: decoupled
     schedule: str = 'multi_step'  # multi_step or cosine
@@ -111,7 +115,7 @@ class OptimConfig:
     decay_all: bool = True  # weight decay of every parameter, not of matrices and kernels alone
     clip_norm: float = 0.0  # global norm of the gradient, before momentum; 0: none
     accumulation: int = 1  # parts that a device works through its share of the batch in, for less memory
-    ema_decay: float = 0.0  # of a moving average of the parameters, which is then what is evaluated; 0: none
+    ema_decay: float = 0.0  # of moving averages of parameters and statistics, which are then evaluated; 0: none
     label_smoothing: float = 0.0
 
 
@@ -158,15 +162,15 @@ _POSITIVE = (
     'model.width', 'model.depth', 'model.num_heads', 'model.patch_size', 'model.embedding_std',
     'sampling.num_segments', 'sampling.seg_len', 'sampling.sampling_rate', 'sampling.target_fps',
     'augment.short_side', 'augment.crop_size', 'augment.std', 'optim.learning_rate', 'optim.milestones', 'optim.decay',
-    'init.head_multiplier', 'init.bias_multiplier', 'optim.accumulation', 'test.clips', 'test.batch_size', 'epochs', 'batch_size', 'eval_every_epochs', 'log_every_steps',
+    'optim.accumulation', 'init.head_multiplier', 'init.bias_multiplier', 'test.clips', 'test.batch_size',
+    'epochs', 'batch_size', 'eval_every_epochs', 'log_every_steps',
 )  # fmt: skip
 _NOT_NEGATIVE = (
     'sampling.test_segments', 'augment.short_side_max', 'augment.test_short_side', 'optim.weight_decay',
     'augment.mixup_alpha', 'augment.cutmix_alpha', 'optim.warmup_epochs', 'optim.clip_norm', 'seed',
 )  # fmt: skip
 _BELOW_ONE = (
-    'model.dropout', 'model.frame_dropout', 'model.drop_path', 'optim.momentum', 'optim.beta2', 'optim.label_smoothing',
-    'optim.ema_decay',
+    'model.dropout', 'model.frame_dropout', 'model.drop_path', 'optim.momentum', 'optim.label_smoothing', 'optim.ema_decay',
 )  # fmt: skip
 _LENGTH_3 = ('augment.mean', 'augment.std')
 _PATTERNS = ('init.allow_missing', 'init.freeze')

@@ -42,12 +42,14 @@ def build_model(config: Config, num_classes: int) -> nn.Module:
     given = {
         'num_segments': config.sampling.num_segments,
         'seg_len': config.sampling.seg_len,
-        'num_frames': config.sampling.num_segments * config.sampling.seg_len,
+        'num_frames': config.sampling.num_frames,
         'image_size': config.augment.crop_size,
         'axis_name': parallel.AXIS if config.model.sync_batch_norm else None,
         'dtype': jnp.dtype(config.model.dtype),
     }
     known = models.settings(config.model.name)
+    if config.model.sync_batch_norm and 'axis_name' not in known:
+        raise ValueError(f'--config.model.sync_batch_norm=true: {config.model.name} has no BatchNorm')
     given = {name: value for name, value in given.items() if name in known}
     return models.build(config.model.name, num_classes, **given, **config.model.overrides())
 

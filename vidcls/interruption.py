@@ -9,8 +9,9 @@ from typing import Self
 class Interrupted(Exception):
     """Training stopped because it was asked to, and saved; the scripts exit with 128 + `signum`."""
 
-    def __init__(self, message: str, signum: int):
-        super().__init__(message)
+    def __init__(self, signum: int, step: int, num_steps: int):
+        name = signal.Signals(signum).name
+        super().__init__(f'{name} after step {step} of {num_steps}: saved; the same command continues')
         self.signum = signum
 
 

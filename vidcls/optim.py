@@ -52,9 +52,7 @@ def _everywhere(config: OptimConfig, learning_rate: optax.Schedule) -> optax.Gra
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
     mask = None if config.decay_all else decayed
     if config.name == 'adamw':
-        return optax.chain(
-            clip, optax.adamw(learning_rate, b2=config.beta2, weight_decay=config.weight_decay, mask=mask)
-        )
+        return optax.chain(clip, optax.adamw(learning_rate, weight_decay=config.weight_decay, mask=mask))
     return optax.chain(
         clip,
         optax.add_decayed_weights(config.weight_decay, mask),

@@ -5,7 +5,6 @@ step), so that a run that was cut off and started again goes the same way.
 """
 
 import dataclasses
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,9 +19,10 @@ from vidcls.checkpoint import Checkpoints
 from vidcls.config import Config
 from vidcls.data import pipeline
 from vidcls.data.dataset import Dataset, open_dataset
+from vidcls.data.sampling import Sampler
 from vidcls.interruption import Interrupted, Listener
 from vidcls.run_log import REMEDY, Diverged, LogWindow, RunLog
-from vidcls.train_step import TrainState, init_state, make_train_step
+from vidcls.train_step import TrainState, begin, init_state, make_train_step
 
 
 def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | None = None) -> dict[str, float]:
@@ -53,6 +53,7 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
     optimizer = optim.optimizer(config.optim, learning_rate, config.init)
     state = init_state(model, optimizer, config)
     fine_tuning.check(config.init, state.variables)
+    _check_test_frames(config, model, state)
     if config.init.weights and not checkpoint.steps(Path(folder).expanduser() / 'checkpoints'):
         state = start_from_weights(config, model, state)
     # Only now: a model that can't be built should leave no work directory that refuses the corrected command.
@@ -60,15 +61,7 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
     checkpoints = Checkpoints(run.checkpoints, keep_best=bool(config.data.validation_split))
     state = _restore(checkpoints, state)
     first = int(state.step)
-    num_params = sum(x.size for x in jax.tree.leaves(state.params))
-    logging.info(
-        '%s, %.2f M parameters, %d classes; %d clips, %d steps of %d clips on %d %s device(s)',
-        config.model.name, num_params / 1e6, len(dataset.labels),
-        num_clips, num_steps, config.batch_size, len(devices), devices[0].platform,
-    )  # fmt: skip
-    if first:
-        left = 'nothing is left' if first >= num_steps else 'continuing'
-        logging.info('%s stands at step %d of %d: %s', run.folder, first, num_steps, left)
+    _describe(config, state, run, num_clips, num_steps, devices)
 
     # ---- The loop
     state = parallel.replicate(state, devices)
@@ -100,11 +93,7 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
                 elif is_due(step, config.log_every_steps, num_steps):
                     window.flush(keep=1)
                 if stop and step < num_steps:
-                    raise Interrupted(
-                        f'{signal.Signals(stop).name} after step {step} of {num_steps}: saved; '
-                        'the same command continues',
-                        stop,
-                    )
+                    raise Interrupted(stop, step, num_steps)
     finally:
         checkpoints.close()
         log.close()
@@ -136,7 +125,7 @@ def _open(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Datase
 def start_from_weights(config: Config, model: nn.Module, state: TrainState) -> TrainState:
     """The state with the parameters and statistics of `config.init.weights`."""
     init, augment = config.init, config.augment
-    converted = pretrained.load(init.weights, model, {'params': state.params, 'batch_stats': state.batch_stats}, init.allow_missing)
+    converted = pretrained.load(init.weights, model, state.variables, init.allow_missing)
     inputs = converted.layout.inputs
     logging.info('%s (sha256 %s): %s', init.weights, pretrained.sha256(init.weights), converted.summary())
     if not np.allclose((augment.mean, augment.std), (inputs.mean, inputs.std), atol=1e-3):
@@ -146,8 +135,36 @@ def start_from_weights(config: Config, model: nn.Module, state: TrainState) -> T
             converted.layout.title, inputs.mean, inputs.std,
         )  # fmt: skip
     variables = converted.for_rgb()
-    ema = variables['params'] if config.optim.ema_decay else {}
-    return state.replace(params=variables['params'], batch_stats=variables.get('batch_stats', {}), ema=ema)
+    return begin(state.step, variables['params'], variables.get('batch_stats', {}), state.opt_state, config)
+
+
+def _check_test_frames(config: Config, model: nn.Module, state: TrainState) -> None:
+    """Refuses a number of test frames that the network can't take: validation would find out after an epoch."""
+    frames, size = Sampler(config.sampling, training=False).num_frames, config.augment.crop_size
+    if frames == config.sampling.num_frames:
+        return
+    try:
+        jax.eval_shape(model.apply, state.variables, jax.ShapeDtypeStruct((1, frames, size, size, 3), np.float32))
+    except ValueError as error:
+        raise ValueError(
+            f'--config.sampling.test_segments={config.sampling.test_segments}: {config.model.name} as trained with '
+            f'num_segments={config.sampling.num_segments} cannot take so many ({error})'
+        ) from error
+
+
+def _describe(
+    config: Config, state: TrainState, run: workdir.Run, num_clips: int, num_steps: int, devices: Sequence[jax.Device]
+) -> None:
+    """Logs what is about to be trained, and where it stands."""
+    num_params = sum(x.size for x in jax.tree.leaves(state.params))
+    logging.info(
+        '%s, %.2f M parameters, %d classes; %d clips, %d steps of %d clips on %d %s device(s)',
+        config.model.name, num_params / 1e6, len(run.labels),
+        num_clips, num_steps, config.batch_size, len(devices), devices[0].platform,
+    )  # fmt: skip
+    if state.step:
+        left = 'nothing is left' if state.step >= num_steps else 'continuing'
+        logging.info('%s stands at step %d of %d: %s', run.folder, state.step, num_steps, left)
 
 
 def _restore(checkpoints: Checkpoints, state: TrainState) -> TrainState:

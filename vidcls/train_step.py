@@ -28,34 +28,38 @@ class TrainState:
     params: Any
     batch_stats: Any
     opt_state: optax.OptState
-    ema: Any  # the moving average of params; empty where none is kept
+    ema: Any  # moving averages of params and batch_stats; empty where none are kept
 
     @property
     def saved(self) -> dict[str, Any]:
         """What a checkpoint's `model` holds."""
         saved = {'params': self.params, 'batch_stats': self.batch_stats}
-        return saved | {'ema': self.ema} if self.ema else saved
+        return saved | ({'ema': self.ema} if self.ema else {})
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What is evaluated: the average where one is kept."""
-        return {'params': self.ema or self.params, 'batch_stats': self.batch_stats}
+        """What is evaluated: the averages where they are kept."""
+        return self.ema or {'params': self.params, 'batch_stats': self.batch_stats}
 
 
 def init_state(model: nn.Module, optimizer: optax.GradientTransformation, config: Config) -> TrainState:
     """The state at step 0, a function of the seed; arrays of numpy."""
-    frames = config.sampling.num_segments * config.sampling.seg_len
     size = config.augment.crop_size
 
     def init(key):
-        variables = model.init(key, jnp.zeros((1, frames, size, size, 3)), train=False)
+        variables = model.init(key, jnp.zeros((1, config.sampling.num_frames, size, size, 3)), train=False)
         params = variables['params']
-        ema = params if config.optim.ema_decay else {}
-        return TrainState(jnp.int32(0), params, variables.get('batch_stats', {}), optimizer.init(params), ema)
+        return begin(jnp.int32(0), params, variables.get('batch_stats', {}), optimizer.init(params), config)
 
     # Run once: optimising the code of hundreds of random numbers takes minutes for a BN-Inception, and saves nothing.
     compiled = jax.jit(init).lower(key := jax.random.key(config.seed)).compile({'xla_backend_optimization_level': 0})
     return jax.device_get(compiled(key))
+
+
+def begin(step: jax.Array, params: Any, batch_stats: Any, opt_state: optax.OptState, config: Config) -> TrainState:
+    """A state whose averages, if any are kept, start at its values."""
+    ema = {'params': params, 'batch_stats': batch_stats} if config.optim.ema_decay else {}
+    return TrainState(step, params, batch_stats, opt_state, ema)
 
 
 def make_train_step(
@@ -89,7 +93,9 @@ def make_train_step(
         measured |= {'grad_norm': optax.tree.norm(grads), 'learning_rate': learning_rate(state.step)}
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        ema = optax.incremental_update(params, state.ema, 1 - decay) if decay else state.ema
+        ema = state.ema
+        if decay:  # the statistics too: those of other parameters would not fit the average
+            ema = optax.incremental_update({'params': params, 'batch_stats': batch_stats}, ema, 1 - decay)
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), measured
 
     return step

@@ -21,7 +21,7 @@ def _take(batches, count):
     return list(itertools.islice(batches, count))
 
 
-def _same(one, other):
+def _assert_same(one, other):
     for a, b in zip((*one.clips, *one[1:]), (*other.clips, *other[1:]), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -40,8 +40,8 @@ def test_starting_later_is_the_same_as_skipping(motion_dataset):
     config = _config(batch_size=4)
     whole = _take(pipeline.train_batches(motion_dataset, config), 9)
     late = _take(pipeline.train_batches(motion_dataset, config, start_step=7), 2)
-    _same(whole[7], late[0])
-    _same(whole[8], late[1])
+    _assert_same(whole[7], late[0])
+    _assert_same(whole[8], late[1])
 
 
 def test_another_seed_is_another_order_and_other_windows(motion_dataset):

@@ -10,8 +10,8 @@ from tests.pretrained import published
 from vidcls import models, pretrained
 
 
-def check(model, layout, video, expected):
-    """Converts the golden's arrays and compares logits; returns what became of the arrays."""
+def assert_logits(model, layout, video, expected):
+    """Converts the golden's arrays and compares logits."""
     shapes = published.shapes(model, *video.shape[1:])
     zeros = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), shapes)
     names = {name: array.shape for name, array in pretrained.export(zeros, model, layout).items()}
@@ -26,17 +26,15 @@ def check(model, layout, video, expected):
 def test_resnet(name):
     expected = np.load(golden.FILE)[name]
     assert np.abs(expected[0] - expected[1]).max() > 0.01 * np.abs(expected).max()
-    check(models.build(f'tsn_{name}', golden.CLASSES), 'torchvision', golden.video(), expected)
+    assert_logits(models.build(f'tsn_{name}', golden.CLASSES), 'torchvision', golden.video(), expected)
 
 
 def test_timesformer():
     model = models.build('timesformer_base', golden.CLASSES, num_frames=golden.FRAMES, image_size=golden.SIZE)
-    check(model, 'huggingface', golden.video(), np.load(golden.FILE)['timesformer_base'])
+    assert_logits(model, 'huggingface', golden.video(), np.load(golden.FILE)['timesformer_base'])
 
 
 def test_vit():
     """On a clip of one frame, where attention in space alone is a ViT's."""
-    model = models.build(
-        'timesformer_base', golden.CLASSES, num_frames=1, image_size=golden.SIZE, attention='space'
-    )
-    check(model, 'timm', golden.video()[:, :1], np.load(golden.FILE)['vit_base'])
+    model = models.build('timesformer_base', golden.CLASSES, num_frames=1, image_size=golden.SIZE, attention='space')
+    assert_logits(model, 'timm', golden.video()[:, :1], np.load(golden.FILE)['vit_base'])

@@ -283,12 +283,16 @@ class _Stream:
 
 def _open(source: str) -> av.container.InputContainer:
     """A camera by its number, an address, or a file."""
-    if source.isdecimal() and not os.path.exists(source):
-        return av.open(f'/dev/video{source}', format='v4l2')
-    if re.match(r'[a-z][a-z0-9+.-]+://', source):
+    if _is_device_or_address(source):
+        if source.isdecimal():
+            return av.open(f'/dev/video{source}', format='v4l2')
         return av.open(source, metadata_errors='ignore', timeout=_TIMEOUT)
     # An absolute path, for FFmpeg reads `a:b.avi` as protocol a and `-` as standard input.
     return av.open(os.path.abspath(source), metadata_errors='ignore')
+
+
+def _is_device_or_address(source: str) -> bool:
+    return (source.isdecimal() and not os.path.exists(source)) or bool(re.match(r'[a-z][a-z0-9+.-]+://', source))
 
 
 def frame_times(times: Sequence[float | None], nominal_fps: float | None) -> tuple[np.ndarray, float]:
@@ -328,7 +332,7 @@ def resample(times: np.ndarray, rate: float, fps: float) -> np.ndarray:
 
 
 def _reason(path: str, error: Exception) -> str:
-    if not os.path.exists(path):
+    if not (os.path.exists(path) or _is_device_or_address(path)):
         return 'no such file'
     if os.path.isfile(path) and not os.path.getsize(path):
         return 'an empty file'

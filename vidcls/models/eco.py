@@ -9,8 +9,6 @@ own, so that a stream computes each picture once:
     logits = model.apply(variables, pictures, method='classify')    of the pictures at hand
 """
 
-from typing import Any
-
 import einops
 import flax.linen as nn
 import jax.numpy as jnp
@@ -57,33 +55,37 @@ class ECOLite(nn.Module):
 
     def classify(self, pictures, train: bool = False):
         """Logits of what `pictures` returned, or of any 4, 8, 12, ... of its segments."""
-        return self.head(clip_features(self, pictures, train))
+        return self.head(self.clip_features(pictures, train))
+
+    def clip_features(self, maps, train: bool):
+        """The 3-D part's vectors [b d] of maps [b n h w c], after dropout.
+
+        Raises:
+          ValueError: n is not a multiple of 4.
+        """
+        number = maps.shape[1]
+        if number % SHORTENS or number == 0:
+            nearest = max(SHORTENS, (number + SHORTENS // 2) // SHORTENS * SHORTENS)
+            raise ValueError(
+                f'{number} segments: ECO halves their number twice and needs a multiple of {SHORTENS}, such as {nearest}'
+            )
+        return self.drop(self.tail(maps, train), deterministic=not train)
 
 
-class ECOFull(nn.Module):
+class ECOFull(ECOLite):
     """Both branches: the mean of the frames' feature vectors [1024] and the 3-D part's [512], in this order.
 
     `backbone` makes maps and vectors (`tap_and_features`). `frame_dropout` acts on each frame's vector
-    before their mean, `dropout` on the 3-D part's. The rest is as in `ECOLite`, whose parameters are a part
-    of these but for the head.
+    before their mean, `dropout` on the 3-D part's. The parameters of `ECOLite` are a part of these but for
+    the head.
     """
 
-    num_classes: int
-    backbone: nn.Module
-    tail: nn.Module
-    num_segments: int = 16
-    seg_len: int = 1
     dropout: float = 0.5
     frame_dropout: float = 0.6
 
     def setup(self):
-        self.drop = nn.Dropout(self.dropout)
+        super().setup()
         self.drop_frame = nn.Dropout(self.frame_dropout)
-        self.head = nn.Dense(self.num_classes, kernel_init=xavier)
-
-    def __call__(self, video, train: bool = False):
-        """As `ECOLite`."""
-        return self.classify(self.pictures(video, train), train)
 
     def pictures(self, video, train: bool = False):
         """Maps [b n h/8 w/8 c'] and vectors [b n d] of the n segments of a video."""
@@ -98,19 +100,4 @@ class ECOFull(nn.Module):
         """As `ECOLite.classify`."""
         maps, vectors = pictures
         mean = self.drop_frame(vectors, deterministic=not train).mean(1)
-        return self.head(jnp.concatenate([mean, clip_features(self, maps, train)], axis=-1))
-
-
-def clip_features(model: Any, maps, train: bool):
-    """The 3-D part's vectors [b d] of maps [b n h w c], after dropout.
-
-    Raises:
-      ValueError: n is not a multiple of 4.
-    """
-    number = maps.shape[1]
-    if number % SHORTENS or number == 0:
-        nearest = max(SHORTENS, (number + SHORTENS // 2) // SHORTENS * SHORTENS)
-        raise ValueError(
-            f'{number} segments: ECO halves their number twice and needs a multiple of {SHORTENS}, such as {nearest}'
-        )
-    return model.drop(model.tail(maps, train), deterministic=not train)
+        return self.head(jnp.concatenate([mean, self.clip_features(maps, train)], axis=-1))

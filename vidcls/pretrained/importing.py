@@ -49,12 +49,12 @@ def import_run(weights: str | Path, model: str, labels: str | Path, folder: str 
     config = configuration(model, arrays, recognise(arrays))
     validate(config)
     net = evaluate.build_model(config, len(names))
-    video = jnp.zeros((1, _num_frames(config), config.augment.crop_size, config.augment.crop_size, 3))
+    video = jnp.zeros((1, config.sampling.num_frames, config.augment.crop_size, config.augment.crop_size, 3))
     converted = convert(arrays, net, jax.eval_shape(lambda: {**net.init(jax.random.key(0), video)}))
     _check_whole(weights, converted, len(names))
     run = workdir.prepare(folder, config, names, Frames(SHORT_SIDE, None))
     checkpoints = Checkpoints(run.checkpoints, keep_best=False)
-    saved = {'batch_stats': {}, 'ema': {}} | converted.for_rgb()
+    saved = {'batch_stats': {}} | converted.for_rgb()
     checkpoints.save(0, saved, {'none': np.zeros(1)}, {})
     checkpoints.close()
     (folder / 'weights.json').write_text(json.dumps(origin(weights, converted), indent=2) + '\n')
@@ -90,10 +90,6 @@ def origin(weights: str | Path, converted: Converted) -> dict[str, Any]:
         'started': dict(converted.started),
         'unused': list(converted.unused),
     }
-
-
-def _num_frames(config: Config) -> int:
-    return config.sampling.num_segments * config.sampling.seg_len
 
 
 def _timesformer(name: str, arrays: Arrays, layout: Layout) -> tuple[int, int, dict[str, Any]]:
