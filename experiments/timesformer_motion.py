@@ -24,7 +24,7 @@ def config() -> Config:
             name='adamw', learning_rate=2e-3, weight_decay=0.05, decay_all=False, clip_norm=1.0,
             schedule='cosine', warmup_epochs=1.0,
         ),
-        epochs=6,
+        epochs=15,
         batch_size=64,
         eval_every_epochs=2.0,
     )  # fmt: skip
