@@ -7,13 +7,13 @@ means twice as fast.
 import json
 from pathlib import Path
 
-from benchmarks import convert, models, read
+from benchmarks import convert, models, read, stream
 from benchmarks.table import print_table
 
 
 def main() -> None:
     rows = []
-    for part in (convert, read, models):
+    for part in (convert, read, stream, models):
         rows += part.run()
         Path('bench.json').write_text(json.dumps(rows, indent=2) + '\n')
     print_table(rows)

@@ -36,7 +36,8 @@ def main(argv: list[str]) -> int:
     clock = _Clock() if _REALTIME.value else None
     error, moment = None, 0.0
     try:
-        for moment, frame in video.watch(argv[0], short_side=classifier.frames.short_side):
+        frames = classifier.frames
+        for moment, frame in video.watch(argv[0], short_side=frames.short_side, fps=frames.fps):
             if clock and not clock.frames:
                 clock.start(moment)  # before compiling: what comes meanwhile is late
                 stream.prepare(frame)

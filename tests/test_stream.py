@@ -1,5 +1,6 @@
 """Streaming: what is in memory by exact indices, and that kept work gives what the whole network gives."""
 
+import av
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -205,3 +206,30 @@ def test_a_memory_of_one_frame_is_the_newest(network, streams):
     for start in (0, 4):
         state, _ = stream_update(model, {}, state, streams[:1, start : start + 4])
     assert state.frames.tolist() == [7]
+
+
+@pytest.mark.parametrize('fps, kept', [(8, [0, 2, 4, 6]), (6, [0, 3, 6]), (100, list(range(8)))])
+def test_a_stream_keeps_to_the_stored_rate(tmp_path, fps, kept):
+    path = tmp_path / 'video.mp4'
+    motion.write_video(path, motion.render('left', 0, motion.Look(size=32, frames=8)))  # 16 a second
+    assert [round(moment * motion.RATE) for moment, _ in video.watch(str(path), fps=fps)] == kept
+
+
+def test_a_packet_that_is_lost_ends_no_stream(tmp_path):
+    path = tmp_path / 'video.avi'
+    made_videos.write_video(path, made_videos.scenery(40, (96, 128)), codec='mpeg4')
+    whole = [moment for moment, _ in video.watch(str(path))]
+    with av.open(str(path)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    broken = bytearray(path.read_bytes())
+    position, size = packets[20]
+    broken[position + 8 : position + 8 + size] = bytes(size)  # behind the chunk's own header
+    path.write_bytes(broken)
+    assert '20 frames, then' in video.probe(path).damage
+    seen = [moment for moment, _ in video.watch(str(path))]
+    assert set(seen) < set(whole) and len(seen) >= len(whole) - 2
+
+
+def test_updates_that_repeat_frames_are_refused(classifier):
+    with pytest.raises(ValueError, match='--every=1: .* memory of 4 frames .* fewer than 2'):
+        Stream(classifier, every=1)

@@ -127,9 +127,7 @@ def evaluate(
     dataset.clips(split)  # an unknown split is an error before the model is loaded
     step, variables = checkpoint.restore_model(run.checkpoints, checkpoint_name)
     compiled = parallel.pmap(predict_step(build_model(config, len(run.labels)), config), devices)
-    scores = score(
-        compiled, parallel.replicate(variables, devices), dataset, config, split, clips, crops, devices
-    )
+    scores = score(compiled, parallel.replicate(variables, devices), dataset, config, split, clips, crops, devices)
     sampler = pipeline.Sampler(config.sampling, training=False)
     result = metrics.scores(scores.logits, scores.labels, config.test.average) | {
         'dataset': dataset.name,

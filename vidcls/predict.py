@@ -40,9 +40,7 @@ class Classifier:
         self._step = jax.jit(predict_step(self.model, self.config))
 
     @classmethod
-    def load(
-        cls, folder: str | Path, checkpoint_name: str = 'best', clips: int = 0, crops: int = 0
-    ) -> 'Classifier':
+    def load(cls, folder: str | Path, checkpoint_name: str = 'best', clips: int = 0, crops: int = 0) -> 'Classifier':
         """The classifier of a work directory.
 
         Args:

@@ -113,6 +113,9 @@ class Stream:
       classifier: a `vidcls.predict.Classifier`.
       every: frames between two updates, the paper's queue; as many as the memory has if 0.
 
+    Raises:
+      ValueError: `every` is less than half of the memory, which takes that many new frames at each update.
+
     Attributes:
       prediction: (label, probability) of every class, best first, averaged over the updates; None before the first.
     """
@@ -122,6 +125,11 @@ class Stream:
         number = Sampler(config.sampling, training=False).num_frames
         size = config.augment.crop_size
         self.every = every or number
+        if self.every < number // 2:
+            raise ValueError(
+                f'--every={every}: at each update half of the memory of {number} frames goes to new ones, so that fewer '
+                f'than {number // 2} would repeat and push out the past'
+            )
         self.prediction: list[tuple[str, float]] | None = None
         self._classifier = classifier
         self._queue: list[np.ndarray] = []

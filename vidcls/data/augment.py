@@ -33,10 +33,7 @@ def multi_scale_sizes(base: int, size: int, scales: tuple[float, ...]) -> list[t
     sides = [int(base * scale) for scale in scales]
     sides = [size if abs(side - size) < SNAP else side for side in sides]
     return [
-        (height, width)
-        for i, height in enumerate(sides)
-        for j, width in enumerate(sides)
-        if abs(i - j) <= MAX_DISTORT
+        (height, width) for i, height in enumerate(sides) for j, width in enumerate(sides) if abs(i - j) <= MAX_DISTORT
     ]
 
 

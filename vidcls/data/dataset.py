@@ -46,9 +46,7 @@ class Dataset:
         names = [name.strip() for name in split.split('+')]
         unknown = [name for name in names if name not in self.splits]
         if unknown:
-            raise ValueError(
-                f'{self.name} has no split {unknown[0]!r}; it has {", ".join(sorted(self.splits))}'
-            )
+            raise ValueError(f'{self.name} has no split {unknown[0]!r}; it has {", ".join(sorted(self.splits))}')
         clips = np.unique(np.concatenate([self.splits[name] for name in names]))
         if not len(clips):
             raise ValueError(f'split {split!r} of {self.name} in {self.folder} is empty')
@@ -104,10 +102,7 @@ def open_dataset(path: str | Path) -> Dataset:
         folder=folder,
         name=f'{info.name} {info.version}',
         labels=tuple(info.features['label'].names),
-        splits={
-            name: np.flatnonzero(np.isin(part_of_clip, parts_sum.split('+')))
-            for name, parts_sum in sums.items()
-        },
+        splits={name: np.flatnonzero(np.isin(part_of_clip, parts_sum.split('+'))) for name, parts_sum in sums.items()},
         index=index,
         short_side=metadata.get('short_side') or int(np.minimum(index.height, index.width).max()),
         target_fps=metadata.get('fps'),

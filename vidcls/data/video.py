@@ -14,6 +14,7 @@ What is on disk and what is stored:
 """
 
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ from vidcls.data.frame_jpeg import FrameEncoder
 
 SHORT_SIDE = 256
 _TIMEOUT = 10.0  # seconds without a word from a network address
+_CLOCK = 1e-3  # seconds: containers round their clocks to as much
 IMAGE_FPS = 25.0  # of frames that come as image files, which carry no clock
 # A TFRecord is one protocol buffer, which ends at 2 GiB.
 MAX_CLIP_BYTES = 1 << 30
@@ -137,23 +139,33 @@ def _encode_chosen(path: str | os.PathLike, numbers: np.ndarray, short_side: int
     return [jpegs[number] for number in numbers.tolist()]
 
 
-def watch(source: str, *, short_side: int = SHORT_SIDE) -> Iterator[tuple[float, np.ndarray]]:
+def watch(source: str, *, short_side: int = SHORT_SIDE, fps: float | None = None) -> Iterator[tuple[float, np.ndarray]]:
     """(seconds since the first frame, RGB uint8[h w c]) of each frame as it comes, as it would be stored.
+
+    What can't be decoded on the way is passed over: a lost packet ends no live stream.
 
     Args:
       source: a file, an address that FFmpeg opens (rtsp://, http://...), or the number of a camera.
+      fps: frames that come faster are left out; None: every frame.
 
     Raises:
       VideoError: it can't be opened, or breaks off; the frames until then were given.
     """
-    stream = _Stream(source)
-    encoder, start, number = None, None, 0
+    stream = _Stream(source, live=True)
+    encoder, start, due, last = None, None, 0.0, 0.0
     for number, frame in enumerate(stream):
         encoder = encoder or FrameEncoder(frame, short_side)
         time = number / (stream.nominal_fps or IMAGE_FPS) if frame.time is None else frame.time
         start = time if start is None else start
-        yield time - start, simplejpeg.decode_jpeg(encoder(frame))
-    if damage := stream.describe(encoder or FrameEncoder(stream.first, short_side), None).damage:
+        moment = time - start
+        last = max(last, moment)
+        if fps is not None:
+            if moment < due - _CLOCK:
+                continue
+            due = (math.floor((moment + _CLOCK) * fps) + 1) / fps  # a gap is not made up for
+        yield moment, simplejpeg.decode_jpeg(encoder(frame))
+    stream.first  # noqa: B018, raises where nothing came
+    if damage := stream.damage or stream.missing(last, stream.nominal_fps or IMAGE_FPS):
         raise VideoError(source, damage)
 
 
@@ -206,12 +218,17 @@ def _check_size(path: str | os.PathLike, size: int) -> None:
 
 
 class _Stream:
-    """Iterates over a file's decoded frames, once, and remembers their times."""
+    """Iterates over a file's decoded frames, once, and remembers their times.
 
-    def __init__(self, path: str | os.PathLike):
+    A `live` one may go on for ever: it remembers none, and what can't be decoded does not end it.
+    """
+
+    def __init__(self, path: str | os.PathLike, live: bool = False):
         self.path = os.fspath(path)
+        self._live = live
         self._first = None
         self.damage = ''
+        self._count = 0
         self._times: list[float | None] = []
         self.nominal_fps: float | None = None
         self._promised = 0.0  # seconds, by the header
@@ -223,7 +240,7 @@ class _Stream:
         except (av.error.FFmpegError, OSError, ValueError) as error:
             if self._first is None:
                 raise VideoError(self.path, _reason(self.path, error)) from error
-            self.damage = f'{len(self._times)} frames, then {_reason(self.path, error)}'
+            self.damage = f'{self._count} frames, then {_reason(self.path, error)}'
 
     def _decode(self, container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
         # A sound file's cover picture is a video stream as well.
@@ -245,14 +262,16 @@ class _Stream:
             try:
                 frames = packet.decode()
             except av.error.FFmpegError:
-                if self._first is not None:
+                if self._first is not None and not self._live:
                     raise
                 continue  # a stream cut before a key frame starts with what cannot be decoded
             for frame in frames:
                 # libavcodec's order is the order of presentation. The clocks are not: AVIs with
                 # packed B-frames (all of HMDB51) have 1, 4, 3, 5... on frames in perfect order.
                 self._first = self._first or frame
-                self._times.append(frame.time)
+                self._count += 1
+                if not self._live:
+                    self._times.append(frame.time)
                 yield frame
 
     @property
@@ -265,11 +284,6 @@ class _Stream:
     def describe(self, encoder: FrameEncoder, fps: float | None) -> Video:
         """What was read, stored at `fps` or at its own rate; after iterating to the end."""
         times, rate = frame_times(self._times, self.nominal_fps)
-        span = times[-1] - times[0] + 1 / rate
-        damage, promised = self.damage, self._promised
-        # Headers of whole files are off by a frame or two.
-        if not damage and span < min(0.9 * promised, promised - 3 / rate):
-            damage = f'it ends after {span:.2f} s of the {promised:.2f} s that its header promises'
         return Video(
             path=self.path,
             short_side=encoder.short_side,
@@ -277,8 +291,16 @@ class _Stream:
             width=encoder.width,
             fps=fps or rate,
             decoded=np.arange(len(times)) if fps is None else resample(times, rate, fps),
-            damage=damage,
+            damage=self.damage or self.missing(times[-1] - times[0], rate),
         )
+
+    def missing(self, last: float, rate: float) -> str:
+        """What to say of a file whose frame at `last` seconds was its last, against its header; '' if all is there."""
+        span, promised = last + 1 / rate, self._promised
+        # Headers of whole files are off by a frame or two.
+        if span < min(0.9 * promised, promised - 3 / rate):
+            return f'it ends after {span:.2f} s of the {promised:.2f} s that its header promises'
+        return ''
 
 
 def _open(source: str) -> av.container.InputContainer:
@@ -327,8 +349,7 @@ def resample(times: np.ndarray, rate: float, fps: float) -> np.ndarray:
     """
     duration = times[-1] - times[0] + 1 / rate
     moments = times[0] + np.arange(max(1, round(duration * fps))) / fps
-    # Containers round their clocks to as much as a millisecond.
-    return np.searchsorted(times, moments + 1e-3, side='right') - 1
+    return np.searchsorted(times, moments + _CLOCK, side='right') - 1
 
 
 def _reason(path: str, error: Exception) -> str:

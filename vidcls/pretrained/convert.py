@@ -189,7 +189,12 @@ def _fit(path: str, found: np.ndarray, shape: tuple[int, ...], model: nn.Module)
         mean = np.repeat(found.mean(2, keepdims=True), shape[2], axis=2)
         return mean, f'the mean over {found.shape[2]} channels in each of {shape[2]}'
     # ECO-pytorch's 3-D part was trained alone on wider maps; it starts ECO with the first of them.
-    if path == 'tail/res3a/2/kernel' and found.ndim == 5 and _same_but(found.shape, shape, 3) and found.shape[3] > shape[3]:
+    if (
+        path == 'tail/res3a/2/kernel'
+        and found.ndim == 5
+        and _same_but(found.shape, shape, 3)
+        and found.shape[3] > shape[3]
+    ):
         return found[..., : shape[3], :], f'the first {shape[3]} of {found.shape[3]} channels'
     if path == 'pos_embed' and _same_but(found.shape, shape, 1):
         side = round((found.shape[1] - 1) ** 0.5)

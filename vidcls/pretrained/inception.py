@@ -27,9 +27,7 @@ _3D = r'^(base_model\.)?res3a_2\.weight$'
 
 LAYOUTS = (
     Layout(('eco-pytorch',), 'ECO of ECO-pytorch', PICTURES | CLIPS | HEAD, (_2D, _3D), inputs=CAFFE),
-    Layout(
-        ('eco-pytorch-3d',), "ECO-pytorch's 3-D part", CLIPS | HEAD, (_3D,), starts='backbone/|head/', inputs=CAFFE
-    ),
+    Layout(('eco-pytorch-3d',), "ECO-pytorch's 3-D part", CLIPS | HEAD, (_3D,), starts='backbone/|head/', inputs=CAFFE),
     Layout(
         ('bn-inception', 'cadene'),
         'BN-Inception of tsn-pytorch or pretrained-models.pytorch',

@@ -149,7 +149,7 @@ LAYOUTS = (
     ),
     Layout(
         ('facebookresearch',),
-        "TimeSformer of its authors (facebookresearch)",
+        'TimeSformer of its authors (facebookresearch)',
         AUTHORS | {'head': 'head'},
         (r'^blocks\.0\.attn\.qkv\.weight$', r'^time_embed$'),
         inputs=KINETICS,

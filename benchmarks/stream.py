@@ -1,0 +1,73 @@
+"""One update of a live stream beside classifying its 16 frames from scratch, for ECO.
+
+    python -m benchmarks.stream
+
+224 x 224 pixels, float32, one stream, a queue of 16 frames of which 8 are sampled: the update computes the 2-D network for
+these 8, and the 3-D part and the head for the memory of 16. Rows: updates beside clips, the ratio that multiply-adds let
+expect, and the share of each part in an update.
+"""
+
+from functools import partial
+
+from absl import app
+
+from benchmarks.models import time_alternately
+from benchmarks.table import print_table, row
+
+_FRAMES, _SIZE, _CLASSES, _ROUNDS = 16, 224, 101, 5
+
+
+def run(rounds: int = _ROUNDS) -> list[dict]:
+    """Rows of name, unit, ours, peer, ratio (ours / peer)."""
+    return [made for name in ('eco_lite', 'eco_full') for made in _run_model(name, rounds)]
+
+
+def _run_model(name: str, rounds: int) -> list[dict]:
+    import jax
+    import jax.numpy as jnp
+
+    from vidcls import models
+    from vidcls.stream import stream_init, stream_update
+
+    model = models.build(name, _CLASSES)
+    video = jax.random.normal(jax.random.key(0), (1, _FRAMES, _SIZE, _SIZE, 3))
+    variables = jax.jit(model.init, compiler_options={'xla_backend_optimization_level': 0})(jax.random.key(0), video)
+    state, _ = stream_update(model, variables, stream_init(model, variables, 1, _SIZE, _SIZE, _FRAMES), video)
+    features = jnp.zeros(variables['params']['head']['kernel'].shape[:1])[None]
+    pictures = partial(model.apply, method='pictures')
+    parts = {
+        'scratch': (model.apply, video),
+        '2-D part': (pictures, video[:, : _FRAMES // 2]),
+        '3-D part and head': (partial(model.apply, method='classify'), state.pictures),
+        'head': (partial(model.apply, method=lambda module, x: module.head(x)), features),
+    }
+    jitted = {part: (jax.jit(function), x) for part, (function, x) in parts.items()}
+    calls = {part: partial(_wait, function, variables, x) for part, (function, x) in jitted.items()}
+    calls['update'] = partial(_wait, stream_update, model, variables, state, video)
+    times = {part: 1e3 / rates for part, rates in time_alternately(calls, rounds).items()}
+    flops = {part: function.lower(variables, x).cost_analysis()['flops'] for part, (function, x) in jitted.items()}
+    update = flops['2-D part'] + flops['3-D part and head']
+    return [
+        row(f'{name} stream: update / {_FRAMES} frames from scratch', 'ms', times['update'], times['scratch']),
+        row(f'{name} stream: the same in multiply-adds', 'G', [update / 2e9], [flops['scratch'] / 2e9]),
+        row(f'{name} stream / a camera of 30 a second', 'frames/s', 1e3 * _FRAMES / times['update'], [30] * rounds),
+        *(
+            row(f'{name} stream: {part} / the update', 'ms', times[part], times['update'])
+            for part in ('2-D part', '3-D part and head', 'head')
+        ),
+    ]
+
+
+def _wait(function, *args):
+    import jax
+
+    return jax.block_until_ready(function(*args))
+
+
+def main(argv):
+    del argv
+    print_table(run())
+
+
+if __name__ == '__main__':
+    app.run(main)

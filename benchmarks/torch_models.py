@@ -1,0 +1,53 @@
+"""The peers of `models` in PyTorch eager: a network, its train step and its forward pass, on random clips."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from benchmarks import torch_eco, torch_resnet
+
+
+def tasks(peer: str, case: Any, size: int, threads: int, sgd: dict[str, float]) -> dict[str, Callable]:
+    """'train' and 'infer' of the peer of a `models.Case`; 'channels-last' in `peer` asks for that layout."""
+    torch.set_num_threads(threads)
+    net, logits = _BUILDERS[case.model.split('_')[0]](case.model, case.classes)
+    video = torch.randn(case.clips, case.frames, 3, size, size)
+    if 'channels-last' in peer:
+        net = net.to(memory_format=torch.channels_last)
+        video = video.flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, video.shape[:2])
+    labels = torch.arange(case.clips)
+    optimizer = torch.optim.SGD(net.parameters(), **sgd)
+
+    def train():
+        net.train()
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(logits(video), labels).backward()
+        optimizer.step()
+
+    def infer():
+        net.eval()
+        with torch.inference_mode():
+            return logits(video)
+
+    return {'train': train, 'infer': infer}
+
+
+def _tsn(name: str, classes: int):
+    net = torch_resnet.ResNet((3, 4, 6, 3), 64, classes)
+    return net, lambda video: net(video.flatten(0, 1)).unflatten(0, video.shape[:2]).mean(1)
+
+
+def _eco(name: str, classes: int):
+    net = torch_eco.Net(name, classes)
+    return net, net
+
+
+def _timesformer(name: str, classes: int):
+    from transformers import TimesformerConfig, TimesformerForVideoClassification
+
+    net = TimesformerForVideoClassification(TimesformerConfig(num_labels=classes, num_frames=8))
+    return net, lambda video: net(video).logits
+
+
+_BUILDERS = {'tsn': _tsn, 'eco': _eco, 'timesformer': _timesformer}
