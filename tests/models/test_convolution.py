@@ -14,11 +14,11 @@ def normal(seed, shape):
     'picture, kernel, stride, padding',
     [
         ((2, 8, 7, 12), (1, 1, 12, 8), 2, 0),
-        ((2, 9, 8, 3), (7, 7, 3, 8), 2, 3),
-        ((2, 9, 8, 16), (3, 3, 16, 24), 2, 1),
+        ((2, 9, 8, 3), (7, 7, 3, 64), 2, 3),
+        ((2, 9, 8, 16), (3, 3, 16, 72), 2, 1),
         ((1, 15, 14, 128), (3, 3, 128, 136), 1, 1),
-        ((2, 4, 6, 5, 16), (3, 3, 3, 16, 8), 2, 1),
-        ((2, 3, 5, 4, 16), (3, 3, 3, 16, 24), 1, 1),
+        ((2, 4, 6, 5, 16), (3, 3, 3, 16, 64), 2, 1),
+        ((2, 3, 5, 4, 16), (3, 3, 3, 16, 72), 1, 1),
         ((1, 5, 4, 3, 16), (1, 1, 1, 16, 8), 2, 0),
     ],
 )
@@ -53,6 +53,12 @@ def test_winograd_takes_the_convolutions_it_is_meant_for(dtype, size, channels, 
     x, w = jnp.zeros((1, size, size, channels), dtype), jnp.zeros((3, 3, channels, 128), dtype)
     jaxpr = str(jax.make_jaxpr(lambda x, w: convolution.convolve_cpu(x, w, stride, 1))(x, w))
     assert ('conv_general_dilated' not in jaxpr) == taken
+
+
+@pytest.mark.parametrize('features, products', [(63, False), (64, True)])
+def test_thin_layers_are_left_to_xla(features, products):
+    x, w = jnp.zeros((1, 4, 4, 2)), jnp.zeros((3, 3, 2, features))
+    assert ('custom_vjp' in str(jax.make_jaxpr(lambda x, w: convolution.convolve_cpu(x, w, 1, 1))(x, w))) == products
 
 
 @pytest.mark.parametrize('kind', ['max', 'sum'])
