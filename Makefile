@@ -37,7 +37,7 @@ bench: setup-peers
 
 # What `make test` skips where the peers are not installed.
 parity: setup-peers
-	$(BIN)/python -m pytest -s tests/pretrained/test_live.py tests/pretrained/test_reading.py
+	$(BIN)/python -m pytest -s $(addprefix tests/pretrained/test_,live.py reading.py fetching.py)
 
 # Pins the closure of pyproject.toml again (needs uv).
 lock:
