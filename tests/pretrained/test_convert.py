@@ -1,6 +1,7 @@
 """What is unknown, missing or mis-shaped is named; what may be missing is said; what comes out goes back in."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -56,10 +57,27 @@ def test_many_mistakes_are_counted(net):
         pretrained.convert({'layer1.0.conv1.weight': arrays['layer1.0.conv1.weight']}, model, start)
 
 
-def test_what_is_no_number_is_an_error(net):
+@pytest.mark.parametrize('value', ['x', np.int8(1), True, 1j])
+def test_what_is_no_number_is_an_error(net, value):
     model, start, arrays = net
-    with pytest.raises(ValueError, match='no numbers'):
-        pretrained.convert({**arrays, 'conv1.weight': np.full((4, 3, 7, 7), 'x')}, model, start)
+    with pytest.raises(ValueError, match='conv1/kernel: holds .*, no floating-point numbers'):
+        pretrained.convert({**arrays, 'conv1.weight': np.full((4, 3, 7, 7), value)}, model, start)
+
+
+def test_half_a_file_is_an_error(net):
+    model, start, arrays = net
+    half = {name: arrays[name] for name in sorted(arrays)[: len(arrays) // 2]}
+    with pytest.raises(ValueError, match=r'recognised as ResNet of torchvision(?s:.*)no array (?s:.*)and \d+ more'):
+        pretrained.convert(half, model, start)
+
+
+@pytest.mark.parametrize('wrapper', ['module.', 'model.', 'module.model.', 'model.module.', 'module.module.'])
+def test_what_trainers_put_before_each_name_is_taken_off(net, wrapper):
+    model, start, arrays = net
+    wrapped = {wrapper + name: array for name, array in arrays.items()}
+    published.assert_same(
+        pretrained.convert(wrapped, model, start).variables, pretrained.convert(arrays, model, start).variables
+    )
 
 
 def test_other_classes_start_the_whole_classifier_anew(net):
@@ -74,7 +92,7 @@ def test_other_classes_start_the_whole_classifier_anew(net):
 
 def test_half_precision_becomes_single_and_what_is_over_is_listed(net):
     model, start, arrays = net
-    half = {name: array.astype(np.float16) for name, array in arrays.items()}
+    half = {name: array.astype((np.float16, jnp.bfloat16)[i % 2]) for i, (name, array) in enumerate(arrays.items())}
     converted = pretrained.convert({**half, 'bn1.num_batches_tracked': np.int64(3)}, model, start)
     assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(converted.variables))
     assert converted.unused == ('bn1.num_batches_tracked',)
