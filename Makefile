@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup setup-dev demo test lint bench lock clean
+.PHONY: setup setup-dev setup-peers demo test lint bench parity lock clean
 
 setup: .venv/.done
 setup-dev: .venv/.done-dev
+setup-peers: .venv/.done-peers
 
 .venv/.done: requirements.txt
 	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 14), "Python 3.11 to 3.13 is needed, this is " + sys.version'
@@ -26,10 +27,17 @@ test: setup-dev
 lint: setup-dev
 	$(BIN)/ruff check .
 
-# The peers are installed beside ours, for measuring alone.
-bench: setup-dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+# The peers are installed beside ours, for measuring and comparing alone.
+.venv/.done-peers: requirements-peers.txt .venv/.done-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-peers.txt
+	touch $@
+
+bench: setup-peers
 	$(BIN)/python -m benchmarks
+
+# What `make test` skips where the peers are not installed.
+parity: setup-peers
+	$(BIN)/python -m pytest -s $(addprefix tests/pretrained/test_,live.py reading.py fetching.py)
 
 # Pins the closure of pyproject.toml again (needs uv).
 lock:

@@ -2,8 +2,8 @@
 
     python -m experiments.import_weights --weights=PATH --model=NAME --labels=FILE --workdir=RUN
 
-PATH is a file of a whole video network (docs/pretrained.md lists them), NAME one of vidcls.models, FILE has the class names, one
-a line, in the order of the weights' classes. RUN/weights.json says where the parameters came from.
+PATH is a file of a whole video network, or its address (docs/pretrained.md lists them), NAME one of vidcls.models, FILE has
+the class names, one a line, in the order of the weights' classes. RUN/weights.json says where the parameters came from.
 """
 
 from absl import flags, logging
@@ -11,7 +11,7 @@ from absl import flags, logging
 from experiments import launch
 
 _WORKDIR = flags.FLAGS['workdir']  # defined in launch
-_WEIGHTS = flags.DEFINE_string('weights', None, 'File of weights: .safetensors, .npz, .pth, .pyth, .pt or .pdparams.')
+_WEIGHTS = flags.DEFINE_string('weights', None, 'File of weights, or an hf:// or https:// address.')
 _MODEL = flags.DEFINE_string('model', None, 'Name of the network, such as timesformer_base.')
 _LABELS = flags.DEFINE_string('labels', None, 'File of class names, one a line.')
 

@@ -1,6 +1,8 @@
 """What moves and what does not: gradients, statistics, optimizer, and a run that starts from a file."""
 
 import dataclasses
+import hashlib
+import json
 import re
 
 import flax
@@ -10,7 +12,10 @@ import numpy as np
 import optax
 import pytest
 
-from vidcls import checkpoint, evaluate, fine_tuning, models, optim, parallel, pretrained, train, train_step
+from data_prep import convert
+from data_prep import folder as folder_source
+from tests.pretrained import full_size_golden as golden
+from vidcls import checkpoint, evaluate, fine_tuning, models, optim, parallel, pretrained, train, train_step, workdir
 from vidcls.config import (
     AugmentConfig,
     Config,
@@ -21,6 +26,7 @@ from vidcls.config import (
     OptimConfig,
     SamplingConfig,
 )
+from vidcls.data.dataset import open_dataset
 from vidcls.data.pipeline import Batch
 from vidcls.data.transform import Clips
 
@@ -211,6 +217,10 @@ def test_a_run_starts_from_the_file_and_what_is_frozen_stays(config, weights, tm
             np.testing.assert_array_equal, variables[collection]['backbone'], published[collection]['backbone']
         )
     assert variables['params']['head']['kernel'].shape[-1] == 8
+    origin = json.loads((tmp_path / 'weights.json').read_text())
+    assert origin['file'] == str(path) and origin['layout'] == 'ResNet of torchvision or timm'
+    assert origin['sha256'] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert set(origin['started']) == {'head/kernel', 'head/bias'} and not origin['unused']
     # The file isn't read again where there is a checkpoint to continue from.
     path.rename(path.with_suffix('.gone'))
     try:
@@ -229,3 +239,62 @@ def test_a_wrong_file_leaves_no_work_directory(config, weights, tmp_path):
     allowed = dataclasses.replace(wrong.init, allow_missing='backbone/layer|backbone/conv1|backbone/bn1')
     with pytest.raises(ValueError, match='nothing of it has a place'):
         train.train(dataclasses.replace(wrong, init=allowed), tmp_path / 'run', jax.local_devices()[:1])
+
+
+def test_a_run_begun_anew_from_nothing_keeps_no_origin(tmp_path):
+    run = workdir.prepare(tmp_path, CONFIG, ('a',), workdir.Frames(32, None))
+    workdir.save_origin(run, {'file': 'w.npz'})
+    assert json.loads((tmp_path / 'weights.json').read_text()) == {'file': 'w.npz'}
+    workdir.save_origin(run, None)
+    assert not (tmp_path / 'weights.json').exists()
+
+
+# ---- On real clips
+
+
+@pytest.fixture(scope='module')
+def archery_and_others(shared_data, tmp_path_factory):
+    """Three classes of UCF101, four clips each."""
+    folder = tmp_path_factory.mktemp('real')
+    for group in sorted((shared_data / 'ucf101').iterdir())[:3]:
+        (folder / 'videos' / group.name).mkdir(parents=True)
+        for file in sorted(group.glob('*.avi'))[:4]:
+            (folder / 'videos' / group.name / file.name).symlink_to(file)
+    source = folder_source.read(folder / 'videos', name='real')
+    return convert.convert(source, folder, convert.Options(storage=convert.Storage(short_side=64), workers=1))
+
+
+@pytest.mark.parametrize('init', [InitConfig(freeze='^backbone'), InitConfig(partial_bn=True)])
+def test_published_names_on_real_clips(init, archery_and_others, tmp_path):
+    """Three steps from a file of torchvision's names, with a classifier of 400 classes."""
+    config = dataclasses.replace(
+        CONFIG,
+        model=ModelConfig(name='tsn_tiny', width=8),
+        data=DataConfig(dir=str(archery_and_others), validation_split=''),
+        augment=AugmentConfig(short_side=64, crop_size=32),
+        optim=OptimConfig(learning_rate=0.01),
+        init=dataclasses.replace(init, weights=str(tmp_path / 'resnet.safetensors')),
+        batch_size=2,
+    )
+    clips = len(open_dataset(archery_and_others).clips('train'))
+    config = dataclasses.replace(config, epochs=3 * config.batch_size / clips)
+    published = seeded_resnet(evaluate.build_model(config, 400))
+    pretrained.save(config.init.weights, published)
+    train.train(config, tmp_path / 'run', jax.local_devices()[:1])
+
+    variables = checkpoint.restore_model(tmp_path / 'run' / 'checkpoints', 'latest')[1]
+    trained = pretrained.export(variables, evaluate.build_model(config, 3), 'torchvision')
+    assert trained['fc.weight'].shape == (3, 256) and set(trained) == set(published)
+    stayed = {name for name, array in trained.items() if np.array_equal(array, published[name])}
+    if init.partial_bn:
+        norms = {name for name in trained if re.search(r'(^|\.)bn\d|downsample\.1', name)}
+        assert stayed == norms - {f'bn1.{leaf}' for leaf in ('weight', 'bias', 'running_mean', 'running_var')}
+    else:
+        assert stayed == set(trained) - {'fc.weight', 'fc.bias'}
+        assert np.abs(trained['fc.bias']).max() > 0
+
+
+def seeded_resnet(model):
+    shapes = jax.eval_shape(lambda: {**model.init(jax.random.key(0), jnp.zeros((1, 1, 32, 32, 3)))})
+    names = pretrained.export(jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes), model, 'torchvision')
+    return {name: golden.drawn(name, array.shape) for name, array in names.items()}

@@ -91,7 +91,7 @@ class InitConfig:
     Patterns are regular expressions, found anywhere in a parameter's path, such as 'backbone/layer1_0/conv1/kernel'.
     """
 
-    weights: str = ''  # a file of published weights (docs/pretrained.md); empty: random numbers
+    weights: str = ''  # a file of published weights or its address (docs/pretrained.md); empty: random numbers
     allow_missing: str = ''  # pattern of parameters that the file may lack or have in another shape
     freeze: str = ''  # pattern of parameters that stay; norms among them keep their statistics too
     partial_bn: bool = False  # every BatchNorm but the first stays, statistics too

@@ -7,6 +7,7 @@ step), so that a run that was cut off and started again goes the same way.
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -54,10 +55,13 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
     state = init_state(model, optimizer, config)
     fine_tuning.check(config.init, state.variables)
     _check_test_frames(config, model, state)
-    if config.init.weights and not checkpoint.steps(Path(folder).expanduser() / 'checkpoints'):
-        state = start_from_weights(config, model, state)
+    begins, origin = not checkpoint.steps(Path(folder).expanduser() / 'checkpoints'), None
+    if config.init.weights and begins:
+        state, origin = start_from_weights(config, model, state)
     # Only now: a model that can't be built should leave no work directory that refuses the corrected command.
     run = workdir.prepare(folder, config, dataset.labels, workdir.Frames(dataset.short_side, dataset.target_fps))
+    if begins:
+        workdir.save_origin(run, origin)
     checkpoints = Checkpoints(run.checkpoints, keep_best=bool(config.data.validation_split))
     state = _restore(checkpoints, state)
     first = int(state.step)
@@ -122,12 +126,13 @@ def _open(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Datase
     return dataclasses.replace(config, data=dataclasses.replace(data, dir=str(dataset.folder.resolve()))), dataset
 
 
-def start_from_weights(config: Config, model: nn.Module, state: TrainState) -> TrainState:
-    """The state with the parameters and statistics of `config.init.weights`."""
+def start_from_weights(config: Config, model: nn.Module, state: TrainState) -> tuple[TrainState, dict[str, Any]]:
+    """The state with the parameters and statistics of `config.init.weights`, and what is to be known of them."""
     init, augment = config.init, config.augment
     converted = pretrained.load(init.weights, model, state.variables, init.allow_missing)
     inputs = converted.layout.inputs
-    logging.info('%s (sha256 %s): %s', init.weights, pretrained.sha256(init.weights), converted.summary())
+    origin = pretrained.origin(init.weights, converted)
+    logging.info('%s (sha256 %s): %s', init.weights, origin['sha256'], converted.summary())
     if not np.allclose((augment.mean, augment.std), (inputs.mean, inputs.std), atol=1e-3):
         logging.warning(
             '%s were trained on other values than the configuration makes; for theirs set '
@@ -135,7 +140,7 @@ def start_from_weights(config: Config, model: nn.Module, state: TrainState) -> T
             converted.layout.title, inputs.mean, inputs.std,
         )  # fmt: skip
     variables = converted.for_rgb()
-    return begin(state.step, variables['params'], variables.get('batch_stats', {}), state.opt_state, config)
+    return begin(state.step, variables['params'], variables.get('batch_stats', {}), state.opt_state, config), origin
 
 
 def _check_test_frames(config: Config, model: nn.Module, state: TrainState) -> None:

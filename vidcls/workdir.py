@@ -3,6 +3,7 @@
 config.json      the resolved configuration
 labels.txt       class names, one a line, in the order of the logits
 frames.json      how the dataset's frames were stored, so that a new video is prepared alike
+weights.json     where published weights came from, if any: file, sha256, what of it was loaded
 checkpoints/     orbax: the latest and the best
 metrics.jsonl    a JSON object a line: step, and what was measured
 tensorboard/     the same values
@@ -12,6 +13,7 @@ eval/            one JSON for each evaluation, and its scores
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 from vidcls import checkpoint
 from vidcls import config as config_lib
@@ -67,6 +69,15 @@ def prepare(folder: str | Path, config: Config, labels: tuple[str, ...], frames:
     (folder / 'frames.json').write_text(json.dumps(dataclasses.asdict(frames)) + '\n')
     config_lib.save(config, folder / 'config.json')  # last: it marks a whole work directory
     return Run(folder, config, labels, frames)
+
+
+def save_origin(run: Run, origin: dict[str, Any] | None) -> None:
+    """Keeps where the first parameters came from; None: from random numbers, whatever an earlier attempt left."""
+    path = run.folder / 'weights.json'
+    if origin is None:
+        path.unlink(missing_ok=True)
+    else:
+        path.write_text(json.dumps(origin, indent=2) + '\n', encoding='utf-8')
 
 
 def load(folder: str | Path) -> Run:

@@ -1,5 +1,6 @@
 """A work directory from weights: what it says, and that a video gets the logits of the network it came from."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -67,6 +68,20 @@ def test_a_timesformers_sizes_are_read_from_its_arrays(tmp_path, attention):
     assert (config.test.crops, config.test.average, config.augment.test_short_side) == (3, 'logits', 16)
     assert config.augment.mean == (0.45,) * 3
     evaluate.build_model(config, 3)
+
+
+def test_an_address_and_the_sha256_are_kept(tmp_path, monkeypatch):
+    """From a cache that was laid out; no network."""
+    model = models.build('timesformer_tiny', 3, num_frames=4, image_size=16)
+    address = 'https://example.invalid/timesformer.safetensors'
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    cache = tmp_path / 'vidcls' / 'weights'
+    cache.mkdir(parents=True)
+    path = cache / f'{hashlib.sha256(address.encode()).hexdigest()[:16]}-timesformer.safetensors'
+    pretrained.save(path, pretrained.export(published.variables(model, 4, 16, 16, 3), model, 'huggingface'))
+    importing.import_run(address, 'timesformer_tiny', labels(tmp_path), tmp_path / 'run')
+    origin = json.loads((tmp_path / 'run' / 'weights.json').read_text())
+    assert origin['file'] == address and origin['sha256'] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_blue_first_networks_read_red_first_pictures(tmp_path):

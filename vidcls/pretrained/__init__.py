@@ -4,10 +4,11 @@
     logits = model.apply(converted.variables, video)
 
 docs/pretrained.md lists what loads and where its users get the files. Of the modules here `convert` has the procedure,
-`layout` the form of a table, `resnet`, `inception` and `transformer` the tables, `reading` the files.
+`layout` the form of a table, `resnet`, `inception` and `transformer` the tables, `fetching` addresses, `reading` files.
 """
 
-from vidcls.pretrained.convert import LAYOUTS, Converted, convert, export, load
-from vidcls.pretrained.reading import read, save, sha256
+from vidcls.pretrained.convert import LAYOUTS, Converted, convert, export, load, origin
+from vidcls.pretrained.fetching import sha256
+from vidcls.pretrained.reading import read, save
 
-__all__ = ['LAYOUTS', 'Converted', 'convert', 'export', 'load', 'read', 'save', 'sha256']
+__all__ = ['LAYOUTS', 'Converted', 'convert', 'export', 'load', 'origin', 'read', 'save', 'sha256']

@@ -16,7 +16,7 @@ import flax.traverse_util
 import numpy as np
 
 from vidcls.models import embeddings
-from vidcls.pretrained import inception, reading, resnet, transformer
+from vidcls.pretrained import fetching, inception, reading, resnet, transformer
 from vidcls.pretrained.layout import NOTHING, Arrays, Layout
 
 LAYOUTS: tuple[Layout, ...] = (*resnet.LAYOUTS, *inception.LAYOUTS, *transformer.LAYOUTS)
@@ -46,12 +46,10 @@ class Converted:
 
     def for_rgb(self) -> dict[str, Any]:
         """The variables for pictures whose channels are red, green and blue, whatever the published order."""
-        if not self.layout.inputs.bgr:
-            return self.variables
         flat = flax.traverse_util.flatten_dict(self.variables)
         for key, value in flat.items():
-            if FIRST_CONVOLUTION.fullmatch('/'.join(key[1:])) and '/'.join(key[1:]) in self.loaded:
-                flat[key] = np.ascontiguousarray(value[:, :, ::-1])
+            if '/'.join(key[1:]) in self.loaded:
+                flat[key] = _turned(key, value, self.layout)
         return flax.traverse_util.unflatten_dict(flat)
 
     def summary(self) -> str:
@@ -132,12 +130,23 @@ def convert(arrays: Arrays, model: nn.Module, variables: Any, allow_missing: str
     )
 
 
+def origin(weights: str | Path, converted: Converted) -> dict[str, Any]:
+    """Where the parameters came from, for the work directory (weights.json)."""
+    return {
+        'file': str(weights),
+        'sha256': fetching.sha256(weights),
+        'layout': converted.layout.title,
+        'loaded': len(converted.loaded),
+        'started': dict(converted.started),
+        'unused': list(converted.unused),
+    }
+
+
 def unwrapped(arrays: Arrays) -> Arrays:
-    """The arrays without a beginning that all of their names share, such as 'module.'."""
+    """The arrays without the beginnings that all of their names share, such as 'module.'."""
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
-    for wrapper in WRAPPERS:
-        if arrays and all(name.startswith(wrapper) for name in arrays):
-            arrays = {name.removeprefix(wrapper): array for name, array in arrays.items()}
+    while arrays and (wrapper := next((w for w in WRAPPERS if all(name.startswith(w) for name in arrays)), '')):
+        arrays = {name.removeprefix(wrapper): array for name, array in arrays.items()}
     return arrays
 
 
@@ -155,11 +164,12 @@ def recognise(arrays: Arrays) -> Layout:
     raise ValueError(f'the names of the arrays are of no known layout: {names}, ...\nKnown:\n  {known}')
 
 
-def export(variables: Any, model: nn.Module, layout: str) -> dict[str, np.ndarray]:
+def export(variables: Any, model: nn.Module, layout: str, from_rgb: bool = False) -> dict[str, np.ndarray]:
     """The arrays of a network under another library's names and in its order of axes.
 
     Args:
-      layout: 'torchvision', 'timm', 'huggingface' or another of the `keys` in `vidcls.pretrained`.
+      layout: 'torchvision', 'timm', 'huggingface' or another of the `keys` in `vidcls.pretrained.LAYOUTS`.
+      from_rgb: the variables take red first, as those of a run do; a library that takes blue first gets them turned round.
 
     Raises:
       ValueError: no such layout for this network.
@@ -170,6 +180,8 @@ def export(variables: Any, model: nn.Module, layout: str) -> dict[str, np.ndarra
             continue
         names = {key: candidate.theirs('/'.join(key[1:])) for key in flat}
         if all(names.values()) and len({found[0] for found in names.values()}) == len(names):
+            if from_rgb:
+                flat = {key: _turned(key, value, candidate) for key, value in flat.items()}
             return {
                 names[key][0][0]: np.ascontiguousarray(candidate.to_theirs(np.asarray(value), key[-1]))
                 for key, value in flat.items()
@@ -178,10 +190,18 @@ def export(variables: Any, model: nn.Module, layout: str) -> dict[str, np.ndarra
     raise ValueError(f'{type(model).__name__} has no layout {layout!r}; those of some network: {", ".join(known)}')
 
 
+def _turned(key: tuple[str, ...], value: np.ndarray, layout: Layout) -> np.ndarray:
+    """A variable of ours for the other order of colours, if the layout has it and the variable meets them."""
+    if not layout.inputs.bgr or not FIRST_CONVOLUTION.fullmatch('/'.join(key[1:])):
+        return value
+    h, w, c, o = value.shape  # perhaps seg_len pictures one after another
+    return np.ascontiguousarray(np.reshape(value, (h, w, c // 3, 3, o))[:, :, :, ::-1].reshape(h, w, c, o))
+
+
 def _fit(path: str, found: np.ndarray, shape: tuple[int, ...], model: nn.Module) -> tuple[np.ndarray, str]:
     """The array in our shape, and how it was changed for that, if it was."""
-    if found.dtype.kind not in 'fiu' and found.dtype.name != 'bfloat16':
-        raise _Misfit(f'holds {found.dtype}, no numbers')
+    if found.dtype.kind != 'f' and found.dtype.name != 'bfloat16':  # integers too: quantised, by a scale that is elsewhere
+        raise _Misfit(f'holds {found.dtype}, no floating-point numbers')
     found = found.astype(np.float32)
     if found.shape == shape:
         return found, ''

@@ -4,19 +4,19 @@ Pictures are prepared as the weights' authors did, and views are theirs at test 
 segments in one, TimeSformer one clip in three crops.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from vidcls import evaluate, models, workdir
 from vidcls.checkpoint import Checkpoints
 from vidcls.config import AugmentConfig, Config, EvalConfig, ModelConfig, SamplingConfig, validate
 from vidcls.pretrained import reading
-from vidcls.pretrained.convert import SHOWN, Converted, convert, recognise, unwrapped
+from vidcls.pretrained.convert import SHOWN, Converted, convert, origin, recognise, unwrapped
 from vidcls.pretrained.layout import Arrays, Layout
 from vidcls.workdir import Frames, Run
 
@@ -52,12 +52,14 @@ def import_run(weights: str | Path, model: str, labels: str | Path, folder: str 
     video = jnp.zeros((1, config.sampling.num_frames, config.augment.crop_size, config.augment.crop_size, 3))
     converted = convert(arrays, net, jax.eval_shape(lambda: {**net.init(jax.random.key(0), video)}))
     _check_whole(weights, converted, len(names))
+    source = origin(weights, converted)
+    logging.info('%s (sha256 %s): %s', weights, source['sha256'], converted.summary())
     run = workdir.prepare(folder, config, names, Frames(SHORT_SIDE, None))
+    workdir.save_origin(run, source)
     checkpoints = Checkpoints(run.checkpoints, keep_best=False)
     saved = {'batch_stats': {}} | converted.for_rgb()
     checkpoints.save(0, saved, {'none': np.zeros(1)}, {})
     checkpoints.close()
-    (folder / 'weights.json').write_text(json.dumps(origin(weights, converted), indent=2) + '\n')
     return run
 
 
@@ -78,18 +80,6 @@ def configuration(name: str, arrays: Arrays, layout: Layout) -> Config:
         mean=layout.inputs.mean, std=layout.inputs.std,
     )  # fmt: skip
     return Config(model=ModelConfig(name=name, **settings), sampling=sampling, augment=augment, test=test)
-
-
-def origin(weights: str | Path, converted: Converted) -> dict[str, Any]:
-    """Where the parameters came from, for the work directory."""
-    return {
-        'file': str(weights),
-        'sha256': reading.sha256(weights),
-        'layout': converted.layout.title,
-        'loaded': len(converted.loaded),
-        'started': dict(converted.started),
-        'unused': list(converted.unused),
-    }
 
 
 def _timesformer(name: str, arrays: Arrays, layout: Layout) -> tuple[int, int, dict[str, Any]]:

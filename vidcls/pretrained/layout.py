@@ -37,6 +37,8 @@ class Inputs(NamedTuple):
 
 IMAGENET = Inputs((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = Inputs((0.5,) * 3, (0.5,) * 3)
+# facebookresearch/TimeSformer, DATA.MEAN and DATA.STD. Hugging Face's weights are the same ones, converted: that its script
+# compared logits on pictures of HALF proves the conversion, and says nothing of what they were trained on.
 KINETICS = Inputs((0.45,) * 3, (0.225,) * 3)
 # tsn-pytorch: values to 255, less (104, 117, 128) in the order blue, green, red.
 CAFFE = Inputs((128 / 255, 117 / 255, 104 / 255), (1 / 255,) * 3, bgr=True)

@@ -4,67 +4,40 @@
 .npz                   numpy, without pickles
 .pth .pt .pyth .tar .bin   torch's `weights_only=True`, if torch is installed
 .pdparams .pkl .pickle a pickle, through an unpickler that knows arrays and plain containers and nothing else
-
-`hf://org/name[/file]` is a file of the Hugging Face hub, through huggingface_hub and its cache, if that is installed.
 """
 
 import collections
-import hashlib
 import pickle
+import re
 import zipfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, ClassVar
 
+import jax.numpy as jnp
 import numpy as np
 
-HUB = 'hf://'
-HUB_FILE = 'model.safetensors'  # as Hugging Face's libraries name it
+from vidcls.pretrained import fetching
+
 PARTS = ('state_dict', 'model_state', 'model')  # under which a training checkpoint keeps the network
 
 
-def locate(address: str | Path) -> Path:
-    """The file at an address, fetched if need be.
-
-    Raises:
-      ValueError: no such address, or huggingface_hub is needed and absent.
-    """
-    if not str(address).startswith(HUB):
-        return Path(address).expanduser()
-    org, name, file = (*str(address).removeprefix(HUB).split('/', 2), '', '')[:3]
-    if not org or not name:
-        raise ValueError(f'{address}: must be {HUB}org/name or {HUB}org/name/file')
-    try:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-    except ImportError as error:
-        raise ValueError(f"{address}: needs huggingface_hub: `pip install 'vidcls[hub]'`") from error
-    try:
-        return Path(hf_hub_download(f'{org}/{name}', file or HUB_FILE))
-    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
-        raise ValueError(f'{address}: not found, nor in the cache: {_first_line(error)}') from error
-
-
-def sha256(path: str | Path) -> str:
-    """Of the file at an address."""
-    with locate(path).open('rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
-
-
 def read(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of a file, by their names; `path` may be an address, see `locate`.
+    """The arrays of a file, by their names; `path` may be an address, see `vidcls.pretrained.fetching`.
 
     Raises:
       FileNotFoundError: no such file.
       ValueError: an unknown ending, a file that is broken or holds more than arrays, or torch is needed and absent.
     """
-    path = locate(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'{path}: no such file')
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise ValueError(f'{path}: unknown ending {path.suffix!r}; known: {", ".join(READERS)}')
-    arrays = _arrays(reader(path))
+    ending = PurePath(fetching.name(path)).suffix.lower()
+    reader = READERS.get(ending)
+    if reader is None:  # before anything is fetched
+        raise ValueError(f'{path}: unknown ending {ending!r}; known: {", ".join(READERS)}')
+    path = fetching.locate(path)
+    try:
+        arrays = _arrays(reader(path))
+    except (TypeError, RuntimeError) as error:  # such as a sparse tensor
+        raise ValueError(f'{path}: holds what numpy has no array for: {_first_line(error)}') from error
     if not arrays:
         raise ValueError(f'{path}: holds no named arrays')
     return arrays
@@ -81,36 +54,55 @@ def save(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def _arrays(read: Any) -> dict[str, np.ndarray]:
     """The named arrays of what a reader found, without the rest of a training checkpoint."""
-    for part in PARTS:
-        if isinstance(read, Mapping) and isinstance(read.get(part), Mapping):
-            read = read[part]
-    if not isinstance(read, Mapping):
+    for _ in PARTS:  # one within another, and not for ever: a pickle may hold itself
+        inner = [part for part in PARTS if isinstance(read, dict) and isinstance(dict.get(read, part), dict)]
+        read = dict.get(read, inner[0]) if inner else read
+    if not isinstance(read, dict):
         return {}
     arrays = {}
-    for name, value in read.items():
+    for name, value in dict.items(read):
         if isinstance(value, tuple) and len(value) == 2:  # PaddlePaddle's (name, array)
             value = value[1]
-        if isinstance(name, str) and isinstance(value, np.ndarray):
-            arrays[name] = value
+        array = _numpy(value)
+        if isinstance(name, str) and array is not None:
+            arrays[name] = array
     return arrays
 
 
+def _numpy(value: Any) -> np.ndarray | None:
+    """A reader's form of an array; None for anything else."""
+    if isinstance(value, _Array):
+        return value.array
+    if hasattr(value, 'detach'):  # a tensor of torch, which needn't be installed
+        value = value.detach()
+        return (value.float() if value.is_floating_point() else value).numpy()
+    return value if isinstance(value, np.ndarray) else None
+
+
 def _safetensors(path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
         return load_file(path)
-    except (SafetensorError, KeyError, TypeError) as error:
-        raise ValueError(f'{path}: no safetensors file that numpy can read: {error}') from error
+    except Exception as error:  # broken, or of a type that numpy lacks
+        raise ValueError(f'{path}: no safetensors file that numpy can read: {_first_line(error)}') from error
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError('it is not a whole zip file')
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (ValueError, zipfile.BadZipFile, EOFError, AttributeError) as error:
-        raise ValueError(f'{path}: no .npz of plain arrays: {error}') from error
+            return {name: _bfloat16(file[name]) for name in file.files}
+    except Exception as error:  # an array may be broken in any way, or claim to be larger than any memory
+        raise ValueError(f'{path}: no .npz of plain arrays: {_first_line(error)}') from error
+
+
+def _bfloat16(array: np.ndarray) -> np.ndarray:
+    """.npz has no name for bfloat16, which Google's larger networks are published in, and leaves two bytes."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError('it has other files than arrays')
+    return array.view(jnp.bfloat16) if array.dtype == np.dtype('V2') else array
 
 
 def _torch(path: Path) -> Any:
@@ -121,15 +113,13 @@ def _torch(path: Path) -> Any:
             f'{path}: reading {path.suffix} needs PyTorch: `pip install torch`, or save the weights as .safetensors where it is'
         ) from error
 
-    def plain(value):
-        if isinstance(value, torch.Tensor):
-            return (value.float() if value.is_floating_point() else value).numpy()
-        return {name: plain(x) for name, x in value.items()} if isinstance(value, Mapping) else value
-
     try:
-        return plain(torch.load(path, map_location='cpu', weights_only=True))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(f'{path}: refused, it holds more than arrays or is broken: {_first_line(error)}') from error
+        return torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # as below
+        # Around its reason stands advice to load it all the same.
+        reason = re.search(r'(Unsupported global: .*|unsupported GLOBAL .*)', str(error))
+        reason = reason[1] if reason else _first_line(error)
+        raise ValueError(f'{path}: refused, it holds more than arrays or is broken: {reason}') from error
 
 
 def _pickle(path: Path) -> Any:
@@ -140,8 +130,17 @@ def _pickle(path: Path) -> Any:
         raise ValueError(f'{path}: refused, it holds more than arrays or is broken: {_first_line(error)}') from error
 
 
-class _Unpickler(pickle.Unpickler):
-    """Arrays of numbers, strings, dictionaries, lists and tuples."""
+class _Unpickler(pickle._Unpickler):
+    """Arrays of numbers, strings, dictionaries, lists and tuples.
+
+    The one written in Python: in C, a file of a few bytes can ask for a memo of any size, and the process is killed.
+    """
+
+    def load_bytearray8(self):
+        size = int.from_bytes(self.read(8), 'little')
+        self.append(bytearray(self.read(size)))  # what is there, instead of making room for what is said
+
+    dispatch: ClassVar = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: load_bytearray8}
 
     def find_class(self, module: str, name: str) -> Any:
         admitted = _admitted().get((module.replace('numpy._core', 'numpy.core'), name))
@@ -150,17 +149,38 @@ class _Unpickler(pickle.Unpickler):
         return admitted
 
 
-def _admitted() -> dict[tuple[str, str], Any]:
-    """What a pickle of arrays refers to; stand-ins of our own, so that nothing of theirs can be called otherwise."""
+# Stand-ins of our own for what a pickle of arrays refers to, so that none of numpy's code sees a state that was made up.
 
+
+class _Type:
+    """numpy.dtype: only its bytes' order follows as state."""
+
+    def __init__(self, kind: Any):
+        self.dtype = np.dtype(str(kind))
+        if self.dtype.kind not in 'biuf':
+            raise pickle.UnpicklingError(f'arrays of {self.dtype} are not admitted')
+
+    def __setstate__(self, state: tuple):
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array:
+    """numpy.ndarray: shape, type, order and bytes follow as state."""
+
+    array = None
+
+    def __setstate__(self, state: tuple):
+        _, shape, kind, columns_first, data = state
+        data = data.encode('latin1') if isinstance(data, str) else data  # of Python 2
+        self.array = np.ndarray(shape, kind.dtype, data, order='F' if columns_first else 'C')
+
+
+def _admitted() -> dict[tuple[str, str], Any]:
     def reconstruct(subtype, shape, kind):
-        return np.ndarray((0,), 'b')  # the array's state, shape and type follow
+        return _Array()
 
     def dtype(kind, *_):
-        found = np.dtype(kind, False, True)  # a copy, because its state follows
-        if found.hasobject:
-            raise pickle.UnpicklingError('arrays of objects are not admitted')
-        return found
+        return _Type(kind)
 
     def encode(text, encoding):
         if encoding not in ('latin1', 'latin-1'):
@@ -168,7 +188,9 @@ def _admitted() -> dict[tuple[str, str], Any]:
         return text.encode('latin1')
 
     def from_buffer(buffer, kind, shape, order):
-        return np.frombuffer(buffer, dtype(kind)).reshape(shape, order=order)
+        array = _Array()
+        array.__setstate__((1, shape, kind, order == 'F', buffer))
+        return array
 
     return {
         ('numpy.core.multiarray', '_reconstruct'): reconstruct,

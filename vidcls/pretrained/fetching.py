@@ -1,0 +1,126 @@
+"""Addresses of weights -> files on this machine, each fetched once.
+
+hf://org/name[/file]   the Hugging Face hub, through huggingface_hub and its cache, if that is installed
+https://...            into ~/.cache/vidcls/weights (XDG_CACHE_HOME moves ~/.cache)
+
+Anything else is a path. What was fetched is found again by its address: delete the file to fetch it anew.
+"""
+
+import hashlib
+import http.client
+import os
+import re
+import shutil
+import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+from absl import logging
+
+HUB = 'hf://'
+HUB_FILE = 'model.safetensors'  # as Hugging Face's libraries name it
+WEB = 'https://'  # not http://, whose files anyone on the way can exchange
+SCHEME = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*://')
+PATIENCE = 60  # seconds without a byte
+
+
+def name(address: str | Path) -> str:
+    """Of the file at an address, without its folders.
+
+    Raises:
+      ValueError: an address of a kind that is not known.
+    """
+    address = str(address)
+    if address.startswith(HUB):
+        return Path(_in_hub(address)[1]).name
+    if address.startswith(WEB):
+        return Path(urllib.parse.urlsplit(address).path).name
+    if SCHEME.match(address):
+        raise ValueError(f'{address}: weights are a file, or at an address that begins with {WEB} or {HUB}')
+    return Path(address).name
+
+
+def locate(address: str | Path) -> Path:
+    """The file at an address, fetched if need be.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: it can't be fetched, or huggingface_hub is needed and absent.
+    """
+    name(address)
+    if str(address).startswith(HUB):
+        return _from_hub(str(address))
+    if str(address).startswith(WEB):
+        return _from_web(str(address))
+    path = Path(address).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f'{path}: ' + ('a folder; name the file in it' if path.is_dir() else 'no such file'))
+    return path
+
+
+def sha256(address: str | Path) -> str:
+    """Of the file at an address."""
+    with locate(address).open('rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def _in_hub(address: str) -> tuple[str, str]:
+    """Repository and file."""
+    org, repository, file = (*address.removeprefix(HUB).split('/', 2), '', '')[:3]
+    if not org or not repository:
+        raise ValueError(f'{address}: must be {HUB}org/name or {HUB}org/name/file')
+    return f'{org}/{repository}', file or HUB_FILE
+
+
+def _from_hub(address: str) -> Path:
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    except ImportError as error:
+        raise ValueError(f"{address}: needs huggingface_hub: `pip install 'vidcls[hub]'`") from error
+    try:
+        return Path(hf_hub_download(*_in_hub(address)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        raise ValueError(f'{address}: not found, nor in the cache: {str(error).strip().splitlines()[0]}') from error
+
+
+def _from_web(address: str) -> Path:
+    """Whole or not at all: what breaks off never gets the name that is looked for."""
+    folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'vidcls' / 'weights'
+    path = folder / f'{hashlib.sha256(address.encode()).hexdigest()[:16]}-{name(address)[-100:]}'
+    if path.is_file():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    logging.info('fetching %s', address)
+    with tempfile.TemporaryDirectory(prefix='.partial-', dir=folder) as partial:
+        file = Path(partial) / 'file'
+        try:
+            _download(address, file)
+        except urllib.error.HTTPError as error:
+            raise ValueError(f'{address}: the server answers {error.code} {error.reason}') from error
+        except (OSError, http.client.HTTPException, ValueError) as error:  # URLError and timeouts are OSErrors
+            reason = getattr(error, 'reason', None) or error
+            raise ValueError(
+                f'{address}: could not be fetched ({reason}); a file from elsewhere is taken by its path'
+            ) from error
+        file.replace(path)
+    return path
+
+
+def _download(address: str, file: Path) -> None:
+    request = urllib.request.Request(address, headers={'User-Agent': 'vidcls'})
+    opener = urllib.request.build_opener(_StaysSafe)
+    with opener.open(request, timeout=PATIENCE) as response, file.open('wb') as out:
+        shutil.copyfileobj(response, out, 1 << 20)
+        expected = response.headers.get('Content-Length')
+        if expected is not None and out.tell() != int(expected):
+            raise ValueError(f'it broke off after {out.tell()} of {expected} bytes')
+
+
+class _StaysSafe(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, request, response, code, message, headers, address):
+        if not address.startswith(WEB):
+            raise ValueError(f'it leads on to {address}, which does not begin with {WEB}')
+        return super().redirect_request(request, response, code, message, headers, address)
