@@ -121,8 +121,9 @@ def draw_motion(kind: str, rng: np.random.Generator, size: int, frames: int) -> 
     radius = np.full(frames, rng.uniform(0.18, 0.28), np.float32)
     if kind in ('horizontal', 'vertical'):
         centre[:, int(kind == 'vertical')] += rng.uniform(0.35, 0.6) * time_
-    elif kind == 'turning':
-        angle += rng.uniform(0.4, 0.8) * np.pi * time_  # y points down: clockwise to the eye
+    elif kind == 'turning':  # about a point beside the shape, as the end of a clock's hand
+        angle += rng.uniform(0.8, 1.2) * np.pi * time_  # y points down: clockwise to the eye
+        centre += rng.uniform(0.15, 0.22) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     elif kind == 'scaling':
         radius *= rng.uniform(1.8, 2.6) ** time_
     else:

@@ -63,6 +63,16 @@ def test_clockwise_turns_clockwise():
     assert tip == [(50, 90), (90, 50)]  # row, column
 
 
+@pytest.mark.parametrize(('name', 'sign'), [('clockwise', 1), ('counter_clockwise', -1)])
+def test_shapes_go_round_as_the_class_says(name, sign):
+    look = motion.Look(size=64, frames=9)
+    for number in range(5):
+        mask = shape_mask(motion.render(name, number, look))
+        x, y = np.array([np.mean(np.nonzero(frame)[::-1], axis=1) for frame in mask[[0, 4, 8]]]).T
+        # Three points in clockwise order, y downwards, have a positive cross product.
+        assert sign * ((x[1] - x[0]) * (y[2] - y[1]) - (y[1] - y[0]) * (x[2] - x[1])) > 20
+
+
 def test_clips_differ():
     clips = [motion.render(name, n, LOOK) for name in ('left', 'right') for n in range(3)]
     first = {clip[0].tobytes() for clip in clips} | {clip[-1].tobytes() for clip in clips}
