@@ -40,7 +40,10 @@ ADAMW = OptimConfig(name='adamw', weight_decay=0.1, clip_norm=1.0)
 def _gradients(steps: int = 5) -> list:
     """Of norms from 0.03 to above 3, so that a clip at 1 acts in some steps and not in others."""
     rng = np.random.default_rng(0)
-    return [jax.tree.map(lambda x: scale * rng.normal(size=x.shape), START) for scale in np.logspace(-2, 0, steps)]
+    drawn = [jax.tree.map(lambda x: rng.normal(size=x.shape), START) for _ in range(steps)]
+    return [
+        jax.tree.map(lambda x, scale=scale: scale * x, tree) for scale, tree in zip(np.logspace(-2, 0, steps), drawn)
+    ]
 
 
 def _by_torchs_rule(config: OptimConfig, rates, grads):
