@@ -6,6 +6,7 @@ frames.json      how the dataset's frames were stored, so that a new video is pr
 checkpoints/     orbax: the latest and the best
 metrics.jsonl    a JSON object a line: step, and what was measured
 tensorboard/     the same values
+profile/         a trace of some steps, where one was asked for
 eval/            one JSON for each evaluation, and its scores
 """
 
