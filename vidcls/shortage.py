@@ -65,7 +65,7 @@ def disk_full(folder: Path, need: str = '') -> DiskFull:
     free = f'{shutil.disk_usage(folder).free / 1e6:,.1f} MB are free' if folder.exists() else 'it could not be made'
     return DiskFull(
         f'no space left in {folder}: {need}{free}. Make space (or a quota larger) and run the same command again; it '
-        'continues from the last checkpoint, which is whole'
+        'continues from the last checkpoint, if there is one: that is whole'
     )
 
 
