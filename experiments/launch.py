@@ -50,7 +50,7 @@ def run(work: Callable[[list[str]], int | None], doc: str) -> None:
         os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_cache_home() / 'vidcls' / 'compiled'))
         try:
             sys.exit(work(argv[1:]))
-        except (ValueError, OSError, FloatingPointError) as error:
+        except (ValueError, OSError, FloatingPointError, MemoryError) as error:
             sys.exit(f'error: {error}')
         except Interrupted as error:
             logging.warning('%s', error)

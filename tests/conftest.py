@@ -42,3 +42,21 @@ def motion_dataset(motion_folder):
     from vidcls.data.dataset import open_dataset
 
     return open_dataset(motion_folder)
+
+
+@pytest.fixture(scope='session')
+def config(motion_folder):
+    """Training of a tiny network on it: 3 steps an epoch of 8 clips."""
+    from vidcls.config import AugmentConfig, Config, DataConfig, EvalConfig, ModelConfig, OptimConfig, SamplingConfig
+
+    return Config(
+        model=ModelConfig(name='tsn_tiny', width=4, dropout=0.0, sync_batch_norm=True),
+        data=DataConfig(dir=str(motion_folder)),
+        sampling=SamplingConfig(num_segments=2),
+        augment=AugmentConfig(crop='random', short_side=32, crop_size=24, flip=False),
+        optim=OptimConfig(learning_rate=0.01, schedule='cosine'),
+        test=EvalConfig(batch_size=8),
+        batch_size=8,
+        epochs=1.0,
+        log_every_steps=2,
+    )

@@ -51,6 +51,12 @@ def test_a_wrong_file_is_refused(tmp_path, text, message):
         (Config(epochs=float('inf')), 'epochs=inf: must be finite'),
         (Config(init=InitConfig(freeze='(')), r"init.freeze='\(': must be a regular expression"),
         (Config(init=InitConfig(head_multiplier=0.0)), 'head_multiplier=0.0: must be greater than 0'),
+        (
+            Config(model=ModelConfig(attention_implementation='cudnn')),
+            'cudnn: needs a GPU and --config.model.dtype=bfloat16',
+        ),
+        (Config(profile_steps=(5, 3)), r'profile_steps=\(5, 3\): must be the first and the last step'),
+        (Config(profile_steps=(5,)), r'profile_steps=\(5,\): must be'),
         (Config(seed=-1), 'seed=-1: must be at least 0'),
         (Config(seed=2**32), 'seed=4294967296: must be below'),
         (Config(sampling=SamplingConfig(test_segments=-7)), 'test_segments=-7: must be at least 0'),

@@ -11,6 +11,7 @@ import pytest
     [
         ('--config.optim.learning_rat=3', 'learning_rat not found'),
         ('--config.epochs=many', 'could not convert'),
+        ('--config.batch_size=2.5', 'batch_size'),
         ('config.seed=3', "unexpected argument 'config.seed=3'"),
         ('--seed=3', "Unknown command line flag 'seed'"),
     ],
@@ -22,3 +23,10 @@ def test_a_mistake_is_one_line(argument, message, tmp_path):
     assert message in done.stderr
     assert 'Traceback' not in done.stderr
     assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('error', ['MemoryError', 'OSError', 'ValueError', 'FloatingPointError'])
+def test_an_error_that_the_user_can_mend_is_a_line(error):
+    code = f"from experiments import launch\ndef work(argv): raise {error}('too little')\nlaunch.run(work, '')"
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, 'error: too little\n')

@@ -12,26 +12,12 @@ import numpy as np
 import pytest
 
 from vidcls import checkpoint, evaluate, train, workdir
-from vidcls.config import AugmentConfig, Config, DataConfig, EvalConfig, ModelConfig, OptimConfig, SamplingConfig
+from vidcls.config import EvalConfig, ModelConfig, OptimConfig, SamplingConfig
+from vidcls.data.dataset import open_dataset
 from vidcls.interruption import Interrupted
+from vidcls.profile import Profile
 
 TOLERANCE = 1e-5
-
-
-@pytest.fixture(scope='module')
-def config(motion_folder) -> Config:
-    """3 steps an epoch of 8 clips."""
-    return Config(
-        model=ModelConfig(name='tsn_tiny', width=4, dropout=0.0, sync_batch_norm=True),
-        data=DataConfig(dir=str(motion_folder)),
-        sampling=SamplingConfig(num_segments=2),
-        augment=AugmentConfig(crop='random', short_side=32, crop_size=24, flip=False),
-        optim=OptimConfig(learning_rate=0.01, schedule='cosine'),
-        test=EvalConfig(batch_size=8),
-        batch_size=8,
-        epochs=1.0,
-        log_every_steps=2,
-    )
 
 
 @pytest.fixture(scope='module')
@@ -114,6 +100,23 @@ def test_a_signal_saves_the_step_that_ran_and_the_run_continues(config, tmp_path
     _assert_same(_variables(cut), _variables(whole))
 
 
+def test_two_epochs_and_their_validations_compile_each_step_once(config, tmp_path):
+    compiled = []
+
+    def listen(name, *_, fun_name='', **__):
+        if name.endswith('backend_compile_duration') and fun_name == 'jit(_fun)':  # pmap's name for all it is given
+            compiled.append(fun_name)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        train.train(dataclasses.replace(config, epochs=2.0), tmp_path, jax.local_devices()[:1])
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    rows = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+    assert [row['step'] for row in rows if 'validation/top1' in row] == [3, 6]
+    assert len(compiled) == 2  # training's and validation's
+
+
 def test_best_and_latest_are_kept(config, tmp_path, monkeypatch):
     top1 = iter([0.2, 0.9, 0.1, 0.3])
     monkeypatch.setattr(train, '_validator', lambda *args: lambda state: {'top1': next(top1)})
@@ -131,6 +134,44 @@ def test_another_configuration_in_the_same_folder_is_refused(config, one_device)
     other = dataclasses.replace(config, optim=OptimConfig(learning_rate=0.5, schedule='cosine'))
     with pytest.raises(ValueError, match=r'another configuration[\s\S]*optim.learning_rate: 0.01 -> 0.5'):
         train.train(other, one_device[0])
+
+
+def test_a_work_directory_of_another_model_or_other_labels_is_refused(config, one_device, monkeypatch):
+    tiny = ModelConfig(name='timesformer_tiny', width=8, depth=1, num_heads=2, patch_size=8)
+    with pytest.raises(ValueError, match=r"another configuration[\s\S]*model.name: 'tsn_tiny' -> 'timesformer_tiny'"):
+        train.train(dataclasses.replace(config, model=tiny), one_device[0], jax.local_devices()[:1])
+    opened = open_dataset(config.data.dir)
+    renamed = dataclasses.replace(opened, labels=('sideways', *opened.labels[1:]))
+    monkeypatch.setattr(train, 'open_dataset', lambda folder: renamed)
+    with pytest.raises(ValueError, match='they differ in: .*, sideways$'):
+        train.train(config, one_device[0], jax.local_devices()[:1])
+
+
+def test_a_gpus_attention_is_refused_in_training_here_and_replaced_elsewhere(config, tmp_path):
+    model = ModelConfig(name='timesformer_tiny', attention_implementation='cudnn', dtype='bfloat16')
+    wrong = dataclasses.replace(config, model=model)
+    with pytest.raises(ValueError, match='attention_implementation=cudnn: needs a GPU, and this is a cpu'):
+        train.train(wrong, tmp_path / 'run', jax.local_devices()[:1])
+    assert evaluate.build_model(wrong, 8).attention_implementation is None
+
+
+def test_a_trace_shows_its_steps_and_changes_no_bit(config, one_device, tmp_path):
+    train.train(dataclasses.replace(config, profile_steps=(2, 3)), tmp_path, jax.local_devices()[:1])
+    _assert_same(_variables(tmp_path), _variables(one_device[0]))
+    assert list((tmp_path / 'profile').rglob('*.xplane.pb'))
+    assert train.train(config, tmp_path, jax.local_devices()[:1]) == {}  # the same run without it
+
+
+@pytest.mark.parametrize(('first', 'traced'), [(1, [2, 3]), (3, [3]), (4, [])])
+def test_what_is_traced(first, traced, tmp_path, monkeypatch):
+    running = []
+    monkeypatch.setattr(jax.profiler, 'start_trace', running.append)
+    monkeypatch.setattr(jax.profiler, 'stop_trace', running.clear)
+    profile, found = Profile(tmp_path, (2, 3)), []
+    for step in range(first, 6):
+        profile.before(step, ())
+        found += [step] if running else []
+    assert found == traced
 
 
 def test_before_its_first_checkpoint_a_run_takes_other_settings(one_device, tmp_path):

@@ -81,12 +81,23 @@ def test_parts_and_devices_give_the_step_of_the_whole_batch(parts, devices):
 
 
 def test_the_average_moves_by_its_share_and_is_what_is_evaluated():
-    first, one, _ = _step(_with(ema_decay=0.75), _batch(4))
-    expected = 0.75 * first.params['head']['kernel'] + 0.25 * one.params['head']['kernel']
+    config = _with(ema_decay=0.15)
+    first, one, _ = _step(config, _batch(4))
+    _, two, _ = _step(config, _batch(4), steps=2)
+    start, after_one, after_two = (state.params['head']['kernel'] for state in (first, one, two))
+    # At first it keeps (1 + 0) / (10 + 0); 2 / 11 would be more than 0.15.
+    expected = 0.1 * start + 0.9 * after_one
     np.testing.assert_allclose(one.ema['params']['head']['kernel'], expected, atol=1e-6)
+    expected = 0.15 * expected + 0.85 * after_two
+    np.testing.assert_allclose(two.ema['params']['head']['kernel'], expected, atol=1e-6)
     assert one.variables is one.ema
     plain = _step(CONFIG, _batch(4))[1]
-    np.testing.assert_array_equal(plain.params['head']['kernel'], one.params['head']['kernel'])
+    np.testing.assert_array_equal(plain.params['head']['kernel'], after_one)
+
+
+def test_the_average_keeps_more_as_it_grows_older():
+    found = [float(train_step.ema_decay(0.999, step)) for step in (0, 1, 8, 8990, 8991, 100_000)]
+    assert found == pytest.approx([1 / 10, 2 / 11, 9 / 18, 8991 / 9000, 0.999, 0.999])
 
 
 def test_mixing_acts_and_is_repeated_by_the_seed():

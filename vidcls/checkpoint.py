@@ -3,6 +3,7 @@
 Saved in two parts, so that evaluation restores the model alone: `model` (params, batch_stats, ema) and `optimizer`.
 """
 
+import contextlib
 import math
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers
+
+from vidcls import shortage
 
 BEST_METRIC = 'top1'
 
@@ -26,8 +29,9 @@ class Checkpoints:
         latest = checkpoint_managers.LatestN(1)
         best = checkpoint_managers.BestN(get_metric_fn=_top1, n=1)
         policy = checkpoint_managers.AnyPreservationPolicy([latest, best] if keep_best else [latest])
+        self._folder = Path(folder).absolute()
         self._manager = ocp.CheckpointManager(
-            Path(folder).absolute(),
+            self._folder,
             options=ocp.CheckpointManagerOptions(
                 best_fn=_top1 if keep_best else None, best_mode='max', preservation_policy=policy
             ),
@@ -35,7 +39,12 @@ class Checkpoints:
         )
 
     def save(self, step: int, model: Any, opt_state: Any, metrics: dict[str, float]) -> None:
-        """Starts saving arrays of numpy; `metrics` holds `top1` where the best is kept."""
+        """Starts saving arrays of numpy; `metrics` holds `top1` where the best is kept.
+
+        Raises:
+          shortage.DiskFull: they don't fit. A disk that fills up meanwhile is an error of the next `save` or of `close`.
+        """
+        shortage.check_disk(self._folder, (model, opt_state))
         args = {'model': ocp.args.StandardSave(model), 'optimizer': ocp.args.StandardSave(opt_state)}
         self._manager.save(step, args=ocp.args.Composite(**args), metrics=metrics)
 
@@ -57,8 +66,8 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits for what is being saved."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        with contextlib.closing(self._manager):
+            self._manager.wait_until_finished()
 
 
 def _top1(metrics: dict[str, float]) -> float:

@@ -145,6 +145,7 @@ class Config:
     batch_size: int = 32  # clips a step, over all devices
     eval_every_epochs: float = 1.0  # validation and checkpoint
     log_every_steps: int = 10
+    profile_steps: tuple[int, ...] = ()  # the first and the last step to trace with jax.profiler, into profile/
 
 
 _CHOICES = {
@@ -208,6 +209,11 @@ def validate(config: Config) -> None:
             raise ValueError(f'--config.{name}={values[name]!r}: must be a regular expression: {error}') from error
     if config.seed >= _SEED_LIMIT:
         raise ValueError(f'--config.seed={config.seed}: must be below {_SEED_LIMIT}')
+    if config.model.attention_implementation == 'cudnn' and config.model.dtype != 'bfloat16':
+        raise ValueError('--config.model.attention_implementation=cudnn: needs a GPU and --config.model.dtype=bfloat16')
+    steps = config.profile_steps
+    if steps and not (len(steps) == 2 and all(type(step) is int for step in steps) and 0 < steps[0] <= steps[1]):
+        raise ValueError(f'--config.profile_steps={steps}: must be the first and the last step, counted from 1')
     _validate_windows(config.augment)
 
 
@@ -245,9 +251,9 @@ def flatten(config: Config) -> dict[str, Any]:
 
 
 def difference(ours: Config, theirs: Config) -> list[str]:
-    """One line for each leaf in which the two differ, but for where the dataset lies."""
+    """One line for each leaf in which the two differ, but for those that change no result: the dataset's folder, the trace."""
     ours, theirs = flatten(ours), flatten(theirs)
-    names = [name for name in ours if name != 'data.dir']
+    names = [name for name in ours if name not in ('data.dir', 'profile_steps')]
     return [f'{name}: {theirs[name]!r} -> {ours[name]!r}' for name in names if ours[name] != theirs[name]]
 
 

@@ -50,8 +50,10 @@ def build_model(config: Config, num_classes: int) -> nn.Module:
     known = models.settings(config.model.name)
     if config.model.sync_batch_norm and 'axis_name' not in known:
         raise ValueError(f'--config.model.sync_batch_norm=true: {config.model.name} has no BatchNorm')
-    given = {name: value for name, value in given.items() if name in known}
-    return models.build(config.model.name, num_classes, **given, **config.model.overrides())
+    given = {name: value for name, value in given.items() if name in known} | config.model.overrides()
+    if given.get('attention_implementation') == 'cudnn' and jax.default_backend() != 'gpu':
+        del given['attention_implementation']  # trained on a GPU: the same function of the same parameters
+    return models.build(config.model.name, num_classes, **given)
 
 
 def predict_step(model: nn.Module, config: Config) -> PredictStep:

@@ -26,9 +26,9 @@ def check_batch(name: str, batch_size: int, num_devices: int, parts: int = 1) ->
         below = batch_size // shares * shares
         valid = [size for size in (below, below + shares) if size]
         divisor = f'{num_devices} devices' + (f' of {parts} parts each' if parts > 1 else '')
-        raise ValueError(
-            f'{name}={batch_size} is not divided by {divisor}; the nearest that are: {" and ".join(map(str, valid))}'
-        )
+        remedy = f', or another --config.optim.accumulation than {parts}' if parts > 1 else ''
+        nearest = ' and '.join(map(str, valid))
+        raise ValueError(f'{name}={batch_size} is not divided by {divisor}; the nearest that are: {nearest}{remedy}')
 
 
 def pmap(function: Callable, devices: Sequence[jax.Device], donate: tuple[int, ...] = ()) -> Callable:

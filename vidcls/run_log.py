@@ -1,5 +1,6 @@
 """What a run reports while it goes on: metrics.jsonl, TensorBoard and the terminal, under the same names."""
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -8,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorboardX
 import tqdm
 from absl import logging
 
 from vidcls import parallel
+from vidcls.tensorboard import TensorBoard
 
 REMEDY = 'the last checkpoint is kept. Lower --config.optim.learning_rate, or set --config.optim.clip_norm'
 
@@ -35,32 +36,55 @@ class RunLog:
         kept = [line for line in _lines(path) if json.loads(line)['step'] <= step]
         path.write_text(''.join(kept))
         self._file = open(path, 'a')  # noqa: SIM115, closed by close()
-        self._tensorboard = tensorboardX.SummaryWriter(str(folder / 'tensorboard'), purge_step=step + 1)
+        self._tensorboard = TensorBoard(folder / 'tensorboard', step)
         # A bar on a terminal, plain lines elsewhere.
         self._bar = tqdm.tqdm(total=num_steps, initial=step, unit='step', disable=not sys.stderr.isatty())
+        self._begun, self._made, self._validated = 0.0, 0, ''
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """One row. Names are 'train/loss', 'validation/top1' and the like."""
         self._file.write(json.dumps({'step': step, **values}) + '\n')
         self._file.flush()
-        for name, value in values.items():
-            self._tensorboard.add_scalar(name, value, step)
+        self._tensorboard.write(step, values)
         text = ' '.join(f'{name.split("/")[-1]} {value:.4g}' for name, value in values.items())
         group = next(iter(values)).split('/')[0]
         if self._bar.disable:
-            logging.info('step %d/%d %s: %s', step, self._bar.total, group, text)
+            logging.info('step %d/%d %s: %s%s', step, self._bar.total, group, text, self._left(step))
         elif group == 'train':
-            self._bar.set_postfix_str(text)
+            self._bar.set_postfix_str(text + self._validated)
         else:
+            self._validated = f' validation_top1 {values["validation/top1"]:.4g}'
             self._bar.write(f'step {step} {group}: {text}', file=sys.stderr)
 
     def advance(self) -> None:
+        """One step was begun; the first has compiled by now."""
         self._bar.update()
+        self._begun = self._begun or time.monotonic()
+        self._made += 1
 
     def close(self) -> None:
-        self._bar.close()
-        self._file.close()
-        self._tensorboard.close()
+        # A file that can't be written fails to close, too.
+        with contextlib.closing(self._bar), contextlib.closing(self._file), contextlib.closing(self._tensorboard):
+            pass
+
+    def _left(self, step: int) -> str:
+        """', 12 min left', at the rate of this process so far, validations and all; nothing where that says nothing."""
+        if self._made < 2 or step >= self._bar.total:
+            return ''
+        seconds = (time.monotonic() - self._begun) / (self._made - 1) * (self._bar.total - step)
+        return f', {in_words(seconds)} left'
+
+
+def in_words(seconds: float) -> str:
+    """A duration as people say it: '40 s', '12 min', '3 h 20 min', '2 d 5 h'."""
+    if seconds < 100:
+        return f'{seconds:.0f} s'
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f'{minutes} min'
+    if minutes < 48 * 60:
+        return f'{minutes // 60} h {minutes % 60} min'
+    return f'{minutes // 1440} d {minutes % 1440 // 60} h'
 
 
 def _lines(path: Path) -> list[str]:

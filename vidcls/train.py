@@ -4,6 +4,7 @@
 step), so that a run that was cut off and started again goes the same way.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from vidcls import checkpoint, evaluate, fine_tuning, metrics, optim, parallel, pretrained, workdir
+from vidcls import checkpoint, evaluate, fine_tuning, metrics, optim, overview, parallel, pretrained, shortage, workdir
 from vidcls import config as config_lib
 from vidcls.checkpoint import Checkpoints
 from vidcls.config import Config
@@ -22,10 +23,12 @@ from vidcls.data import pipeline
 from vidcls.data.dataset import Dataset, open_dataset
 from vidcls.data.sampling import Sampler
 from vidcls.interruption import Interrupted, Listener
+from vidcls.profile import Profile
 from vidcls.run_log import REMEDY, Diverged, LogWindow, RunLog
 from vidcls.train_step import TrainState, begin, init_state, make_train_step
 
 
+@shortage.explained
 def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | None = None) -> dict[str, float]:
     """Trains until `config.epochs`, from scratch or from where the work directory's last checkpoint stands.
 
@@ -40,6 +43,7 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
       ValueError: a setting that can't work, or a work directory of another run.
       Diverged: the loss is not finite.
       Interrupted: SIGTERM or SIGINT came; the step that ran is saved.
+      shortage.DiskFull, shortage.OutOfMemory: say what helps.
     """
     # ---- What to train on what
     devices = list(devices or jax.local_devices())
@@ -65,7 +69,7 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
     checkpoints = Checkpoints(run.checkpoints, keep_best=bool(config.data.validation_split))
     state = _restore(checkpoints, state)
     first = int(state.step)
-    _describe(config, state, run, num_clips, num_steps, devices)
+    _describe(config, model, state, run, num_clips, num_steps, devices)
 
     # ---- The loop
     state = parallel.replicate(state, devices)
@@ -74,12 +78,14 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
     log = RunLog(run.folder, first, num_steps)
     batches = parallel.feed(pipeline.train_batches(dataset, config, first), devices)
     window = LogWindow(log, config.batch_size)
+    profile = Profile(run.folder / 'profile', config.profile_steps)
     scores: dict[str, float] = {}
     try:
         with Listener() as interruption:
             for step in range(first + 1, num_steps + 1):
                 with window.waiting():
                     batch = next(batches)
+                profile.before(step, state)
                 state, measured = train_step(state, batch)
                 window.add(step, measured)
                 log.advance()
@@ -99,8 +105,8 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
                 if stop and step < num_steps:
                     raise Interrupted(stop, step, num_steps)
     finally:
-        checkpoints.close()
-        log.close()
+        with contextlib.closing(log), contextlib.closing(profile):
+            checkpoints.close()
     return scores
 
 
@@ -109,6 +115,10 @@ def _open(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Datase
     config_lib.validate(config)
     parts, augment, data = config.optim.accumulation, config.augment, config.data
     parallel.check_batch('--config.batch_size', config.batch_size, len(devices), parts)
+    if config.model.attention_implementation == 'cudnn' and devices[0].platform != 'gpu':
+        raise ValueError(
+            f'--config.model.attention_implementation=cudnn: needs a GPU, and this is a {devices[0].platform}; leave it out'
+        )
     part = config.batch_size // (len(devices) * parts)
     if part < 2 and (augment.mixup_alpha or augment.cutmix_alpha):
         raise ValueError(
@@ -158,14 +168,15 @@ def _check_test_frames(config: Config, model: nn.Module, state: TrainState) -> N
 
 
 def _describe(
-    config: Config, state: TrainState, run: workdir.Run, num_clips: int, num_steps: int, devices: Sequence[jax.Device]
-) -> None:
+    config: Config, model: nn.Module, state: TrainState, run: workdir.Run,
+    num_clips: int, num_steps: int, devices: Sequence[jax.Device],
+) -> None:  # fmt: skip
     """Logs what is about to be trained, and where it stands."""
     num_params = sum(x.size for x in jax.tree.leaves(state.params))
     logging.info(
-        '%s, %.2f M parameters, %d classes; %d clips, %d steps of %d clips on %d %s device(s)',
-        config.model.name, num_params / 1e6, len(run.labels),
-        num_clips, num_steps, config.batch_size, len(devices), devices[0].platform,
+        '%s, %.2f M parameters, %s, %d classes; %d clips, %d steps of %d clips on %d %s device(s)\n%s',
+        config.model.name, num_params / 1e6, overview.forward_cost(model, state.variables, config), len(run.labels),
+        num_clips, num_steps, config.batch_size, len(devices), devices[0].platform, overview.table(state.params),
     )  # fmt: skip
     if state.step:
         left = 'nothing is left' if state.step >= num_steps else 'continuing'

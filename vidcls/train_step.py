@@ -95,10 +95,19 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if decay:  # the statistics too: those of other parameters would not fit the average
-            ema = optax.incremental_update({'params': params, 'batch_stats': batch_stats}, ema, 1 - decay)
+            share = 1 - ema_decay(decay, state.step)
+            ema = optax.incremental_update({'params': params, 'batch_stats': batch_stats}, ema, share)
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), measured
 
     return step
+
+
+def ema_decay(decay: float, step: jax.Array) -> jax.Array:
+    """What the averages keep of themselves at the update after `step` others: less at first, to forget the random start.
+
+    The rule of TensorFlow's `tf.train.ExponentialMovingAverage` with `num_updates`.
+    """
+    return jnp.minimum(decay, (1 + step) / (10 + step))
 
 
 def _loss(model: nn.Module, config: Config) -> Callable:

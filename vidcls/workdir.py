@@ -7,6 +7,7 @@ weights.json     where published weights came from, if any: file, sha256, what o
 checkpoints/     orbax: the latest and the best
 metrics.jsonl    a JSON object a line: step, and what was measured
 tensorboard/     the same values
+profile/         a trace of some steps, where one was asked for
 eval/            one JSON for each evaluation, and its scores
 """
 

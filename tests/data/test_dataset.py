@@ -1,5 +1,6 @@
 """What is found on disk, and the frame index against TFDS's own reading."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -50,6 +51,22 @@ def test_splits_are_sums_of_parts(motion_dataset):
 def test_an_unknown_split_names_those_there_are(motion_dataset):
     with pytest.raises(ValueError, match="no split 'val'; it has test, train, validation"):
         motion_dataset.clips('val')
+
+
+def test_an_empty_split_is_named(motion_dataset):
+    none = dataclasses.replace(motion_dataset, splits=motion_dataset.splits | {'none': np.array([], np.int64)})
+    with pytest.raises(ValueError, match="split 'none' of motion 1.0.0 in .* is empty"):
+        none.clips('none')
+
+
+@pytest.mark.parametrize('label', [-1, 8])
+def test_a_label_out_of_range_is_named(copied, label):
+    index = frame_index.FrameIndex.load(copied)
+    index.labels[5] = label
+    index.save(copied)
+    message = f'1 of 40 clips have a label that is not one of the 8, 0 to 7: {index.ids[5]} has {label}; convert'
+    with pytest.raises(ValueError, match=message):
+        open_dataset(copied)
 
 
 def test_a_dataset_is_found_at_any_of_its_levels(copied):

@@ -83,6 +83,7 @@ def open_dataset(path: str | Path) -> Dataset:
 
     Raises:
       FileNotFoundError: no dataset, or shards that its description names are missing.
+      ValueError: a clip's label is none of the dataset's.
     """
     import tensorflow_datasets as tfds
 
@@ -94,6 +95,7 @@ def open_dataset(path: str | Path) -> Dataset:
     if missing:
         raise FileNotFoundError(f'{folder / missing[0]} is missing; convert the dataset again')
     index = _load_index(folder, shards)
+    _check_labels(folder, index, info.features['label'].names)
     part_of_shard = {name: part for part, names in parts.items() for name in names}
     part_of_clip = np.array([part_of_shard[index.shards[shard]] for shard in index.shard])
     metadata = info.metadata or {}
@@ -107,6 +109,15 @@ def open_dataset(path: str | Path) -> Dataset:
         short_side=metadata.get('short_side') or int(np.minimum(index.height, index.width).max()),
         target_fps=metadata.get('fps'),
     )
+
+
+def _check_labels(folder: Path, index: frame_index.FrameIndex, names: list[str]) -> None:
+    wrong = np.flatnonzero((index.labels < 0) | (index.labels >= len(names)))
+    if len(wrong):
+        raise ValueError(
+            f'{folder}: {len(wrong)} of {len(index)} clips have a label that is not one of the {len(names)}, 0 to '
+            f'{len(names) - 1}: {index.ids[wrong[0]]} has {index.labels[wrong[0]]}; convert the dataset again'
+        )
 
 
 def _load_index(folder: Path, shards: list[str]) -> frame_index.FrameIndex:

@@ -1,0 +1,89 @@
+"""What a person waits for: from the command to the first step, and for data while training.
+
+    python -m benchmarks.start
+
+Runs `experiments.timesformer_motion` for an epoch of made clips, as anyone would, in processes of its own: once to have
+all files read and all Python compiled, once with the compiled programs that this left, once without any. Seconds from
+the command until metrics.jsonl has the first step, everything included: Python, imports, opening the dataset, compiling.
+The share of the later steps' time that they waited for data is that of the second run.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from absl import app
+
+from benchmarks.table import print_table
+
+_CLIPS_PER_CLASS = 160  # 1,024 to train on: 16 steps of 64
+_PATIENCE = 600  # seconds for a first step
+
+
+def run() -> list[dict]:
+    """Rows of name, unit, ours, peer, ratio (peer / ours, as less is better)."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        command = ('data_prep.motion', f'--out={folder}', f'--clips_per_class={_CLIPS_PER_CLASS}')
+        subprocess.run([sys.executable, '-m', *command], check=True)
+        _train(folder, 'first', 'kept')
+        warm, rows = _train(folder, 'warm', 'kept')
+        cold, _ = _train(folder, 'cold', 'empty')
+    # The first row's time is that of compiling.
+    waits = [row['train/data_wait'] for row in rows[1:]]
+    waiting = max(sum(waits) / len(waits), 1e-4)
+    return [
+        {
+            'name': 'command to first step, compiled before / not yet',
+            'unit': 's',
+            'ours': warm,
+            'peer': cold,
+            'ratio': cold / warm,
+        },
+        {
+            'name': 'timesformer_motion train: waiting for data / all time',
+            'unit': 'of 1',
+            'ours': waiting,
+            'peer': 1.0,
+            'ratio': 1 / waiting,
+        },
+    ]
+
+
+def _train(folder: Path, run: str, cache: str) -> tuple[float, list[dict]]:
+    """Seconds to the first step, and the rows of metrics."""
+    path = folder / run / 'metrics.jsonl'
+    environment = os.environ | {
+        'JAX_COMPILATION_CACHE_DIR': str(folder / cache),
+        'PYTHONPYCACHEPREFIX': str(folder / 'python'),  # kept where an installation has none, too
+        'PYTHONDONTWRITEBYTECODE': '',
+    }
+    command = [
+        sys.executable, '-m', 'experiments.timesformer_motion', f'--workdir={folder / run}',
+        f'--config.data.dir={folder / "motion"}', '--config.data.validation_split=',
+        '--config.epochs=1', '--config.log_every_steps=1',
+    ]  # fmt: skip
+    started = time.perf_counter()
+    with subprocess.Popen(command, env=environment) as process:
+        while not (path.exists() and path.stat().st_size):
+            if process.poll() is not None or time.perf_counter() - started > _PATIENCE:
+                process.kill()
+                raise RuntimeError(f'{run}: no step was logged; the exit status is {process.wait()}')
+            time.sleep(0.01)
+        seconds = time.perf_counter() - started
+    if process.returncode:
+        raise RuntimeError(f'{run}: training ended with {process.returncode}')
+    return seconds, [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def main(argv):
+    del argv
+    print_table(run())
+
+
+if __name__ == '__main__':
+    app.run(main)
