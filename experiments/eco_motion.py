@@ -1,0 +1,24 @@
+"""A small ECO on the made motion clips (data_prep.motion).
+
+    python -m experiments.eco_motion --workdir=runs/motion_eco --config.data.dir=datasets/motion
+
+Its 3-D part sees the frames in their order, so that it tells directions, which TSN with the same trunk cannot (tsn_motion).
+"""
+
+from experiments import launch
+from vidcls.config import AugmentConfig, Config, ModelConfig, OptimConfig, SamplingConfig
+
+
+def config() -> Config:
+    return Config(
+        model=ModelConfig(name='eco_tiny', dropout=0.0),
+        sampling=SamplingConfig(num_segments=8),
+        augment=AugmentConfig(crop='random', short_side=64, crop_size=56, flip=False),
+        optim=OptimConfig(learning_rate=0.02, nesterov=True, schedule='cosine', warmup_epochs=0.5),
+        epochs=5,
+        batch_size=16,
+    )
+
+
+if __name__ == '__main__':
+    launch.main(config(), __doc__)
