@@ -135,8 +135,8 @@ def test_another_configuration_in_the_same_folder_is_refused(config, one_device)
 
 def test_before_its_first_checkpoint_a_run_takes_other_settings(one_device, tmp_path):
     run = workdir.load(one_device[0])
-    workdir.prepare(tmp_path, dataclasses.replace(run.config, seed=5), run.labels, run.frames)
-    workdir.prepare(tmp_path, run.config, run.labels, run.frames)
+    for seed in (5, run.config.seed):
+        workdir.prepare(workdir.check(tmp_path, dataclasses.replace(run.config, seed=seed), run.labels, run.frames))
     assert workdir.load(tmp_path).config == run.config
 
 

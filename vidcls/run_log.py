@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -33,7 +34,9 @@ class RunLog:
     def __init__(self, folder: Path, step: int, num_steps: int):
         path = folder / 'metrics.jsonl'
         kept = [line for line in _lines(path) if json.loads(line)['step'] <= step]
-        path.write_text(''.join(kept))
+        partial = path.with_name(f'.{path.name}.partial')  # a run that is killed here must find its old rows
+        partial.write_text(''.join(kept))
+        os.replace(partial, path)
         self._file = open(path, 'a')  # noqa: SIM115, closed by close()
         self._tensorboard = tensorboardX.SummaryWriter(str(folder / 'tensorboard'), purge_step=step + 1)
         # A bar on a terminal, plain lines elsewhere.
@@ -63,6 +66,19 @@ class RunLog:
         self._tensorboard.close()
 
 
+class SilentLog:
+    """The log of a process that writes none, one of several."""
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        pass
+
+    def advance(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 def _lines(path: Path) -> list[str]:
     """The whole lines of a file that may have been cut off in its last one."""
     if not path.exists():
@@ -74,7 +90,7 @@ def _lines(path: Path) -> list[str]:
 class LogWindow:
     """Collects the steps' measurements on the device and reads them late, so that logging never blocks a step."""
 
-    log: RunLog
+    log: RunLog | SilentLog
     batch_size: int
 
     def __post_init__(self):

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from vidcls import checkpoint, evaluate, fine_tuning, metrics, optim, parallel, pretrained, workdir
+from vidcls import checkpoint, evaluate, fine_tuning, hosts, metrics, optim, parallel, pretrained, workdir
 from vidcls import config as config_lib
 from vidcls.checkpoint import Checkpoints
 from vidcls.config import Config
@@ -21,7 +21,7 @@ from vidcls.data import pipeline
 from vidcls.data.dataset import Dataset, open_dataset
 from vidcls.data.sampling import Sampler
 from vidcls.interruption import Interrupted, Listener
-from vidcls.run_log import REMEDY, Diverged, LogWindow, RunLog
+from vidcls.run_log import REMEDY, Diverged, LogWindow, RunLog, SilentLog
 from vidcls.train_step import TrainState, begin, init_state, make_train_step
 
 
@@ -30,7 +30,7 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
 
     Args:
       folder: the work directory, made if need be (`vidcls.workdir` lists its files).
-      devices: the devices to use; all local ones if not given.
+      devices: the devices to use; all of every host if not given.
 
     Returns:
       The last validation's scores; empty without a validation split, or where nothing was left to train.
@@ -40,24 +40,30 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
       Diverged: the loss is not finite.
       Interrupted: SIGTERM or SIGINT came; the step that ran is saved.
     """
-    # ---- What to train on what
-    devices = list(devices or jax.local_devices())
-    config, dataset = _open(config, devices)
-    num_clips = len(dataset.clips(config.data.train_split))
-    steps_per_epoch = num_clips / config.batch_size
-    num_steps = max(round(config.epochs * steps_per_epoch), 1)
+    devices = list(devices or parallel.all_devices())
+    with hosts.together():
+        # ---- What to train on what
+        config, dataset = _open(config, devices)
+        num_clips = len(dataset.clips(config.data.train_split))
+        steps_per_epoch = num_clips / config.batch_size
+        num_steps = max(round(config.epochs * steps_per_epoch), 1)
 
-    # ---- Model and optimizer
-    model = evaluate.build_model(config, len(dataset.labels))
-    learning_rate = optim.schedule(config.optim, steps_per_epoch, num_steps)
-    optimizer = optim.optimizer(config.optim, learning_rate, config.init)
-    state = init_state(model, optimizer, config)
-    fine_tuning.check(config.init, state.variables)
-    _check_test_frames(config, model, state)
-    if config.init.weights and not checkpoint.steps(Path(folder).expanduser() / 'checkpoints'):
-        state = start_from_weights(config, model, state)
-    # Only now: a model that can't be built should leave no work directory that refuses the corrected command.
-    run = workdir.prepare(folder, config, dataset.labels, workdir.Frames(dataset.short_side, dataset.target_fps))
+        # ---- Model and optimizer
+        model = evaluate.build_model(config, len(dataset.labels))
+        learning_rate = optim.schedule(config.optim, steps_per_epoch, num_steps)
+        optimizer = optim.optimizer(config.optim, learning_rate, config.init)
+        state = init_state(model, optimizer, config)
+        fine_tuning.check(config.init, state.variables)
+        _check_test_frames(config, model, state)
+        if config.init.weights and not checkpoint.steps(Path(folder).expanduser() / 'checkpoints'):
+            state = start_from_weights(config, model, state)
+        run = workdir.check(folder, config, dataset.labels, workdir.Frames(dataset.short_side, dataset.target_fps))
+    settings, saved = config_lib.flatten(config) | {'data.dir': ''}, checkpoint.steps(run.checkpoints)
+    hosts.check_same('configuration, dataset or work directory', (settings, dataset.index.ids.tolist(), saved))
+    with hosts.together():
+        # Only now: a model that can't be built should leave no work directory that refuses the corrected command.
+        if hosts.is_first():
+            workdir.prepare(run)
     checkpoints = Checkpoints(run.checkpoints, keep_best=bool(config.data.validation_split))
     state = _restore(checkpoints, state)
     first = int(state.step)
@@ -67,9 +73,10 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
     state = parallel.replicate(state, devices)
     train_step = parallel.pmap(make_train_step(model, optimizer, learning_rate, config), devices, donate=(0,))
     validate = _validator(model, dataset, config, devices)
-    log = RunLog(run.folder, first, num_steps)
-    batches = parallel.feed(pipeline.train_batches(dataset, config, first), devices)
+    log = RunLog(run.folder, first, num_steps) if hosts.is_first() else SilentLog()
+    batches = parallel.feed(pipeline.train_batches(dataset, config, first, *hosts.this()), devices)
     window = LogWindow(log, config.batch_size)
+    agreed = hosts.Agreement(devices)
     scores: dict[str, float] = {}
     try:
         with Listener() as interruption:
@@ -80,7 +87,7 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
                 window.add(step, measured)
                 log.advance()
                 validate_now = is_due(step, config.eval_every_epochs * steps_per_epoch, num_steps)
-                stop = interruption.signum  # read once: one that comes from here on is the next step's
+                stop = agreed(interruption.signum)  # read once: one that comes from here on is the next step's
                 if validate_now or stop:
                     window.flush()
                     saved = parallel.unreplicate(state)
