@@ -94,5 +94,6 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(script, mo
     assert best == expected
     assert ('ema' in ours['model']) == (script == 'tsn_motion')
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
-    assert checkpoint.steps(cut / 'checkpoints') == checkpoint.steps(whole / 'checkpoints')
+    # One that was killed while it deleted an old checkpoint may leave a part of it behind.
+    assert set(checkpoint.steps(whole / 'checkpoints')) <= set(checkpoint.steps(cut / 'checkpoints'))
     assert _rows(cut) == _rows(whole)

@@ -83,12 +83,6 @@ def whole(stopped, tmp_path_factory):
     return folder
 
 
-def _assert_same_end(folder, whole):
-    (step, ours), (last, theirs) = (checkpoint.restore_model(run / 'checkpoints', 'latest') for run in (folder, whole))
-    assert step == last == 30
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), ours, theirs)
-
-
 def test_both_stop_at_the_step_at_which_one_was_told_to(stopped):
     folder, logged = stopped
     step = checkpoint.steps(folder / 'checkpoints')[-1]
@@ -98,33 +92,35 @@ def test_both_stop_at_the_step_at_which_one_was_told_to(stopped):
     assert 'step 1/30 train' in logged[0] and 'step 1/30' not in logged[1]
 
 
-def test_one_process_ends_the_run_of_two(stopped, whole, tmp_path):
-    folder = shutil.copytree(stopped[0], tmp_path / 'run')
+@pytest.fixture(scope='module')
+def ended(stopped):
+    """The same run, gone on with by one process."""
+    folder = shutil.copytree(stopped[0], stopped[0].with_name('ended'))
     train.train(config_lib.load(folder / 'config.json'), folder, DEVICES)
-    _assert_same_end(folder, whole)
+    return folder
 
 
-def test_two_processes_go_on_and_evaluate_as_one_would(stopped, whole, motion_folder, tmp_path):
-    folder = shutil.copytree(stopped[0], tmp_path / 'run')
-    argv = [f'--workdir={folder}', f'--config.data.dir={motion_folder}', *SETTINGS]
-    statuses, _, logged = _finish(_start(tmp_path, 'experiments.timesformer_motion', *argv), tmp_path)
-    assert statuses == [0, 0], logged
-    _assert_same_end(folder, whole)
+def test_one_process_ends_the_run_of_two_as_if_it_had_made_it_all(ended, whole):
+    (step, ours), (last, theirs) = (checkpoint.restore_model(run / 'checkpoints', 'latest') for run in (ended, whole))
+    assert step == last == 30
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), ours, theirs)
     # Written once, by one process: each step's row once, in order, with the numbers of the whole run.
-    ours, theirs = ([row for row in _rows(run) if 'validation/loss' in row] for run in (folder, whole))
+    ours, theirs = ([row for row in _rows(run) if 'validation/loss' in row] for run in (ended, whole))
     assert [row['step'] for row in ours] == list(range(3, 31, 3))
     for row, expected in zip(ours, theirs, strict=True):
         assert row == pytest.approx(expected, rel=1e-4)
-    steps = [row['step'] for row in _rows(folder) if 'train/loss' in row]
+    steps = [row['step'] for row in _rows(ended) if 'train/loss' in row]
     assert steps == sorted(set(steps))
 
-    argv = ['--split=train', '--checkpoint=latest', '--clips=2', f'--workdir={folder}']
+
+def test_two_processes_evaluate_as_one_would(ended, tmp_path):
+    argv = ['--split=train', '--checkpoint=latest', '--clips=2', f'--workdir={ended}']
     statuses, printed, logged = _finish(_start(tmp_path, 'experiments.evaluate', *argv), tmp_path)
     assert statuses == [0, 0], logged
     assert 'num_videos' in printed[0] and 'num_videos' not in printed[1]
-    (scores,) = (folder / 'eval').glob('*.npz')
+    (scores,) = (ended / 'eval').glob('*.npz')
     found = dict(np.load(scores)) | json.loads(scores.with_suffix('.json').read_text())
-    evaluate.evaluate(workdir.load(folder), 'train', 'latest', clips=2, devices=DEVICES[:1])
+    evaluate.evaluate(workdir.load(ended), 'train', 'latest', clips=2, devices=DEVICES[:1])
     expected = dict(np.load(scores)) | json.loads(scores.with_suffix('.json').read_text())
     assert found['num_videos'] == 24 and found['ids'].tolist() == expected['ids'].tolist()
     np.testing.assert_allclose(found['logits'], expected['logits'], atol=1e-5)
