@@ -28,7 +28,9 @@ def main(config: Config, doc: str) -> None:
 
 def multihost() -> Callable[[], None]:
     """Defines the flags of a run over several hosts; what it returns joins these, before jax is used."""
-    several = flags.DEFINE_bool('multihost', False, 'One of several processes, as SLURM, Open MPI, Kubernetes or TPU say.')
+    several = flags.DEFINE_bool(
+        'multihost', False, 'One of several processes, as SLURM, Open MPI, Kubernetes or TPU say.'
+    )
     coordinator = flags.DEFINE_string('coordinator', '', 'Without such a launcher: host:port of process 0.')
     number = flags.DEFINE_integer('num_processes', None, 'With --coordinator: how many processes.', lower_bound=1)
     process = flags.DEFINE_integer('process_id', None, 'With --coordinator: which this is, from 0.', lower_bound=0)

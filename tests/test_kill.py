@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -29,7 +30,7 @@ FAMILIES = {
 }  # fmt: skip
 # What the log says before the kill, how often, and for how long at most the run then goes on, seconds. Every third step
 # is saved after its line 'validation', in the background of the next ones.
-MOMENTS = [('', 1, 6.0), ('train: ', 2, 0.3), ('validation: ', 2, 0.1), ('validation: ', 1, 0.4), ('train: ', 3, 0.5)]
+MOMENTS = [('', 0, 6.0), ('train: ', 2, 0.3), ('validation: ', 2, 0.1), ('validation: ', 1, 0.4), ('train: ', 3, 0.5)]
 TIMINGS = {'train/clips_per_second', 'train/data_wait'}
 SECONDS = 300
 
@@ -45,18 +46,22 @@ def _kill(script, folder, data, log, moment, delay) -> None:
     words, times, _ = moment
     with open(log, 'w') as err:
         process = _start(script, folder, data, err)
-        deadline = time.monotonic() + SECONDS
-        while words and log.read_text().count(words) < times and process.poll() is None:
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.005)
-        time.sleep(delay)
-        process.kill()
-        assert process.wait() == -9, f'it ended before it was killed: {log.read_text()}'
+    deadline = time.monotonic() + SECONDS
+    while words and log.read_text().count(words) < times and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(delay)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, f'it ended before it was killed: {log.read_text()}'
+    assert log.read_text().count(words) >= times, log.read_text()
 
 
 def _finish(script, folder, data, log) -> None:
     with open(log, 'w') as err:
-        assert _start(script, folder, data, err).wait(SECONDS) == 0, log.read_text()
+        process = _start(script, folder, data, err)
+    try:
+        assert process.wait(SECONDS) == 0, log.read_text()
+    finally:
+        process.kill()
 
 
 def _values(folder):

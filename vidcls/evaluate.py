@@ -133,12 +133,12 @@ def evaluate(
         workdir.check_labels(run, dataset.labels)
         split = getattr(config.data, f'{split or "test"}_split', split) or split
         selected = dataset.clips(split)  # an unknown split is an error before the model is loaded
-    hosts.check_same('protocol or dataset', (split, checkpoint_name, clips, crops, dataset.index.ids[selected].tolist()))
+    hosts.check_same(
+        'protocol or dataset', (split, checkpoint_name, clips, crops, dataset.index.ids[selected].tolist())
+    )
     step, variables = checkpoint.restore_model(run.checkpoints, checkpoint_name)
     compiled = parallel.pmap(predict_step(build_model(config, len(run.labels)), config), devices)
-    scores = score(
-        compiled, parallel.replicate(variables, devices), dataset, config, split, clips, crops, devices
-    )
+    scores = score(compiled, parallel.replicate(variables, devices), dataset, config, split, clips, crops, devices)
     sampler = pipeline.Sampler(config.sampling, training=False)
     result = metrics.scores(scores.logits, scores.labels, config.test.average) | {
         'dataset': dataset.name,
