@@ -30,7 +30,7 @@ FAMILIES = {
 }  # fmt: skip
 # What the log says before the kill, how often, and for how long at most the run then goes on, seconds. Every third step
 # is saved after its line 'validation', in the background of the next ones.
-MOMENTS = [('', 0, 6.0), ('train: ', 2, 0.3), ('validation: ', 2, 0.1), ('validation: ', 1, 0.4), ('train: ', 3, 0.5)]
+MOMENTS = [('', 0, 6.0), ('train: ', 2, 0.3), ('validation: ', 3, 0.1), ('validation: ', 1, 0.4), ('train: ', 3, 0.5)]
 TIMINGS = {'train/clips_per_second', 'train/data_wait'}
 SECONDS = 300
 
