@@ -15,19 +15,22 @@ _SPLIT = flags.DEFINE_string('split', 'test', 'train, validation or test as conf
 _CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (by validation top-1), latest, or a step.')
 _CLIPS = flags.DEFINE_integer('clips', 0, 'Views in time; 0: as configured.', lower_bound=0)
 _CROPS = flags.DEFINE_enum('crops', '', ['', '1', '3', '10'], 'Views in space; empty: as configured.')
+_JOIN = launch.multihost()
 _DATA = flags.DEFINE_string('data', '', 'Where the dataset lies, if not where it was in training.')
 
 
 def main(argv: list[str]) -> None:
-    from vidcls import workdir
-    from vidcls.evaluate import evaluate
-
     if argv:
         raise ValueError(f'unexpected argument {argv[0]!r}')
+    _JOIN()
+    from vidcls import hosts, workdir
+    from vidcls.evaluate import evaluate
+
     run = workdir.load(_WORKDIR.value)
     crops = int(_CROPS.value or 0)
     result = evaluate(run, _SPLIT.value, _CHECKPOINT.value, _CLIPS.value, crops, _DATA.value)
-    print(table(result))
+    if hosts.is_first():
+        print(table(result))
 
 
 def table(result: dict) -> str:

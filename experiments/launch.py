@@ -21,15 +21,40 @@ def main(config: Config, doc: str) -> None:
         holder = config_flags.DEFINE_config_dataclass('config', config)
     except KeyError as error:  # its way to say that a setting on the command line does not exist
         sys.exit(f'error: {error.args[0]}; the settings are in vidcls/config.py, or run with --helpfull')
+    join = multihost()
     flags.mark_flags_as_required(['workdir'])
-    run(lambda argv: _train(argv, holder.value), doc)
+    run(lambda argv: _train(argv, holder.value, join), doc)
 
 
-def _train(argv: list[str], config: Config) -> None:
+def multihost() -> Callable[[], None]:
+    """Defines the flags of a run over several hosts; what it returns joins these, before jax is used."""
+    several = flags.DEFINE_bool(
+        'multihost', False, 'One of several processes, as SLURM, Open MPI, Kubernetes or TPU say.'
+    )
+    coordinator = flags.DEFINE_string('coordinator', '', 'Without such a launcher: host:port of process 0.')
+    number = flags.DEFINE_integer('num_processes', None, 'With --coordinator: how many processes.', lower_bound=1)
+    process = flags.DEFINE_integer('process_id', None, 'With --coordinator: which this is, from 0.', lower_bound=0)
+
+    def join() -> None:
+        given = [bool(coordinator.value), number.value is not None, process.value is not None]
+        if any(given) and not (several.value and all(given)):
+            raise ValueError('--coordinator, --num_processes and --process_id go together, and with --multihost')
+        if several.value:
+            from vidcls import hosts
+
+            hosts.join(coordinator.value, number.value, process.value)
+            if not hosts.is_first():
+                logging.set_verbosity(logging.WARNING)
+
+    return join
+
+
+def _train(argv: list[str], config: Config, join: Callable[[], None]) -> None:
     if argv:
         raise ValueError(f'unexpected argument {argv[0]!r}; settings are flags, --config.<name>=<value>')
     if not config.data.dir:
         raise ValueError('--config.data.dir is not set: the folder that data_prep wrote')
+    join()
     from vidcls.train import train  # after the flags were read: a typo should not wait for jax
 
     train(config, _WORKDIR.value)

@@ -1,5 +1,6 @@
 """Mistakes on the command line: one line that names them, before anything is done."""
 
+import re
 import subprocess
 import sys
 
@@ -30,3 +31,19 @@ def test_an_error_that_the_user_can_mend_is_a_line(error):
     code = f"from experiments import launch\ndef work(argv): raise {error}('too little')\nlaunch.run(work, '')"
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, 'error: too little\n')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--multihost'], '--multihost: no launcher that jax knows: .*--coordinator=HOST:PORT'),
+        (['--coordinator=localhost:1', '--num_processes=2', '--process_id=0'], 'go together, and with --multihost'),
+        (['--multihost', '--coordinator=localhost:1', '--process_id=0'], 'go together, and with --multihost'),
+    ],
+)
+def test_hosts_that_cannot_be_joined_are_one_line(arguments, message, tmp_path):
+    command = [sys.executable, '-m', 'experiments.evaluate', f'--workdir={tmp_path / "run"}', *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert re.search(message, done.stderr)
+    assert 'Traceback' not in done.stderr

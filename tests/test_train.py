@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from vidcls import checkpoint, evaluate, train, workdir
+from vidcls import checkpoint, evaluate, job, train, workdir
 from vidcls.config import EvalConfig, ModelConfig, OptimConfig, SamplingConfig
 from vidcls.data.dataset import open_dataset
 from vidcls.interruption import Interrupted
@@ -142,7 +142,7 @@ def test_a_work_directory_of_another_model_or_other_labels_is_refused(config, on
         train.train(dataclasses.replace(config, model=tiny), one_device[0], jax.local_devices()[:1])
     opened = open_dataset(config.data.dir)
     renamed = dataclasses.replace(opened, labels=('sideways', *opened.labels[1:]))
-    monkeypatch.setattr(train, 'open_dataset', lambda folder: renamed)
+    monkeypatch.setattr(job, 'open_dataset', lambda folder: renamed)
     with pytest.raises(ValueError, match='they differ in: .*, sideways$'):
         train.train(config, one_device[0], jax.local_devices()[:1])
 
@@ -176,8 +176,8 @@ def test_what_is_traced(first, traced, tmp_path, monkeypatch):
 
 def test_before_its_first_checkpoint_a_run_takes_other_settings(one_device, tmp_path):
     run = workdir.load(one_device[0])
-    workdir.prepare(tmp_path, dataclasses.replace(run.config, seed=5), run.labels, run.frames)
-    workdir.prepare(tmp_path, run.config, run.labels, run.frames)
+    for seed in (5, run.config.seed):
+        workdir.prepare(workdir.check(tmp_path, dataclasses.replace(run.config, seed=seed), run.labels, run.frames))
     assert workdir.load(tmp_path).config == run.config
 
 

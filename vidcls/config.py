@@ -7,6 +7,7 @@ it as `config.json`, which is all that evaluation and prediction need to know ab
 import dataclasses
 import json
 import math
+import os
 import re
 import types
 import typing
@@ -258,7 +259,10 @@ def difference(ours: Config, theirs: Config) -> list[str]:
 
 
 def save(config: Config, path: Path) -> None:
-    path.write_text(json.dumps(dataclasses.asdict(config), indent=2) + '\n')
+    """Writes JSON, whole or not at all: a run that is killed here must find its old one."""
+    partial = path.with_name(f'.{path.name}.partial')
+    partial.write_text(json.dumps(dataclasses.asdict(config), indent=2) + '\n')
+    os.replace(partial, path)
 
 
 def load(path: Path) -> Config:

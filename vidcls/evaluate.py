@@ -9,12 +9,13 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import einops
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidcls import checkpoint, metrics, models, parallel, workdir
+from vidcls import checkpoint, hosts, metrics, models, parallel, workdir
 from vidcls.config import Config
 from vidcls.data import pipeline
 from vidcls.data.dataset import Dataset, open_dataset
@@ -77,7 +78,7 @@ def score(
     crops: int,
     devices: Sequence[jax.Device],
 ) -> Scores:
-    """Logits of every clip of a split.
+    """Logits of every clip of a split, the same on every host.
 
     Args:
       step: `parallel.pmap` of `predict_step`.
@@ -87,14 +88,20 @@ def score(
     # The batch changes no score: round it up to what the devices divide.
     size = -(-config.test.batch_size // len(devices)) * len(devices)
     config = dataclasses.replace(config, test=dataclasses.replace(config.test, batch_size=size))
-    batches = pipeline.eval_batches(dataset, config, split, clips, crops)
+    batches = pipeline.eval_batches(dataset, config, split, clips, crops, *hosts.this())
     found, logits = [], []
     for batch in batches:
-        output = step(variables, parallel.shard(batch.clips, len(devices)))
-        logits.append(parallel.gather(output).reshape(len(batch.mask), clips * crops, -1)[batch.mask])
-        found.append(batch.clip[batch.mask])
-    found = np.concatenate(found)
-    return Scores(dataset.index.ids[found], dataset.index.labels[found], np.concatenate(logits))
+        output = step(variables, parallel.shard(batch.clips, len(parallel.local(devices))))
+        logits.append(parallel.gather(output).reshape(len(batch.mask), clips * crops, -1))
+        found.append(np.where(batch.mask, batch.clip, -1).astype(np.int32))  # a device has no 64-bit integers
+    found, logits = map(_in_order, (found, logits))
+    real = found >= 0
+    return Scores(dataset.index.ids[found[real]], dataset.index.labels[found[real]], logits[real])
+
+
+def _in_order(parts: list[np.ndarray]) -> np.ndarray:
+    """What every host has of each step, in the order of one host's batches."""
+    return einops.rearrange(hosts.gather(np.stack(parts)), 'host step place ... -> (step host place) ...')
 
 
 def evaluate(
@@ -120,13 +127,17 @@ def evaluate(
     Raises:
       ValueError: the dataset has other labels than the run, or the split is unknown or empty.
     """
-    devices = list(devices or jax.local_devices())
+    devices = list(devices or parallel.all_devices())
     config = run.config
     clips, crops = clips or config.test.clips, crops or config.test.crops
-    dataset = open_dataset(data_dir or config.data.dir)
-    workdir.check_labels(run, dataset.labels)
-    split = getattr(config.data, f'{split or "test"}_split', split) or split
-    dataset.clips(split)  # an unknown split is an error before the model is loaded
+    with hosts.together():
+        dataset = open_dataset(data_dir or config.data.dir)
+        workdir.check_labels(run, dataset.labels)
+        split = getattr(config.data, f'{split or "test"}_split', split) or split
+        selected = dataset.clips(split)  # an unknown split is an error before the model is loaded
+    hosts.check_same(
+        'protocol or dataset', (split, checkpoint_name, clips, crops, dataset.index.ids[selected].tolist())
+    )
     step, variables = checkpoint.restore_model(run.checkpoints, checkpoint_name)
     compiled = parallel.pmap(predict_step(build_model(config, len(run.labels)), config), devices)
     scores = score(compiled, parallel.replicate(variables, devices), dataset, config, split, clips, crops, devices)
@@ -145,7 +156,8 @@ def evaluate(
         'crop_size': config.augment.crop_size,
         'average': config.test.average,
     }
-    _save(run, result, scores)
+    if hosts.is_first():
+        _save(run, result, scores)
     return result
 
 

@@ -1,7 +1,8 @@
 """The only place that knows about devices: pmap over the local devices of every host.
 
-A sharded array has a leading device axis; a replicated tree too, the same values on each device. The step functions are
-written for one device and average over `AXIS`.
+`devices` are those of all hosts, the same list on each. A sharded array has a leading axis of the local ones; a
+replicated tree too, the same values on each device. The step functions are written for one device and average over
+`AXIS`, which goes over all.
 """
 
 import collections
@@ -13,6 +14,24 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = 'devices'
+
+
+def all_devices() -> list[jax.Device]:
+    """The devices of all hosts, host by host.
+
+    Raises:
+      ValueError: one host has more than another, so that a batch can't be shared evenly.
+    """
+    devices = sorted(jax.devices(), key=lambda device: device.process_index)
+    counts = collections.Counter(device.process_index for device in devices)
+    if len(set(counts.values())) > 1:
+        raise ValueError(f'every host must have as many devices; they have {", ".join(map(str, counts.values()))}')
+    return devices
+
+
+def local(devices: Sequence[jax.Device]) -> list[jax.Device]:
+    """Those of this host."""
+    return [device for device in devices if device.process_index == jax.process_index()]
 
 
 def check_batch(name: str, batch_size: int, num_devices: int, parts: int = 1) -> None:
@@ -37,16 +56,17 @@ def pmap(function: Callable, devices: Sequence[jax.Device], donate: tuple[int, .
 
 
 def place(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """Arrays with a leading device axis, on their devices, sharded as the outputs of `pmap` are.
+    """Arrays with a leading axis of local devices, on these, sharded as the outputs of `pmap` are.
 
     Any other sharding that means the same would make a step compile twice: for its first input, and for its own output.
     """
-    return jax.device_put(tree, NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS)))
+    return jax.device_put(tree, NamedSharding(Mesh(np.array(local(devices)), (AXIS,)), PartitionSpec(AXIS)))
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
     """The same values on every device."""
-    return place(jax.tree.map(lambda x: np.broadcast_to(x, (len(devices), *np.shape(x))), tree), devices)
+    count = len(local(devices))
+    return place(jax.tree.map(lambda x: np.broadcast_to(x, (count, *np.shape(x))), tree), devices)
 
 
 def unreplicate(tree: Any) -> Any:
@@ -65,10 +85,10 @@ def gather(tree: Any) -> Any:
 
 
 def feed(batches: Iterable[Any], devices: Sequence[jax.Device]) -> Iterator[Any]:
-    """Sharded batches on the devices, one ahead of the step that uses them."""
+    """This host's batches, sharded, on its devices, one ahead of the step that uses them."""
     ahead = collections.deque()
     for batch in batches:
-        ahead.append(place(shard(batch, len(devices)), devices))
+        ahead.append(place(shard(batch, len(local(devices))), devices))
         if len(ahead) > 1:
             yield ahead.popleft()
     yield from ahead

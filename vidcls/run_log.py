@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -34,7 +35,9 @@ class RunLog:
     def __init__(self, folder: Path, step: int, num_steps: int):
         path = folder / 'metrics.jsonl'
         kept = [line for line in _lines(path) if json.loads(line)['step'] <= step]
-        path.write_text(''.join(kept))
+        partial = path.with_name(f'.{path.name}.partial')  # a run that is killed here must find its old rows
+        partial.write_text(''.join(kept))
+        os.replace(partial, path)
         self._file = open(path, 'a')  # noqa: SIM115, closed by close()
         self._tensorboard = TensorBoard(folder / 'tensorboard', step)
         # A bar on a terminal, plain lines elsewhere.
@@ -87,6 +90,19 @@ def in_words(seconds: float) -> str:
     return f'{minutes // 1440} d {minutes % 1440 // 60} h'
 
 
+class SilentLog:
+    """The log of a process that writes none, one of several."""
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        pass
+
+    def advance(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 def _lines(path: Path) -> list[str]:
     """The whole lines of a file that may have been cut off in its last one."""
     if not path.exists():
@@ -98,7 +114,7 @@ def _lines(path: Path) -> list[str]:
 class LogWindow:
     """Collects the steps' measurements on the device and reads them late, so that logging never blocks a step."""
 
-    log: RunLog
+    log: RunLog | SilentLog
     batch_size: int
 
     def __post_init__(self):

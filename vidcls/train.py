@@ -1,31 +1,27 @@
-"""Training, from a configuration to checkpoints. Reads top to bottom: `train` is the whole story.
+"""Training, from a configuration to checkpoints. `train` is the whole story.
 
-`train_step` has the step, `parallel` runs it on all devices. Randomness and the order of data are functions of (seed,
+`job` says what is trained, `train_step` has the step, `parallel` runs it on all devices. Randomness and the order of data are functions of (seed,
 step), so that a run that was cut off and started again goes the same way.
 """
 
 import contextlib
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
-from absl import logging
 
-from vidcls import checkpoint, evaluate, fine_tuning, metrics, optim, overview, parallel, pretrained, shortage, workdir
-from vidcls import config as config_lib
+from vidcls import evaluate, hosts, metrics, parallel, shortage
 from vidcls.checkpoint import Checkpoints
 from vidcls.config import Config
 from vidcls.data import pipeline
-from vidcls.data.dataset import Dataset, open_dataset
-from vidcls.data.sampling import Sampler
+from vidcls.data.dataset import Dataset
 from vidcls.interruption import Interrupted, Listener
+from vidcls.job import prepare
 from vidcls.profile import Profile
-from vidcls.run_log import REMEDY, Diverged, LogWindow, RunLog
-from vidcls.train_step import TrainState, begin, init_state, make_train_step
+from vidcls.run_log import REMEDY, Diverged, LogWindow, RunLog, SilentLog
+from vidcls.train_step import TrainState, make_train_step
 
 
 @shortage.explained
@@ -34,7 +30,7 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
 
     Args:
       folder: the work directory, made if need be (`vidcls.workdir` lists its files).
-      devices: the devices to use; all local ones if not given.
+      devices: the devices to use; all of every host if not given.
 
     Returns:
       The last validation's scores; empty without a validation split, or where nothing was left to train.
@@ -45,40 +41,22 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
       Interrupted: SIGTERM or SIGINT came; the step that ran is saved.
       shortage.DiskFull, shortage.OutOfMemory: say what helps.
     """
-    # ---- What to train on what
-    devices = list(devices or jax.local_devices())
-    config, dataset = _open(config, devices)
-    num_clips = len(dataset.clips(config.data.train_split))
-    steps_per_epoch = num_clips / config.batch_size
-    num_steps = max(round(config.epochs * steps_per_epoch), 1)
-
-    # ---- Model and optimizer
-    model = evaluate.build_model(config, len(dataset.labels))
-    learning_rate = optim.schedule(config.optim, steps_per_epoch, num_steps)
-    optimizer = optim.optimizer(config.optim, learning_rate, config.init)
-    state = init_state(model, optimizer, config)
-    fine_tuning.check(config.init, state.variables)
-    _check_test_frames(config, model, state)
-    begins, origin = not checkpoint.steps(Path(folder).expanduser() / 'checkpoints'), None
-    if config.init.weights and begins:
-        state, origin = start_from_weights(config, model, state)
-    # Only now: a model that can't be built should leave no work directory that refuses the corrected command.
-    run = workdir.prepare(folder, config, dataset.labels, workdir.Frames(dataset.short_side, dataset.target_fps))
-    if begins:
-        workdir.save_origin(run, origin)
-    checkpoints = Checkpoints(run.checkpoints, keep_best=bool(config.data.validation_split))
-    state = _restore(checkpoints, state)
+    devices = list(devices or parallel.all_devices())
+    job = prepare(config, folder, devices)
+    config, model, num_steps = job.config, job.model, job.num_steps
+    checkpoints = Checkpoints(job.run.checkpoints, keep_best=bool(config.data.validation_split))
+    state = _restore(checkpoints, job.state)
     first = int(state.step)
-    _describe(config, model, state, run, num_clips, num_steps, devices)
+    job.describe(state, devices)
 
-    # ---- The loop
     state = parallel.replicate(state, devices)
-    train_step = parallel.pmap(make_train_step(model, optimizer, learning_rate, config), devices, donate=(0,))
-    validate = _validator(model, dataset, config, devices)
-    log = RunLog(run.folder, first, num_steps)
-    batches = parallel.feed(pipeline.train_batches(dataset, config, first), devices)
+    train_step = parallel.pmap(make_train_step(model, job.optimizer, job.learning_rate, config), devices, donate=(0,))
+    validate = _validator(model, job.dataset, config, devices)
+    log = RunLog(job.run.folder, first, num_steps) if hosts.is_first() else SilentLog()
+    batches = parallel.feed(pipeline.train_batches(job.dataset, config, first, *hosts.this()), devices)
     window = LogWindow(log, config.batch_size)
-    profile = Profile(run.folder / 'profile', config.profile_steps)
+    profile = Profile(job.run.folder / 'profile', config.profile_steps)
+    agreed = hosts.Agreement(devices)
     scores: dict[str, float] = {}
     try:
         with Listener() as interruption:
@@ -89,8 +67,8 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
                 state, measured = train_step(state, batch)
                 window.add(step, measured)
                 log.advance()
-                validate_now = is_due(step, config.eval_every_epochs * steps_per_epoch, num_steps)
-                stop = interruption.signum  # read once: one that comes from here on is the next step's
+                validate_now = is_due(step, config.eval_every_epochs * job.steps_per_epoch, num_steps)
+                stop = agreed(interruption.signum)  # read once: one that comes from here on is the next step's
                 if validate_now or stop:
                     window.flush()
                     saved = parallel.unreplicate(state)
@@ -108,79 +86,6 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
         with contextlib.closing(log), contextlib.closing(profile):
             checkpoints.close()
     return scores
-
-
-def _open(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Dataset]:
-    """The dataset, and the settings with the folder where it was found; all that can be checked by now is."""
-    config_lib.validate(config)
-    parts, augment, data = config.optim.accumulation, config.augment, config.data
-    parallel.check_batch('--config.batch_size', config.batch_size, len(devices), parts)
-    if config.model.attention_implementation == 'cudnn' and devices[0].platform != 'gpu':
-        raise ValueError(
-            f'--config.model.attention_implementation=cudnn: needs a GPU, and this is a {devices[0].platform}; leave it out'
-        )
-    part = config.batch_size // (len(devices) * parts)
-    if part < 2 and (augment.mixup_alpha or augment.cutmix_alpha):
-        raise ValueError(
-            f'mixup and cutmix blend clips of one device and part, and --config.batch_size={config.batch_size} gives each '
-            f'{part}: double it, or set --config.augment.mixup_alpha=0 --config.augment.cutmix_alpha=0'
-        )
-    dataset = open_dataset(data.dir)
-    dataset.clips(data.train_split)
-    try:
-        if data.validation_split:
-            dataset.clips(data.validation_split)
-    except ValueError as error:
-        raise ValueError(f'{error}; --config.data.validation_split= trains without validation') from None
-    # The work directory is used from anywhere.
-    return dataclasses.replace(config, data=dataclasses.replace(data, dir=str(dataset.folder.resolve()))), dataset
-
-
-def start_from_weights(config: Config, model: nn.Module, state: TrainState) -> tuple[TrainState, dict[str, Any]]:
-    """The state with the parameters and statistics of `config.init.weights`, and what is to be known of them."""
-    init, augment = config.init, config.augment
-    converted = pretrained.load(init.weights, model, state.variables, init.allow_missing)
-    inputs = converted.layout.inputs
-    origin = pretrained.origin(init.weights, converted)
-    logging.info('%s (sha256 %s): %s', init.weights, origin['sha256'], converted.summary())
-    if not np.allclose((augment.mean, augment.std), (inputs.mean, inputs.std), atol=1e-3):
-        logging.warning(
-            '%s were trained on other values than the configuration makes; for theirs set '
-            '--config.augment.mean=%s --config.augment.std=%s',
-            converted.layout.title, inputs.mean, inputs.std,
-        )  # fmt: skip
-    variables = converted.for_rgb()
-    return begin(state.step, variables['params'], variables.get('batch_stats', {}), state.opt_state, config), origin
-
-
-def _check_test_frames(config: Config, model: nn.Module, state: TrainState) -> None:
-    """Refuses a number of test frames that the network can't take: validation would find out after an epoch."""
-    frames, size = Sampler(config.sampling, training=False).num_frames, config.augment.crop_size
-    if frames == config.sampling.num_frames:
-        return
-    try:
-        jax.eval_shape(model.apply, state.variables, jax.ShapeDtypeStruct((1, frames, size, size, 3), np.float32))
-    except ValueError as error:
-        raise ValueError(
-            f'--config.sampling.test_segments={config.sampling.test_segments}: {config.model.name} as trained with '
-            f'num_segments={config.sampling.num_segments} cannot take so many ({error})'
-        ) from error
-
-
-def _describe(
-    config: Config, model: nn.Module, state: TrainState, run: workdir.Run,
-    num_clips: int, num_steps: int, devices: Sequence[jax.Device],
-) -> None:  # fmt: skip
-    """Logs what is about to be trained, and where it stands."""
-    num_params = sum(x.size for x in jax.tree.leaves(state.params))
-    logging.info(
-        '%s, %.2f M parameters, %s, %d classes; %d clips, %d steps of %d clips on %d %s device(s)\n%s',
-        config.model.name, num_params / 1e6, overview.forward_cost(model, state.variables, config), len(run.labels),
-        num_clips, num_steps, config.batch_size, len(devices), devices[0].platform, overview.table(state.params),
-    )  # fmt: skip
-    if state.step:
-        left = 'nothing is left' if state.step >= num_steps else 'continuing'
-        logging.info('%s stands at step %d of %d: %s', run.folder, state.step, num_steps, left)
 
 
 def _restore(checkpoints: Checkpoints, state: TrainState) -> TrainState:

@@ -43,8 +43,8 @@ class Run:
         return self.folder / 'checkpoints'
 
 
-def prepare(folder: str | Path, config: Config, labels: tuple[str, ...], frames: Frames) -> Run:
-    """Makes a work directory, or opens that of the same run to continue it.
+def check(folder: str | Path, config: Config, labels: tuple[str, ...], frames: Frames) -> Run:
+    """What the work directory of this run will be; only looks.
 
     A run that was stopped before its first checkpoint is begun anew, with any configuration.
 
@@ -63,13 +63,16 @@ def prepare(folder: str | Path, config: Config, labels: tuple[str, ...], frames:
         check_labels(run, labels)
         if frames != run.frames:
             raise ValueError(f'{folder} was trained on frames stored as {run.frames}, the dataset has {frames}')
-        config_lib.save(config, folder / 'config.json')  # the dataset may have moved
-        return dataclasses.replace(run, config=config)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / 'labels.txt').write_text(''.join(f'{label}\n' for label in labels), encoding='utf-8')
-    (folder / 'frames.json').write_text(json.dumps(dataclasses.asdict(frames)) + '\n')
-    config_lib.save(config, folder / 'config.json')  # last: it marks a whole work directory
     return Run(folder, config, labels, frames)
+
+
+def prepare(run: Run) -> None:
+    """Makes the work directory that `check` returned, or opens the one that is there: the dataset may have moved."""
+    if not checkpoint.steps(run.checkpoints):
+        run.folder.mkdir(parents=True, exist_ok=True)
+        (run.folder / 'labels.txt').write_text(''.join(f'{label}\n' for label in run.labels), encoding='utf-8')
+        (run.folder / 'frames.json').write_text(json.dumps(dataclasses.asdict(run.frames)) + '\n')
+    config_lib.save(run.config, run.folder / 'config.json')  # last: it marks a whole work directory
 
 
 def save_origin(run: Run, origin: dict[str, Any] | None) -> None:

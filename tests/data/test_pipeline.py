@@ -58,6 +58,14 @@ def test_hosts_share_the_global_batch(motion_dataset):
         np.testing.assert_array_equal(whole[step].clips.canvas, joined)
 
 
+def test_hosts_together_see_every_clip_of_an_epoch_once(motion_dataset):
+    config = _config(batch_size=6)  # four steps an epoch
+    hosts = [_take(pipeline.train_batches(motion_dataset, config, host=h, num_hosts=3), 8) for h in range(3)]
+    for epoch in (np.s_[:4], np.s_[4:]):
+        seen = np.concatenate([batch.clip for host in hosts for batch in host[epoch]])
+        assert sorted(seen) == motion_dataset.clips('train').tolist()
+
+
 def test_pixels_are_those_of_the_window_of_the_chosen_frames(motion_dataset):
     config = _config(batch_size=2)
     batch = _take(pipeline.train_batches(motion_dataset, config), 3)[2]

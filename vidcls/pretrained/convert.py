@@ -200,7 +200,9 @@ def _turned(key: tuple[str, ...], value: np.ndarray, layout: Layout) -> np.ndarr
 
 def _fit(path: str, found: np.ndarray, shape: tuple[int, ...], model: nn.Module) -> tuple[np.ndarray, str]:
     """The array in our shape, and how it was changed for that, if it was."""
-    if found.dtype.kind != 'f' and found.dtype.name != 'bfloat16':  # integers too: quantised, by a scale that is elsewhere
+    if (
+        found.dtype.kind != 'f' and found.dtype.name != 'bfloat16'
+    ):  # integers too: quantised, by a scale that is elsewhere
         raise _Misfit(f'holds {found.dtype}, no floating-point numbers')
     found = found.astype(np.float32)
     if found.shape == shape:
