@@ -242,7 +242,8 @@ def test_a_wrong_file_leaves_no_work_directory(config, weights, tmp_path):
 
 
 def test_a_run_begun_anew_from_nothing_keeps_no_origin(tmp_path):
-    run = workdir.prepare(tmp_path, CONFIG, ('a',), workdir.Frames(32, None))
+    run = workdir.check(tmp_path, CONFIG, ('a',), workdir.Frames(32, None))
+    workdir.prepare(run)
     workdir.save_origin(run, {'file': 'w.npz'})
     assert json.loads((tmp_path / 'weights.json').read_text()) == {'file': 'w.npz'}
     workdir.save_origin(run, None)
