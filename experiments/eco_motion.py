@@ -2,7 +2,7 @@
 
     python -m experiments.eco_motion --workdir=runs/motion_eco --config.data.dir=datasets/motion
 
-Its 3-D part sees the frames in their order, so that it tells directions, which TSN with the same trunk cannot (tsn_motion).
+Its 3-D part sees the frames in their order, which TSN's average loses (tsn_motion). These settings were not run to their end.
 """
 
 from experiments import launch

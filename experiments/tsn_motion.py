@@ -1,9 +1,9 @@
-"""A small TSN on the made motion clips (data_prep.motion): the demo, minutes on two cores.
+"""A small TSN on the made motion clips (data_prep.motion), minutes on two cores.
 
     python -m experiments.tsn_motion --workdir=runs/motion --config.data.dir=datasets/motion
 
 Its classes are four motions, each in two directions. TSN averages over frames, so that the order of frames is lost: it
-learns which of the four motions it sees and must guess the direction, about 50 % top-1.
+can't have more than about 50 % top-1. Nor can one frame show which motion it is part of: 13.75 % was seen on validation.
 """
 
 from experiments import launch

@@ -47,7 +47,8 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
     checkpoints = Checkpoints(job.run.checkpoints, keep_best=bool(config.data.validation_split))
     state = _restore(checkpoints, job.state)
     first = int(state.step)
-    job.describe(state, devices)
+    if hosts.is_first():
+        job.describe(state, devices)
 
     state = parallel.replicate(state, devices)
     train_step = parallel.pmap(make_train_step(model, job.optimizer, job.learning_rate, config), devices, donate=(0,))
