@@ -21,12 +21,12 @@ def config() -> Config:
             crop='random', short_side=36, crop_size=32, flip=False, mean=(0.45,) * 3, std=(0.225,) * 3
         ),
         optim=OptimConfig(
-            name='adamw', learning_rate=2e-3, weight_decay=0.05, decay_all=False, clip_norm=1.0,
+            name='adamw', learning_rate=1.5e-3, weight_decay=0.05, decay_all=False, clip_norm=1.0,
             schedule='cosine', warmup_epochs=1.0,
         ),
-        epochs=15,
-        batch_size=64,
-        eval_every_epochs=2.0,
+        epochs=13,
+        batch_size=32,
+        eval_every_epochs=4.0,
     )  # fmt: skip
 
 
