@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup setup-dev setup-peers demo test lint bench parity lock clean
+.PHONY: setup setup-dev setup-peers demo test test-slow lint bench parity lock clean
 
 setup: .venv/.done
 setup-dev: .venv/.done-dev
@@ -22,7 +22,11 @@ demo: setup
 	$(BIN)/python -m experiments.demo
 
 test: setup-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m 'not slow'
+
+# The rest: what takes minutes each.
+test-slow: setup-dev
+	$(BIN)/python -m pytest -m slow
 
 lint: setup-dev
 	$(BIN)/ruff check .

@@ -4,8 +4,9 @@
 
 224 x 224 pixels, float32, 2 threads each, SGD with momentum 0.9 and L2 1e-4, no dropout. The peers: torchvision's ResNet in
 PyTorch's default layout and in channels-last, ECO as published (torch_eco), TimeSformer of transformers. Rounds alternate;
-ours and peer are medians, in clips/s, and the ratio is the median of the rounds' ratios. Without torch there is no peer to
-run: `make bench` installs one.
+ours and peer are medians, in clips/s, and the ratio is the median of the rounds' ratios. Beside them the operations of the
+forward pass: XLA's count of ours, and PyTorch's counter, which works them out from the sizes of the peer's products and
+convolutions. Without torch there is no peer to run: `make bench` installs one.
 """
 
 import collections
@@ -64,7 +65,7 @@ def _run_case(case: Case, rounds: int) -> list[dict]:
     sgd = {'lr': _LEARNING_RATE, 'momentum': _MOMENTUM, 'weight_decay': _L2}
     nets = {'ours': _ours(case)}
     nets |= {peer: torch_models.tasks(peer, case, _SIZE, _THREADS, sgd) for peer in case.peers}
-    calls = {(name, task): call for name, tasks in nets.items() for task, call in tasks.items()}
+    calls = {(name, task): nets[name][task] for name in nets for task in ('train', 'infer')}
     rates = time_alternately(calls, rounds)
     rows = [
         row(
@@ -74,6 +75,8 @@ def _run_case(case: Case, rounds: int) -> list[dict]:
         for task in ('train', 'infer')
         for peer in case.peers
     ]  # fmt: skip
+    counts = ([nets[name]['count']() / 1e9] for name in ('ours', case.peers[0]))
+    rows.append(row(f'{case.model} infer, batch {case.clips}: XLA / PyTorch count', 'GFLOP', *counts))
     del nets, calls
     gc.collect()  # a step's memory, before the next network takes its own
     return rows
@@ -127,7 +130,11 @@ def _ours(case: Case) -> Tasks:
     def train():
         state[0] = jax.block_until_ready(step(state[0]))
 
-    return {'train': train, 'infer': lambda: jax.block_until_ready(forward(variables, video))}
+    return {
+        'train': train,
+        'infer': lambda: jax.block_until_ready(forward(variables, video)),
+        'count': lambda: forward.lower(variables, video).cost_analysis()['flops'],
+    }
 
 
 def _transform_row(rounds: int) -> dict:

@@ -20,7 +20,7 @@ from absl import app
 
 from benchmarks.table import print_table
 
-_CLIPS_PER_CLASS = 160  # 1,024 to train on: 16 steps of 64
+_CLIPS_PER_CLASS = 160  # 1,024 to train on: 32 steps of 32
 _PATIENCE = 600  # seconds for a first step
 
 

@@ -4,12 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import torch_eco, torch_resnet
 
 
 def tasks(peer: str, case: Any, size: int, threads: int, sgd: dict[str, float]) -> dict[str, Callable]:
-    """'train' and 'infer' of the peer of a `models.Case`; 'channels-last' in `peer` asks for that layout."""
+    """'train', 'infer' and 'count' (of the latter's operations) of the peer of a `models.Case`; 'channels-last' in `peer` asks for that layout."""
     torch.set_num_threads(threads)
     net, logits = _BUILDERS[case.model.split('_')[0]](case.model, case.classes)
     video = torch.randn(case.clips, case.frames, 3, size, size)
@@ -30,7 +31,12 @@ def tasks(peer: str, case: Any, size: int, threads: int, sgd: dict[str, float]) 
         with torch.inference_mode():
             return logits(video)
 
-    return {'train': train, 'infer': infer}
+    def count():
+        with FlopCounterMode(display=False) as counter:
+            infer()
+        return counter.get_total_flops()
+
+    return {'train': train, 'infer': infer, 'count': count}
 
 
 def _tsn(name: str, classes: int):

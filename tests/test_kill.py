@@ -78,6 +78,7 @@ def _rows(folder):
     return [{name: value for name, value in row.items() if name not in TIMINGS} for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('script', FAMILIES)
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(script, motion_folder, tmp_path):
     whole, cut = tmp_path / 'whole', tmp_path / 'cut'

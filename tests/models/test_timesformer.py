@@ -270,14 +270,48 @@ def test_deviations_at_first():
 
 
 @pytest.mark.parametrize('attention, depth', [('divided', 2), ('joint', 1)])
-def test_every_parameter_gets_a_gradient_with_or_without_remat(attention, depth, video):
+def test_every_parameter_gets_a_gradient(attention, depth, video):
     settings = {'depth': depth, 'drop_path': 0.2, 'dropout': 0.1}
     params = parameters(small(attention, **settings))
     kept = gradients(small(attention, **settings), params, video)
     for path, leaf in jax.tree.leaves_with_path(kept):
         assert np.isfinite(leaf).all() and np.abs(leaf).max() > 0, path
-    computed_again = gradients(small(attention, remat=True, **settings), params, video)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), kept, computed_again)
+
+
+@pytest.mark.parametrize('attention', ['divided', 'joint', 'space'])
+def test_remat_gives_the_same_gradients(attention, video):
+    params = parameters(small(attention))
+    kept, again = (gradients(small(attention, drop_path=0.0, remat=remat), params, video) for remat in (False, True))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), kept, again)
+
+
+def test_remat_draws_the_same_twice(video):
+    """The slope along the gradient is the gradient's, so both passes dropped the same paths."""
+    model = small(drop_path=0.5, remat=True)
+    params = parameters(model)
+
+    def loss(params):
+        return (model.apply({'params': params}, video, True, rngs={'dropout': key(3)}) ** 2).mean()
+
+    gradient = jit(jax.grad(loss))(params)
+    length = np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(gradient)))
+    ahead, behind = (jit(loss)(jax.tree.map(lambda p, g: p + d * g / length, params, gradient)) for d in (1e-2, -1e-2))
+    assert (ahead - behind) / 2e-2 == pytest.approx(length, rel=1e-2)
+
+
+def test_remat_takes_less_memory():
+    """On the CPU too, where `nn.remat` takes more."""
+    temporary = {}
+    for remat in (False, True):
+        model = small(depth=6, drop_path=0.0, remat=remat)
+        params = parameters(model)
+
+        def loss(params, video, model=model):
+            return model.apply({'params': params}, video, True).mean()
+
+        step = jax.jit(jax.grad(loss)).lower(params, jnp.zeros((8, 4, 8, 12, 3))).compile()
+        temporary[remat] = step.memory_analysis().temp_size_in_bytes
+    assert temporary[True] < temporary[False] / 2
 
 
 def test_drop_path_scales_the_samples_it_keeps():

@@ -16,6 +16,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from vidcls.models.recompute import recomputed
 from vidcls.models.vit import MLP, Attention, Block, LayerNorm, PatchEmbed, dense_init, drop_path
 
 
@@ -161,9 +162,8 @@ class TimeSformer(nn.Module):
         cls = jnp.broadcast_to(cls + position[:, :1], (*x.shape[:-2], 1, self.width))
         x = jnp.concatenate([cls, x], axis=-2).astype(self.dtype)
 
-        block = nn.remat(scheme.block, static_argnums=(2,)) if self.remat else scheme.block
         for i, rate in enumerate(np.linspace(0, self.drop_path, self.depth)):
-            x = block(
+            block = scheme.block(
                 num_heads=self.num_heads,
                 drop_path=float(rate),
                 dtype=self.dtype,
@@ -171,7 +171,8 @@ class TimeSformer(nn.Module):
                 attention_implementation=self.attention_implementation,
                 name=f'blocks_{i}',
                 **scheme.settings(self),
-            )(x, train)
+            )
+            x = recomputed(block, x, train) if self.remat and not self.is_initializing() else block(x, train)
 
         # The CLS of each frame are averaged before the norm, as published; where there is but one this does nothing.
         cls = einops.reduce(x[..., 0, :].astype(jnp.float32), 'b ... d -> b d', 'mean')

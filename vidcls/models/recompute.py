@@ -1,0 +1,40 @@
+"""A block whose activations are computed again in the backward pass, on every backend.
+
+`nn.remat` asks the compiler by an optimisation barrier to compute them late. XLA's CPU compiler drops the barrier and
+moves that computation to the front: for TimeSformer it then took more memory than without. Here the backward pass's input
+depends on the gradient that arrives, which no compiler can move.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+def recomputed(block: nn.Module, x: jax.Array, train: bool) -> jax.Array:
+    """`block(x, train)`, of which only x is kept for the backward pass.
+
+    To be called in a compact method on a block with parameters alone, and not while these are made. What it draws
+    from 'dropout' is drawn from a key of its own. Reverse-mode gradients only.
+    """
+    pure, train = block.clone(parent=None, name=None), bool(train)
+    key = block.make_rng('dropout') if train and block.has_rng('dropout') else None
+
+    def apply(params, x, key):
+        return pure.apply({'params': params}, x, train, rngs=None if key is None else {'dropout': key})
+
+    def forward(params, x, key):
+        return apply(params, x, key), (params, x, key)
+
+    def backward(kept, gradient):
+        params, x, key = kept
+        _, pull = jax.vjp(lambda params, x: apply(params, x, key), params, _after(gradient, x))
+        return *pull(gradient), None
+
+    call = jax.custom_vjp(apply)
+    call.defvjp(forward, backward)
+    return call(block.variables['params'], x, key)
+
+
+def _after(gradient: jax.Array, x: jax.Array) -> jax.Array:
+    """x, once the gradient is there: where that is not a number, the gradients that follow aren't either."""
+    return jnp.where(jnp.isnan(gradient.ravel()[0]), jnp.nan, x)
