@@ -1,7 +1,7 @@
 """Everything measured beside a peer, in one run: a table, and bench.json. `make bench` runs it.
 
 bench.json is a list of {name, unit, ours, peer, ratio}; each number is a median of alternating rounds (of starts there is
-one round), and a ratio of 2 means twice as fast.
+one round). Where the unit is a rate, a ratio of 2 means twice as fast.
 """
 
 import json

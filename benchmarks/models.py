@@ -25,7 +25,7 @@ from benchmarks.table import print_table, row
 
 
 class Case(NamedTuple):
-    """A network at a batch of clips [b t 224 224 3], and its peers' names in `torch_models.PEERS`."""
+    """A network at a batch of clips [b t 224 224 3], and its peers' names in `torch_models`."""
 
     model: str
     clips: int

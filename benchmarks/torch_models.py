@@ -10,7 +10,10 @@ from benchmarks import torch_eco, torch_resnet
 
 
 def tasks(peer: str, case: Any, size: int, threads: int, sgd: dict[str, float]) -> dict[str, Callable]:
-    """'train', 'infer' and 'count' (of the latter's operations) of the peer of a `models.Case`; 'channels-last' in `peer` asks for that layout."""
+    """'train', 'infer' and 'count' (of infer's operations) of the peer of a `models.Case`.
+
+    'channels-last' in `peer` asks for that layout.
+    """
     torch.set_num_threads(threads)
     net, logits = _BUILDERS[case.model.split('_')[0]](case.model, case.classes)
     video = torch.randn(case.clips, case.frames, 3, size, size)

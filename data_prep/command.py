@@ -39,7 +39,7 @@ def main(read_source: Callable[[Path, Options], Source]) -> None:
         'beam_runner', defaults.beam_runner, 'Convert with this Apache Beam runner (extra `beam`).'
     )
     beam_options = flags.DEFINE_list('beam_options', defaults.beam_options, "key=value,... for Beam's runner.")
-    seed = flags.DEFINE_integer('seed', defaults.seed, 'Of random splits and of the order of clips.')
+    seed = flags.DEFINE_integer('seed', defaults.seed, 'Of random splits and of the order of clips.', lower_bound=0)
     flags.register_validator('fps', lambda v: v is None or v > 0, '--fps must be positive')
 
     def run(_) -> None:
@@ -55,7 +55,7 @@ def main(read_source: Callable[[Path, Options], Source]) -> None:
         try:
             folder = Path(out.value).expanduser()
             convert(read_source(folder, options), folder, options)
-        except DataError as error:
+        except (DataError, OSError) as error:
             logging.error('%s', error)
             sys.exit(1)
         except KeyboardInterrupt:

@@ -71,11 +71,13 @@ def make(out: str | Path, look: Look = Look(), options: Options = _DEFAULTS) -> 
 
 
 def make_videos(out: Path, look: Look, options: Options) -> Source:
-    """Writes OUT/motion_videos/<class>/<class>_00000.mp4 and so on, in place of any there."""
+    """Writes OUT/motion_videos/<class>/<class>_00000.mp4 and so on."""
     find_destination(out, 'motion', options.overwrite)  # better now than after the work
     if look.size % 2 or look.size < 16:
         raise DataError(f'--size={look.size}: H.264 needs an even size, and a shape 16 pixels')
     videos, partial = out / 'motion_videos', out / '.motion_videos.partial'
+    if videos.exists() and not options.overwrite:
+        raise DataError(f'{videos} exists; --overwrite replaces it')
     shutil.rmtree(partial, ignore_errors=True)
     for name in CLASSES:
         (partial / name).mkdir(parents=True)

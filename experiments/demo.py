@@ -7,6 +7,7 @@ It prints each command before running it, and says at the end what was learned.
 
 import json
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -22,7 +23,8 @@ _OUT = flags.DEFINE_string('out', 'runs/demo', 'Folder to work in; one that is t
 
 
 def main(argv: list[str]) -> None:
-    del argv
+    if argv:
+        raise ValueError(f'unexpected argument {argv[0]!r}')
     started = time.monotonic()
     out = Path(_OUT.value)
     run, dataset = out / 'timesformer', out / 'motion'
@@ -38,8 +40,15 @@ def main(argv: list[str]) -> None:
 def _call(module: str, *args: str) -> None:
     command = [sys.executable, '-m', module, *args]
     print(f'\n$ python {shlex.join(command[1:])}', flush=True)
-    if status := subprocess.run(command, check=False).returncode:
-        sys.exit(status)
+    with subprocess.Popen(command) as process:
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        while process.poll() is None:
+            try:
+                process.wait()
+            except KeyboardInterrupt:  # the terminal sent it Ctrl-C too: it saves its step, and ends
+                continue
+    if status := process.returncode:
+        sys.exit(status if status > 0 else 128 - status)
 
 
 def lesson(run: Path) -> str:

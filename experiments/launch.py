@@ -2,6 +2,8 @@
 
 import logging as python_logging
 import os
+import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,8 @@ from vidcls.config import Config
 from vidcls.interruption import Interrupted
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run: made, or continued if it holds this run.')
+# Else an unset variable of the shell would be the current folder.
+flags.register_validator('workdir', lambda name: name != '', message='--workdir is empty; name a folder, or . for this one')
 
 
 def main(config: Config, doc: str) -> None:
@@ -39,6 +43,10 @@ def multihost() -> Callable[[], None]:
         given = [bool(coordinator.value), number.value is not None, process.value is not None]
         if any(given) and not (several.value and all(given)):
             raise ValueError('--coordinator, --num_processes and --process_id go together, and with --multihost')
+        if coordinator.value and not re.fullmatch(r'.+:\d+', coordinator.value):
+            raise ValueError(f'--coordinator={coordinator.value}: must be host:port, such as 10.0.0.1:1234')
+        if coordinator.value and process.value >= number.value:
+            raise ValueError(f'--process_id={process.value}: must be below --num_processes={number.value}')
         if several.value:
             from vidcls import hosts
 
@@ -75,6 +83,11 @@ def run(work: Callable[[list[str]], int | None], doc: str) -> None:
         os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_cache_home() / 'vidcls' / 'compiled'))
         try:
             sys.exit(work(argv[1:]))
+        except BrokenPipeError:  # as of `| head`: nobody reads on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + signal.SIGPIPE)
+        except KeyboardInterrupt:
+            sys.exit(128 + signal.SIGINT)
         except (ValueError, OSError, FloatingPointError, MemoryError) as error:
             sys.exit(f'error: {error}')
         except Interrupted as error:

@@ -43,6 +43,8 @@ def main(argv: list[str]) -> int:
         for path in paths:
             try:
                 write(path, classifier.classify(path, _TOP_K.value))
+            except BrokenPipeError:
+                raise
             except (VideoError, OSError) as error:
                 failed += 1
                 print(f'error: {error}', file=sys.stderr)

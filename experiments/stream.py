@@ -5,7 +5,7 @@
 SOURCE is a video file, the number of a camera, or an address that FFmpeg opens (rtsp://, http://...). A line for each
 update: the stream's time, the label and its probability, and how long the update took. With --realtime, frames that come
 while the network is busy are dropped, and counted; without it every frame is looked at. A stream that breaks off ends
-with the last prediction and exit status 1.
+with the last prediction and exit status 1; Ctrl-C ends one like its end.
 """
 
 import json
@@ -48,6 +48,8 @@ def main(argv: list[str]) -> int:
                 write(moment, *stream.prediction[0], time.perf_counter() - start)
     except video.VideoError as broken:
         error = broken
+    except KeyboardInterrupt:  # how a camera's stream ends
+        pass
     start = time.perf_counter()
     if stream.flush():
         write(moment, *stream.prediction[0], time.perf_counter() - start)

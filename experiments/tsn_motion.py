@@ -3,7 +3,7 @@
     python -m experiments.tsn_motion --workdir=runs/motion --config.data.dir=datasets/motion
 
 Its classes are four motions, each in two directions. TSN averages over frames, so that the order of frames is lost: it
-can't have more than about 50 % top-1. Nor can one frame show which motion it is part of: 13.75 % was seen on validation.
+can't have more than about 50 % top-1: 40.9 % was seen on the test clips of the demo.
 """
 
 from experiments import launch

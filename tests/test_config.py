@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from vidcls import config as config_lib
-from vidcls.config import AugmentConfig, Config, InitConfig, ModelConfig, OptimConfig, SamplingConfig
+from vidcls.config import AugmentConfig, Config, EvalConfig, InitConfig, ModelConfig, OptimConfig, SamplingConfig
 
 
 def test_saved_and_loaded_is_the_same(tmp_path):
@@ -69,6 +69,7 @@ def test_values_that_cannot_work_are_refused_by_name(config, message):
 
 def test_difference_names_the_settings():
     ours = Config(batch_size=16, optim=OptimConfig(learning_rate=0.1))
+    assert config_lib.difference(Config(log_every_steps=3, test=EvalConfig(batch_size=3)), Config()) == []
     assert config_lib.difference(ours, Config()) == ['optim.learning_rate: 0.01 -> 0.1', 'batch_size: 32 -> 16']
 
 

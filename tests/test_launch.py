@@ -15,6 +15,7 @@ import pytest
         ('--config.batch_size=2.5', 'batch_size'),
         ('config.seed=3', "unexpected argument 'config.seed=3'"),
         ('--seed=3', "Unknown command line flag 'seed'"),
+        ('--workdir=', '--workdir is empty'),
     ],
 )
 def test_a_mistake_is_one_line(argument, message, tmp_path):
@@ -33,12 +34,21 @@ def test_an_error_that_the_user_can_mend_is_a_line(error):
     assert (done.returncode, done.stderr) == (1, 'error: too little\n')
 
 
+@pytest.mark.parametrize(('error', 'status'), [('KeyboardInterrupt', 130), ('BrokenPipeError', 141)])
+def test_an_end_from_outside_is_no_mistake(error, status):
+    code = f"from experiments import launch\ndef work(argv): raise {error}\nlaunch.run(work, '')"
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (status, '')
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
         (['--multihost'], '--multihost: no launcher that jax knows: .*--coordinator=HOST:PORT'),
         (['--coordinator=localhost:1', '--num_processes=2', '--process_id=0'], 'go together, and with --multihost'),
         (['--multihost', '--coordinator=localhost:1', '--process_id=0'], 'go together, and with --multihost'),
+        (['--multihost', '--coordinator=localhost', '--num_processes=2', '--process_id=0'], 'must be host:port'),
+        (['--multihost', '--coordinator=a:1', '--num_processes=2', '--process_id=2'], 'below --num_processes=2'),
     ],
 )
 def test_hosts_that_cannot_be_joined_are_one_line(arguments, message, tmp_path):

@@ -251,10 +251,14 @@ def flatten(config: Config) -> dict[str, Any]:
     return flat
 
 
+# What a run may be continued with other values of.
+FREE = ('data.dir', 'data.test_split', 'test.batch_size', 'log_every_steps', 'profile_steps')
+
+
 def difference(ours: Config, theirs: Config) -> list[str]:
-    """One line for each leaf in which the two differ, but for those that change no result: the dataset's folder, the trace."""
+    """One line for each leaf in which the two differ, but for those that change no parameter of the run."""
     ours, theirs = flatten(ours), flatten(theirs)
-    names = [name for name in ours if name not in ('data.dir', 'profile_steps')]
+    names = [name for name in ours if name not in FREE]
     return [f'{name}: {theirs[name]!r} -> {ours[name]!r}' for name in names if ours[name] != theirs[name]]
 
 

@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from vidcls import checkpoint, hosts, metrics, models, parallel, workdir
 from vidcls.config import Config
@@ -133,6 +134,9 @@ def evaluate(
     with hosts.together():
         dataset = open_dataset(data_dir or config.data.dir)
         workdir.check_labels(run, dataset.labels)
+        stored = workdir.Frames(dataset.short_side, dataset.target_fps)
+        if stored != run.frames:
+            logging.warning('%s has frames stored as %s; the run was trained on %s', dataset.folder, stored, run.frames)
         split = getattr(config.data, f'{split or "test"}_split', split) or split
         selected = dataset.clips(split)  # an unknown split is an error before the model is loaded
     hosts.check_same(
@@ -144,6 +148,7 @@ def evaluate(
     sampler = pipeline.Sampler(config.sampling, training=False)
     result = metrics.scores(scores.logits, scores.labels, config.test.average) | {
         'dataset': dataset.name,
+        'data_dir': str(dataset.folder),
         'split': split,
         'checkpoint_step': int(step),
         'checkpoint': checkpoint_name,

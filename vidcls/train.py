@@ -1,7 +1,7 @@
 """Training, from a configuration to checkpoints. `train` is the whole story.
 
-`job` says what is trained, `train_step` has the step, `parallel` runs it on all devices. Randomness and the order of data are functions of (seed,
-step), so that a run that was cut off and started again goes the same way.
+`job` says what is trained, `train_step` has the step, `parallel` runs it on all devices. Randomness and the order of data
+are functions of (seed, step), so that a run that was cut off and started again goes the same way.
 """
 
 import contextlib

@@ -97,6 +97,10 @@ def test_make(tmp_path):
     with pytest.raises(DataError, match='--overwrite replaces it'):
         motion.make(tmp_path, LOOK, Options(workers=1))
     assert file.stat().st_mtime_ns == before  # nothing was done in vain
+    (tmp_path / 'motion').rename(tmp_path / 'elsewhere')
+    with pytest.raises(DataError, match='motion_videos exists; --overwrite'):
+        motion.make(tmp_path, LOOK, Options(workers=1))
+    assert file.stat().st_mtime_ns == before
 
 
 def test_an_odd_size_is_refused(tmp_path):
