@@ -21,12 +21,15 @@ setup-peers: .venv/.done-peers
 demo: setup
 	$(BIN)/python -m experiments.demo
 
+# Two processes: most of the time goes into compiling, which takes one core.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+
 test: setup-dev
-	$(BIN)/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 # The rest: what takes minutes each.
 test-slow: setup-dev
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) --dist load -m slow
 
 lint: setup-dev
 	$(BIN)/ruff check .

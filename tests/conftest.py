@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-# Many tests compile the same small networks; children share the folder through the environment.
-_CACHE = tempfile.TemporaryDirectory(prefix='vidcls-compiled-')
-os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE.name
+# Many tests compile the same small networks; children, pytest's workers too, share the folder through the environment.
+if 'PYTEST_XDIST_WORKER' not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(prefix='vidcls-compiled-')
+    os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE.name
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / 'shared' / 'data'
