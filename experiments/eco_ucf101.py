@@ -18,7 +18,7 @@ _STEP = 1000 * 32 / 9537  # epochs: the training list of split 1 has 9537 clips
 
 def config() -> Config:
     return Config(
-        model=ModelConfig(name='eco_full', dropout=0.5, frame_dropout=0.6),
+        model=ModelConfig(name='eco_full'),
         data=DataConfig(train_split='train1+validation1', validation_split='', test_split='test1'),
         sampling=SamplingConfig(num_segments=16),
         optim=OptimConfig(

@@ -13,7 +13,7 @@ from vidcls.config import Config, DataConfig, ModelConfig, OptimConfig, Sampling
 
 def config() -> Config:
     return Config(
-        model=ModelConfig(name='eco_full', dropout=0.5, frame_dropout=0.6),
+        model=ModelConfig(name='eco_full'),
         data=DataConfig(train_split='train1', validation_split='validation1', test_split='test1'),
         sampling=SamplingConfig(num_segments=24),
         optim=OptimConfig(learning_rate=0.005, weight_decay=0.0),

@@ -1,6 +1,6 @@
 """Scores of a trained model, from its work directory alone.
 
-    python -m experiments.evaluate --workdir=RUN [--split=test] [--checkpoint=best] [--clips=1] [--crops=1|3|10]
+    python -m experiments.evaluate --workdir=RUN [--split=test] [--checkpoint=best] [--clips=1] [--crops=1|3|10] [--noema]
 
 Prints a table and writes RUN/eval/<dataset>-<split>-step<step>-<clips>x<crops>.json, with the protocol that produced the numbers,
 and the scores of each video beside it as .npz (ids, labels, logits).
@@ -16,6 +16,7 @@ _CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (by validation top
 _CLIPS = flags.DEFINE_integer('clips', 0, 'Views in time; 0: as configured.', lower_bound=0)
 _CROPS = flags.DEFINE_enum('crops', '', ['', '1', '3', '10'], 'Views in space; empty: as configured.')
 _JOIN = launch.multihost()
+_EMA = flags.DEFINE_bool('ema', True, 'Score the moving averages of the parameters, where training kept any.')
 _DATA = flags.DEFINE_string('data', '', 'Where the dataset lies, if not where it was in training.')
 
 
@@ -28,7 +29,7 @@ def main(argv: list[str]) -> None:
 
     run = workdir.load(_WORKDIR.value)
     crops = int(_CROPS.value or 0)
-    result = evaluate(run, _SPLIT.value, _CHECKPOINT.value, _CLIPS.value, crops, _DATA.value)
+    result = evaluate(run, _SPLIT.value, _CHECKPOINT.value, _CLIPS.value, crops, _DATA.value, _EMA.value)
     if hosts.is_first():
         print(table(result))
 

@@ -1,10 +1,15 @@
 """Mistakes on the command line: one line that names them, before anything is done."""
 
+import dataclasses
 import re
 import subprocess
 import sys
 
 import pytest
+
+from experiments import eco_ucf101, eco_ucf101_textbook
+from vidcls import evaluate
+from vidcls.models.eco import ECOFull, ECOLite
 
 
 @pytest.mark.parametrize(
@@ -57,3 +62,10 @@ def test_hosts_that_cannot_be_joined_are_one_line(arguments, message, tmp_path):
     assert done.returncode == 1
     assert re.search(message, done.stderr)
     assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize('experiment', [eco_ucf101, eco_ucf101_textbook])
+def test_eco_lite_is_a_flag_away(experiment):
+    config = experiment.config()
+    lite = dataclasses.replace(config, model=dataclasses.replace(config.model, name='eco_lite'))
+    assert [type(evaluate.build_model(one, 101)) for one in (config, lite)] == [ECOFull, ECOLite]

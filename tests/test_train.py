@@ -280,6 +280,20 @@ def test_evaluation_writes_its_protocol_and_scores(one_device):
     assert centre['loss'] == pytest.approx(one_device[1]['loss'], rel=1e-4)
 
 
+def test_either_parameters_or_their_averages_are_evaluated(config, one_device, tmp_path):
+    """Averages change no step: the parameters beside them are those of the run without."""
+    averaged = dataclasses.replace(config, optim=dataclasses.replace(config.optim, ema_decay=0.9))
+    train.train(averaged, tmp_path / 'ema', jax.local_devices()[:1])
+    plain, run = workdir.load(one_device[0]), workdir.load(tmp_path / 'ema')
+    expected, averages, parameters = (
+        evaluate.evaluate(which, 'test', 'latest', ema=ema) for which, ema in ((plain, True), (run, True), (run, False))
+    )
+    assert parameters == expected
+    assert averages['ema'] and averages['loss'] != expected['loss']
+    names = {path.name for path in (run.folder / 'eval').glob('*.json')}
+    assert names == {'motion-test-step3-1x1.json', 'motion-test-step3-1x1-noema.json'}
+
+
 def test_evaluation_refuses_a_dataset_of_other_labels(one_device, motion_folder, tmp_path):
     run = workdir.load(one_device[0])
     other = dataclasses.replace(run, labels=('a', *run.labels[1:]))

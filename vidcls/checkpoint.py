@@ -79,12 +79,13 @@ def steps(folder: Path) -> list[int]:
     return sorted(ocp.utils.checkpoint_steps(Path(folder).absolute())) if Path(folder).is_dir() else []
 
 
-def restore_model(folder: Path, which: str) -> tuple[int, Any]:
+def restore_model(folder: Path, which: str, ema: bool = True) -> tuple[int, Any]:
     """The model's variables alone, for evaluation: their moving averages where the run kept them.
 
     Args:
       folder: `checkpoints/` of a work directory.
       which: 'best', 'latest' or a step. Where no validation was made, the best is the latest.
+      ema: False for the parameters themselves, although the run kept averages.
 
     Returns:
       (step, variables), arrays of numpy.
@@ -100,7 +101,8 @@ def restore_model(folder: Path, which: str) -> tuple[int, Any]:
         step = _find(manager, which, saved, folder)
         logging.info('restoring step %d (%s) of %s', step, which, folder)
         saved = manager.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore()))['model']
-    return step, saved.get('ema') or saved
+    averages = saved.pop('ema', None)
+    return step, averages if ema and averages else saved
 
 
 def _find(manager: ocp.CheckpointManager, which: str, steps: list[int], folder: Path) -> int:

@@ -112,6 +112,7 @@ def evaluate(
     clips: int = 0,
     crops: int = 0,
     data_dir: str = '',
+    ema: bool = True,
     devices: Sequence[jax.Device] | None = None,
 ) -> dict[str, Any]:
     """Evaluates a checkpoint of a work directory; writes `eval/<name>.json` and the scores as `.npz`.
@@ -121,6 +122,7 @@ def evaluate(
       checkpoint_name: 'best', 'latest' or a step.
       clips, crops: 0 for the configured numbers.
       data_dir: where the dataset lies now, if not where it was in training.
+      ema: False for the parameters themselves, where the run kept their moving averages.
 
     Returns:
       The scores (`metrics.scores`) and the protocol that produced them.
@@ -140,9 +142,9 @@ def evaluate(
         split = getattr(config.data, f'{split or "test"}_split', split) or split
         selected = dataset.clips(split)  # an unknown split is an error before the model is loaded
     hosts.check_same(
-        'protocol or dataset', (split, checkpoint_name, clips, crops, dataset.index.ids[selected].tolist())
+        'protocol or dataset', (split, checkpoint_name, clips, crops, ema, dataset.index.ids[selected].tolist())
     )
-    step, variables = checkpoint.restore_model(run.checkpoints, checkpoint_name)
+    step, variables = checkpoint.restore_model(run.checkpoints, checkpoint_name, ema)
     compiled = parallel.pmap(predict_step(build_model(config, len(run.labels)), config), devices)
     scores = score(compiled, parallel.replicate(variables, devices), dataset, config, split, clips, crops, devices)
     sampler = pipeline.Sampler(config.sampling, training=False)
@@ -152,6 +154,7 @@ def evaluate(
         'split': split,
         'checkpoint_step': int(step),
         'checkpoint': checkpoint_name,
+        'ema': bool(ema and config.optim.ema_decay),
         'model': config.model.name,
         'clips': clips,
         'crops': crops,
@@ -171,5 +174,7 @@ def _save(run: Run, result: dict[str, Any], scores: Scores) -> None:
     folder.mkdir(exist_ok=True)
     dataset = result['dataset'].split()[0]
     name = '{}-{split}-step{checkpoint_step}-{clips}x{crops}'.format(dataset, **result)
+    if run.config.optim.ema_decay and not result['ema']:
+        name += '-noema'
     (folder / f'{name}.json').write_text(json.dumps(result, indent=2) + '\n')
     np.savez(folder / f'{name}.npz', **dataclasses.asdict(scores))
