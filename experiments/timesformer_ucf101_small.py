@@ -3,10 +3,10 @@
     python -m experiments.timesformer_ucf101_small --workdir=runs/small --config.data.dir=datasets/ucf101
 
 What a transformer needs where clips are few: AdamW with warm-up and a cosine, decay of kernels alone, mixup and cutmix,
-label smoothing, drop path, an average of the parameters. Frames from all over the clip, as TSN takes them. From nothing,
-a small network does better than ViT-B:
---config.model.name=timesformer_tiny --config.model.width=192 --config.model.depth=6 --config.model.embedding_std=0.5
---config.model.patch_size=16 --config.augment.crop_size=112 --config.augment.short_side=128
+label smoothing, drop path, an average of the parameters. Frames from all over the clip, as TSN takes them. From nothing, a
+small network, which had 40.8 % of the test clips of seven classes (README, "Results"):
+--config.model.name=timesformer_tiny --config.model.width=192 --config.model.depth=4 --config.model.embedding_std=0.5
+--config.model.patch_size=16 --config.augment.crop_size=96 --config.augment.short_side=112
 """
 
 from experiments import launch
