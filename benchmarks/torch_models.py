@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import torch_eco, torch_resnet
+from benchmarks import peers, torch_eco, torch_resnet
 
 
 def tasks(peer: str, case: Any, size: int, threads: int, sgd: dict[str, float]) -> dict[str, Callable]:
@@ -53,6 +53,7 @@ def _eco(name: str, classes: int):
 
 
 def _timesformer(name: str, classes: int):
+    peers.torchvision()
     from transformers import TimesformerConfig, TimesformerForVideoClassification
 
     net = TimesformerForVideoClassification(TimesformerConfig(num_labels=classes, num_frames=8))

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks import peers
 from tests.pretrained.full_size_golden import drawn
 from vidcls import models, pretrained
 
@@ -29,13 +30,9 @@ def torch():
 @pytest.fixture(scope='module')
 def torchvision(torch):
     try:
-        return pytest.importorskip('torchvision')
-    except RuntimeError:
-        # Built for another torch (the package index has it for CUDA alone), it lacks operators that its import names.
-        library = torch.library.Library('torchvision', 'FRAGMENT')
-        for name in ('nms', 'qnms'):
-            library.define(f'{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
-        return pytest.importorskip('torchvision')
+        return peers.torchvision()
+    except ModuleNotFoundError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope='module')
