@@ -175,6 +175,16 @@ def test_a_frame_of_another_size_is_refused(classifier):
     stream.push(_frames(0, 1)[0])
     with pytest.raises(ValueError, match=r'\(16, 16, 3\) after frames of \(16, 24, 3\)'):
         stream.push(np.zeros((16, 16, 3), np.uint8))
+    with pytest.raises(ValueError, match=r'float64\[16, 24, 3\]: must be uint8\[h w 3\]'):
+        stream.push(np.zeros((16, 24, 3)))
+
+
+def test_a_buffer_may_be_filled_again(classifier):
+    stream, buffer = Stream(classifier), _frames(0, 1)[0]
+    for colour in (0, 0, 0, 2):
+        buffer[:] = _frames(colour, 1)[0]
+        stream.push(buffer)
+    assert stream.prediction[0][0] == 'red'
 
 
 def test_a_stream_is_the_video_as_it_is_stored(tmp_path):

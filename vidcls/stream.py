@@ -151,11 +151,13 @@ class Stream:
         The picture's centre is looked at, as in testing.
 
         Raises:
-          ValueError: it has another size than those before it.
+          ValueError: it is of another size than those that wait with it, or no such picture.
         """
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[-1] != 3:
+            raise ValueError(f'a frame of {frame.dtype}{list(frame.shape)}: must be uint8[h w 3]')
         if self._queue and frame.shape != self._queue[0].shape:
             raise ValueError(f'a frame of {frame.shape} after frames of {self._queue[0].shape}: scale them alike')
-        self._queue.append(frame)
+        self._queue.append(frame.copy())  # cameras fill the same buffer again
         if len(self._queue) == self.every:
             self._classify()
         return not self._queue

@@ -64,6 +64,20 @@ def test_what_is_no_number_is_an_error(net, value):
         pretrained.convert({**arrays, 'conv1.weight': np.full((4, 3, 7, 7), value)}, model, start)
 
 
+@pytest.mark.parametrize('value', [np.float32('nan'), 1e300])
+def test_what_is_not_finite_is_an_error(net, value):
+    model, start, arrays = net
+    with pytest.raises(ValueError, match='conv1/kernel: holds numbers that are not finite'):
+        pretrained.convert({**arrays, 'conv1.weight': np.full((4, 3, 7, 7), value)}, model, start)
+
+
+def test_what_is_over_is_named(net):
+    model, start, arrays = net
+    more = {'bn1.num_batches_tracked': np.zeros(()), 'layer1.0.se.fc1.weight': np.zeros(3)}
+    summary = pretrained.convert({**arrays, **more}, model, start).summary()
+    assert summary.endswith('1 of theirs unused (layer1.0.se.fc1.weight)')
+
+
 def test_half_a_file_is_an_error(net):
     model, start, arrays = net
     half = {name: arrays[name] for name in sorted(arrays)[: len(arrays) // 2]}

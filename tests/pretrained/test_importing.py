@@ -97,6 +97,24 @@ def test_blue_first_networks_read_red_first_pictures(tmp_path):
     assert (0.5 - inputs.mean[2]) / inputs.std[2] == pytest.approx(127.5 - 104)
 
 
+def test_weights_of_optical_flow_are_refused(tmp_path):
+    path, _, _ = weights(tmp_path, 'tsn_tiny', 'mmaction2', 1)
+    arrays = pretrained.read(path)
+    arrays['backbone.conv1.conv.weight'] = np.tile(arrays['backbone.conv1.conv.weight'][:, :1], (1, 10, 1, 1))
+    pretrained.save(path, arrays)
+    with pytest.raises(ValueError, match='of another network: backbone/conv1/kernel .the mean over 10 channels'):
+        importing.import_run(path, 'tsn_tiny', labels(tmp_path), tmp_path / 'run')
+
+
+def test_labels_may_begin_with_a_mark_and_end_lines_with_two(tmp_path):
+    path, _, _ = weights(tmp_path, 'tsn_tiny', 'mmaction2', 1)
+    (tmp_path / 'names.txt').write_bytes('\ufeffa\r\nb\r\né'.encode())
+    assert importing.import_run(path, 'tsn_tiny', tmp_path / 'names.txt', tmp_path / 'run').labels == ('a', 'b', 'é')
+    (tmp_path / 'names.txt').write_bytes('é\n'.encode('latin1'))
+    with pytest.raises(ValueError, match='names.txt: must be text in UTF-8'):
+        importing.import_run(path, 'tsn_tiny', tmp_path / 'names.txt', tmp_path / 'another')
+
+
 def test_labels_of_another_number_and_picture_weights_are_refused(tmp_path):
     model = models.build('timesformer_tiny', 3, attention='space', image_size=16)
     arrays = pretrained.export(published.variables(model, 8, 16, 16, 3), model, 'huggingface')
@@ -108,7 +126,7 @@ def test_labels_of_another_number_and_picture_weights_are_refused(tmp_path):
     pretrained.save(tmp_path / 'b.safetensors', {name: x for name, x in names.items() if 'linear' not in name})
     with pytest.raises(ValueError, match='no classifier of 3 classes|lacks'):
         importing.import_run(tmp_path / 'b.safetensors', 'eco_tiny', labels(tmp_path), tmp_path / 'run')
-    (tmp_path / 'twice.txt').write_text('a\na\n')
+    (tmp_path / 'twice.txt').write_text('a\na \n')
     with pytest.raises(ValueError, match='each once'):
         importing.import_run(tmp_path / 'w.safetensors', 'timesformer_tiny', tmp_path / 'twice.txt', tmp_path / 'run')
     assert not (tmp_path / 'run').exists()

@@ -126,6 +126,8 @@ RAW = (
     b"}}S'a'\ncnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n(I%b\ntcnumpy\ndtype\n(S'%b'\nI0\nI1\ntR"
     b"(I3\nS'<'\nNNNI-1\nI-1\nI%b\ntbI00\n%b\ntbs."
 ).replace(b'}}', b'}')
+# A tuple of a tuple twice, of a tuple twice, ...: 2^60 to hash or to print.
+NEST = b'I1\n\x85' + b'2\x86' * 60
 RAW_BYTES = b"S'" + b'\\x01' * 8 + b"'"
 
 
@@ -141,7 +143,13 @@ RAW_BYTES = b"S'" + b'\\x01' * 8 + b"'"
         ('npz', npy((4,), bytes(8)), 'no .npz of plain arrays'),
         ('npz', pickle.dumps({'a': np.zeros(2)}), 'not a whole zip file'),
         ('pdparams', RAW % (b'1', b'O8', b'63', b'(lp0\nI1\na'), 'arrays of object are not admitted'),
-        ('pdparams', RAW % (b'9999999', b'f8', b'0', RAW_BYTES), 'buffer is too small'),
+        ('pdparams', RAW % (b'9999999', b'f8', b'0', RAW_BYTES), 'without as many bytes'),
+        ('pdparams', (RAW % (b'2', b'f4', b'0', b'@')).replace(b'@\n', b'N'), 'without as many bytes'),  # what memory holds
+        ('pdparams', RAW % (b'1', b'f4', b'0', RAW_BYTES), 'without as many bytes'),
+        ('pdparams', b'}' + NEST + b'I1\ns.', 'a tuple as a name'),
+        ('pdparams', b'ccollections\nOrderedDict\n(((' + NEST + b'I1\ntltR.', 'a tuple as a name'),
+        ('pdparams', b'\x80\x04\x8f(' + NEST + b'\x90.', 'sets are not admitted'),
+        ('pdparams', b'cnumpy\ndtype\n(' + NEST + b'tR.', 'a tuple as the type'),
         ('pdparams', RAW % (b'1', b'M8', b'0', RAW_BYTES), 'datetime64 are not admitted'),
         ('pdparams', b'\x80\x02}r\x00\x00\x00\x4eU\x01aK\x01s.', 'holds no named arrays'),  # a memo of 20 GB in C
         ('pdparams', b'\x80\x05\x96' + struct.pack('<Q', 2**40) + b'abc.', 'refused'),  # 1 TB, says it

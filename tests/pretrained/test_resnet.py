@@ -86,8 +86,15 @@ def test_names_written_by_hand():
     for path, wanted in names.items():
         for key, name in wanted.items():
             assert layouts[key].theirs(path)[0] == (name,)
-    # The third stage of ResNet-101 and 152 is numbered.
-    assert ('backbone.res4b22.conv2._conv.weight',) in layouts['paddlevideo'].theirs('backbone/layer3_22/conv3/kernel')
+
+
+@pytest.mark.parametrize(('depths', 'first', 'second'), [((1, 1, 6, 1), 'res4a', 'res4b'), ((1, 1, 7, 1), 'res4a', 'res4b1')])
+def test_paddles_third_stage_is_numbered_in_networks_deeper_than_50(depths, first, second):
+    model = models.build('tsn_resnet50', 5, stage_sizes=depths, width=4)
+    arrays = published.drawn(model, published.variables(model, 1, 32, 32, 3), 'paddlevideo')
+    assert {f'backbone.{name}.conv1._conv.weight' for name in (first, second)} < set(arrays)
+    converted = pretrained.convert(arrays, model, published.variables(model, 1, 32, 32, 3))
+    assert not converted.started and not converted.unused
 
 
 @pytest.mark.parametrize('name, blocks', [('tsn_resnet50', 16), ('tsn_resnet101', 33), ('tsn_resnet152', 50)])

@@ -54,7 +54,9 @@ class Converted:
 
     def summary(self) -> str:
         """What was loaded and what not, in a line or a few."""
-        lines = [f'{self.layout.title}: {len(self.loaded)} arrays loaded, {len(self.unused)} of theirs unused']
+        unused = [name for name in self.unused if not name.endswith('num_batches_tracked')]
+        which = f' ({", ".join(unused[:SHOWN])}{", ..." * (len(unused) > SHOWN)})' if unused else ''
+        lines = [f'{self.layout.title}: {len(self.loaded)} arrays loaded, {len(unused)} of theirs unused{which}']
         reasons = collections.Counter(self.started.values())
         lines += [f'{count} started ({reason})' for reason, count in list(reasons.items())[:SHOWN]]
         return '; '.join(lines)
@@ -103,7 +105,7 @@ def convert(arrays: Arrays, model: nn.Module, variables: Any, allow_missing: str
         try:
             if names is None:
                 raise _Misfit(_why_absent(layout, path))
-            found = layout.to_ours((arrays[name] for name in names), key[-1], start.shape)
+            found = _in_our_axes(layout, [arrays[name] for name in names], key[-1], start.shape)
             values[key], change = _fit(path, found, start.shape, model)
             used.update(names)
         except _Misfit as misfit:
@@ -187,7 +189,7 @@ def export(variables: Any, model: nn.Module, layout: str, from_rgb: bool = False
                 for key, value in flat.items()
             }
     known = sorted({key for candidate in LAYOUTS if candidate.axes for key in candidate.keys})
-    raise ValueError(f'{type(model).__name__} has no layout {layout!r}; those of some network: {", ".join(known)}')
+    raise ValueError(f'{type(model).__name__} has no layout {layout!r}; known for one network or another: {", ".join(known)}')
 
 
 def _turned(key: tuple[str, ...], value: np.ndarray, layout: Layout) -> np.ndarray:
@@ -198,13 +200,23 @@ def _turned(key: tuple[str, ...], value: np.ndarray, layout: Layout) -> np.ndarr
     return np.ascontiguousarray(np.reshape(value, (h, w, c // 3, 3, o))[:, :, :, ::-1].reshape(h, w, c, o))
 
 
+def _in_our_axes(layout: Layout, found: list[np.ndarray], leaf: str, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        return layout.to_ours(found, leaf, shape)
+    except ValueError as error:
+        raise _Misfit(f'of shapes {[x.shape for x in found]}, needed {shape} in our order of axes') from error
+
+
 def _fit(path: str, found: np.ndarray, shape: tuple[int, ...], model: nn.Module) -> tuple[np.ndarray, str]:
     """The array in our shape, and how it was changed for that, if it was."""
     if (
         found.dtype.kind != 'f' and found.dtype.name != 'bfloat16'
     ):  # integers too: quantised, by a scale that is elsewhere
         raise _Misfit(f'holds {found.dtype}, no floating-point numbers')
-    found = found.astype(np.float32)
+    with np.errstate(over='ignore'):
+        found = found.astype(np.float32)
+    if not np.isfinite(found).all():
+        raise _Misfit('holds numbers that are not finite')
     if found.shape == shape:
         return found, ''
     if FIRST_CONVOLUTION.fullmatch(path) and found.ndim == 4 and _same_but(found.shape, shape, 2):
@@ -218,12 +230,12 @@ def _fit(path: str, found: np.ndarray, shape: tuple[int, ...], model: nn.Module)
         and found.shape[3] > shape[3]
     ):
         return found[..., : shape[3], :], f'the first {shape[3]} of {found.shape[3]} channels'
-    if path == 'pos_embed' and _same_but(found.shape, shape, 1):
+    if path == 'pos_embed' and _same_but(found.shape, shape, 1) and found.shape[1] > 1:
         side = round((found.shape[1] - 1) ** 0.5)
         if side * side == found.shape[1] - 1:
             resized = np.asarray(embeddings.resize_position(found, (side, side), model.grid))
             return resized, f'resized from {side} x {side} patches to {model.grid[0]} x {model.grid[1]}'
-    if path == 'time_embed' and _same_but(found.shape, shape, 1):
+    if path == 'time_embed' and _same_but(found.shape, shape, 1) and found.size:
         resized = np.asarray(embeddings.resize_time(found, shape[1]))
         return resized, f'resized from {found.shape[1]} frames to {shape[1]}'
     if path.startswith('head/') and found.ndim == len(shape) and found.shape[-1] != shape[-1]:

@@ -101,7 +101,7 @@ class Layout:
         return None
 
     def to_ours(self, arrays: Iterable[np.ndarray], leaf: str, shape: tuple[int, ...]) -> np.ndarray:
-        """Their arrays as one of ours, of this shape if they fit."""
+        """Their arrays as one of ours, of this shape if they fit; a ValueError if they can't stand side by side."""
         parts = [np.asarray(array) for array in arrays]
         if leaf == 'kernel' and self.axes:
             parts = [einops.rearrange(x, self.axes[x.ndim]) if x.ndim in self.axes else x for x in parts]
@@ -109,7 +109,7 @@ class Layout:
             # Heads are laid together; and BN-Inception's norms are published with an axis of one before.
             parts = [x.reshape(-1) for x in parts]
         elif leaf == 'kernel' and len(shape) == 2:
-            parts = [x.reshape(shape[0], -1) if x.size % shape[0] == 0 else x for x in parts]
+            parts = [x.reshape(shape[0], -1) if x.ndim == 3 and x.size % shape[0] == 0 else x for x in parts]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
     def to_theirs(self, array: np.ndarray, leaf: str) -> np.ndarray:

@@ -7,6 +7,7 @@
 """
 
 import collections
+import math
 import pickle
 import re
 import zipfile
@@ -140,7 +141,31 @@ class _Unpickler(pickle._Unpickler):
         size = int.from_bytes(self.read(8), 'little')
         self.append(bytearray(self.read(size)))  # what is there, instead of making room for what is said
 
-    dispatch: ClassVar = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: load_bytearray8}
+    # Nested tuples take for ever to hash, and no weights have any for names.
+
+    def load_setitem(self):
+        _check_names(self.stack[-2:-1])
+        super().load_setitem()
+
+    def load_setitems(self):
+        _check_names(self.stack[::2])
+        super().load_setitems()
+
+    def load_dict(self):
+        _check_names(self.stack[::2])
+        super().load_dict()
+
+    def load_set(self):
+        raise pickle.UnpicklingError('sets are not admitted in a file of weights')
+
+    dispatch: ClassVar = {
+        **pickle._Unpickler.dispatch,
+        pickle.BYTEARRAY8[0]: load_bytearray8,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+        pickle.DICT[0]: load_dict,
+        **dict.fromkeys((pickle.EMPTY_SET[0], pickle.FROZENSET[0]), load_set),
+    }
 
     def find_class(self, module: str, name: str) -> Any:
         admitted = _admitted().get((module.replace('numpy._core', 'numpy.core'), name))
@@ -152,11 +177,26 @@ class _Unpickler(pickle._Unpickler):
 # Stand-ins of our own for what a pickle of arrays refers to, so that none of numpy's code sees a state that was made up.
 
 
+def _check_names(names: list[Any]) -> None:
+    for name in names:
+        if not isinstance(name, (str, bytes, int)):
+            raise pickle.UnpicklingError(f'a {type(name).__name__} as a name is not admitted')
+
+
+class _OrderedDict(collections.OrderedDict):
+    def __init__(self, items: Any = ()):
+        pairs = list(items)
+        _check_names([pair[0] for pair in pairs])
+        super().__init__(pairs)
+
+
 class _Type:
     """numpy.dtype: only its bytes' order follows as state."""
 
     def __init__(self, kind: Any):
-        self.dtype = np.dtype(str(kind))
+        if not isinstance(kind, str):
+            raise pickle.UnpicklingError(f'a {type(kind).__name__} as the type of an array is not admitted')
+        self.dtype = np.dtype(kind)
         if self.dtype.kind not in 'biuf':
             raise pickle.UnpicklingError(f'arrays of {self.dtype} are not admitted')
 
@@ -172,6 +212,8 @@ class _Array:
     def __setstate__(self, state: tuple):
         _, shape, kind, columns_first, data = state
         data = data.encode('latin1') if isinstance(data, str) else data  # of Python 2
+        if not isinstance(data, (bytes, bytearray)) or len(data) != math.prod(shape) * kind.dtype.itemsize:
+            raise pickle.UnpicklingError(f'an array of {shape} {kind.dtype} without as many bytes')
         self.array = np.ndarray(shape, kind.dtype, data, order='F' if columns_first else 'C')
 
 
@@ -198,7 +240,7 @@ def _admitted() -> dict[tuple[str, str], Any]:
         ('numpy', 'ndarray'): 'ndarray',
         ('numpy', 'dtype'): dtype,
         ('_codecs', 'encode'): encode,
-        ('collections', 'OrderedDict'): collections.OrderedDict,
+        ('collections', 'OrderedDict'): _OrderedDict,
         ('builtins', 'tuple'): tuple,
         ('__builtin__', 'tuple'): tuple,
     }

@@ -1,6 +1,8 @@
 """ResNets with bottleneck blocks, and TSN with them, as other libraries publish them."""
 
-from vidcls.pretrained.layout import Layout, under
+import functools
+
+from vidcls.pretrained.layout import Arrays, Layout, under
 
 TORCHVISION = {
     'conv1': 'conv1',
@@ -20,25 +22,30 @@ MMACTION2 = {
 }
 
 
-def _paddle() -> dict[str, tuple[str, ...]]:
-    """Stages count from 2 and blocks are letters, or 'a' and 'b1', 'b2', ... in the long third stage of 101 and 152."""
+def _paddle(deep: bool) -> dict[str, tuple[str, ...]]:
+    """Stages count from 2 and blocks are letters, or 'a' and 'b1', 'b2', ... in the third stage of 101 and 152."""
     table = {'conv1': ('conv._conv',), 'bn1': ('conv._batch_norm',)}
     for stage in range(1, 5):
-        for block in range(36):
-            letters = [chr(ord('a') + block)] if block < 26 else []
-            blocks = [f'res{stage + 1}{name}' for name in (*letters, f'b{block}')]
+        numbered = deep and stage == 3
+        for block in range(36 if numbered else 6 if stage == 3 else 8):  # as many as ResNet-152 has, or 50
+            name = f'res{stage + 1}' + (f'b{block}' if numbered and block else chr(ord('a') + block))
             for ours, theirs in (('conv1', 'conv0'), ('conv2', 'conv1'), ('conv3', 'conv2')):
-                table[f'layer{stage}_{block}/{ours}'] = tuple(f'{name}.{theirs}._conv' for name in blocks)
-                table[f'layer{stage}_{block}/bn{ours[-1]}'] = tuple(f'{name}.{theirs}._batch_norm' for name in blocks)
+                table[f'layer{stage}_{block}/{ours}'] = (f'{name}.{theirs}._conv',)
+                table[f'layer{stage}_{block}/bn{ours[-1]}'] = (f'{name}.{theirs}._batch_norm',)
         first = f'res{stage + 1}a.short'
         table[f'layer{stage}_0/downsample_0'] = (f'{first}._conv',)
         table[f'layer{stage}_0/downsample_1'] = (f'{first}._batch_norm',)
     return table
 
 
-PADDLE = _paddle()
+# For networks of 50 layers, and for deeper ones.
+PADDLE = {deep: _paddle(deep) for deep in (False, True)}
 PADDLE_ENDINGS = {'kernel': '.weight', 'scale': '.weight', 'bias': '.bias', 'mean': '._mean', 'var': '._variance'}
 PADDLE_AXES = {4: 'o i h w -> h w i o'}  # a linear layer's kernel is (in, out), as ours
+
+
+def _has_numbers(deep: bool, arrays: Arrays) -> bool:
+    return deep == any('res4b1.' in name for name in arrays)
 
 
 def _trunk(table: dict, theirs: str) -> dict:
@@ -61,22 +68,30 @@ LAYOUTS = (
         under('base_model.', TORCHVISION, 'backbone/') | {'head': ('new_fc', 'base_model.fc')},
         (r'^base_model\.layer1\.0\.conv1\.weight$',),
     ),
-    Layout(
-        ('paddlevideo',),
-        'TSN of PaddleVideo',
-        _trunk(PADDLE, 'backbone.') | {'head': 'head.fc'},
-        (r'^backbone\.res2a\.conv0\._conv\.weight$',),
-        endings=PADDLE_ENDINGS,
-        axes=PADDLE_AXES,
+    *(
+        Layout(
+            ('paddlevideo',),
+            'TSN of PaddleVideo',
+            _trunk(table, 'backbone.') | {'head': 'head.fc'},
+            (r'^backbone\.res2a\.conv0\._conv\.weight$',),
+            endings=PADDLE_ENDINGS,
+            axes=PADDLE_AXES,
+            when=functools.partial(_has_numbers, deep),
+        )
+        for deep, table in PADDLE.items()
     ),
-    Layout(
-        ('paddle',),
-        'ResNet of PaddlePaddle',
-        _trunk(PADDLE, '') | {'head': ('out', 'fc')},
-        (r'^res2a\.conv0\._conv\.weight$',),
-        starts='head/',
-        endings=PADDLE_ENDINGS,
-        axes=PADDLE_AXES,
+    *(
+        Layout(
+            ('paddle',),
+            'ResNet of PaddlePaddle',
+            _trunk(table, '') | {'head': ('out', 'fc')},
+            (r'^res2a\.conv0\._conv\.weight$',),
+            starts='head/',
+            endings=PADDLE_ENDINGS,
+            axes=PADDLE_AXES,
+            when=functools.partial(_has_numbers, deep),
+        )
+        for deep, table in PADDLE.items()
     ),
     Layout(
         ('torchvision', 'timm'),

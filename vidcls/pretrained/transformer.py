@@ -113,8 +113,8 @@ _OF_TIME = r'time_embed|blocks_\d+/temporal_fc/|head/'
 
 def _inputs_first(arrays) -> bool:
     """Whether linear layers are (in, out), which their names don't tell: qkv has three times as many outputs."""
-    inputs, outputs = arrays['blocks.0.attn.qkv.weight'].shape
-    return inputs < outputs
+    shape = arrays['blocks.0.attn.qkv.weight'].shape
+    return len(shape) == 2 and shape[0] < shape[1]
 
 
 LAYOUTS = (
