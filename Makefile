@@ -22,14 +22,14 @@ demo: setup
 	$(BIN)/python -m experiments.demo
 
 # Two processes: most of the time goes into compiling, which takes one core.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+PYTEST := $(BIN)/python -m pytest -n 2
 
 test: setup-dev
-	$(PYTEST) -m 'not slow'
+	$(PYTEST) --dist loadfile -m 'not slow'
 
 # The rest: what takes minutes each.
 test-slow: setup-dev
-	$(PYTEST) --dist load -m slow
+	$(PYTEST) -m slow
 
 lint: setup-dev
 	$(BIN)/ruff check .

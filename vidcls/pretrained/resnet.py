@@ -22,19 +22,19 @@ MMACTION2 = {
 }
 
 
-def _paddle(deep: bool) -> dict[str, tuple[str, ...]]:
+def _paddle(deep: bool) -> dict[str, str]:
     """Stages count from 2 and blocks are letters, or 'a' and 'b1', 'b2', ... in the third stage of 101 and 152."""
-    table = {'conv1': ('conv._conv',), 'bn1': ('conv._batch_norm',)}
+    table = {'conv1': 'conv._conv', 'bn1': 'conv._batch_norm'}
     for stage in range(1, 5):
         numbered = deep and stage == 3
         for block in range(36 if numbered else 6 if stage == 3 else 8):  # as many as ResNet-152 has, or 50
             name = f'res{stage + 1}' + (f'b{block}' if numbered and block else chr(ord('a') + block))
             for ours, theirs in (('conv1', 'conv0'), ('conv2', 'conv1'), ('conv3', 'conv2')):
-                table[f'layer{stage}_{block}/{ours}'] = (f'{name}.{theirs}._conv',)
-                table[f'layer{stage}_{block}/bn{ours[-1]}'] = (f'{name}.{theirs}._batch_norm',)
+                table[f'layer{stage}_{block}/{ours}'] = f'{name}.{theirs}._conv'
+                table[f'layer{stage}_{block}/bn{ours[-1]}'] = f'{name}.{theirs}._batch_norm'
         first = f'res{stage + 1}a.short'
-        table[f'layer{stage}_0/downsample_0'] = (f'{first}._conv',)
-        table[f'layer{stage}_0/downsample_1'] = (f'{first}._batch_norm',)
+        table[f'layer{stage}_0/downsample_0'] = f'{first}._conv'
+        table[f'layer{stage}_0/downsample_1'] = f'{first}._batch_norm'
     return table
 
 
@@ -48,18 +48,11 @@ def _has_numbers(deep: bool, arrays: Arrays) -> bool:
     return deep == any('res4b1.' in name for name in arrays)
 
 
-def _trunk(table: dict, theirs: str) -> dict:
-    return {
-        f'backbone/{key}': tuple(theirs + name for name in value) if isinstance(value, tuple) else theirs + value
-        for key, value in table.items()
-    }
-
-
 LAYOUTS = (
     Layout(
         ('mmaction2',),
         'TSN of mmaction2',
-        _trunk(MMACTION2, 'backbone.') | {'head': 'cls_head.fc_cls'},
+        under('backbone.', MMACTION2, 'backbone/') | {'head': 'cls_head.fc_cls'},
         (r'^backbone\.layer1\.0\.conv1\.conv\.weight$',),
     ),
     Layout(
@@ -72,7 +65,7 @@ LAYOUTS = (
         Layout(
             ('paddlevideo',),
             'TSN of PaddleVideo',
-            _trunk(table, 'backbone.') | {'head': 'head.fc'},
+            under('backbone.', table, 'backbone/') | {'head': 'head.fc'},
             (r'^backbone\.res2a\.conv0\._conv\.weight$',),
             endings=PADDLE_ENDINGS,
             axes=PADDLE_AXES,
@@ -84,7 +77,7 @@ LAYOUTS = (
         Layout(
             ('paddle',),
             'ResNet of PaddlePaddle',
-            _trunk(table, '') | {'head': ('out', 'fc')},
+            under('', table, 'backbone/') | {'head': ('out', 'fc')},
             (r'^res2a\.conv0\._conv\.weight$',),
             starts='head/',
             endings=PADDLE_ENDINGS,
