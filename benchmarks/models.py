@@ -6,7 +6,8 @@
 PyTorch's default layout and in channels-last, ECO as published (torch_eco), TimeSformer of transformers. Rounds alternate;
 ours and peer are medians, in clips/s, and the ratio is the median of the rounds' ratios. Beside them the operations of the
 forward pass: XLA's count of ours, and PyTorch's counter, which works them out from the sizes of the peer's products and
-convolutions. Without torch there is no peer to run: `make bench` installs one.
+convolutions. All share a process, and with it the large pages that the scripts ask for. Without torch there is no peer to
+run: `make bench` installs one.
 """
 
 import collections
@@ -22,6 +23,7 @@ import numpy as np
 from absl import app, logging
 
 from benchmarks.table import print_table, row
+from experiments import launch
 
 
 class Case(NamedTuple):
@@ -108,7 +110,7 @@ def _ours(case: Case) -> Tasks:
     optimizer = optax.chain(optax.add_decayed_weights(_L2), optax.sgd(_LEARNING_RATE, _MOMENTUM))
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def step(state):
+    def step(state, video):
         params, batch_stats, opt_state = state
 
         def loss(params):
@@ -128,7 +130,7 @@ def _ours(case: Case) -> Tasks:
     forward = jax.jit(lambda variables, video: model.apply(variables, video))
 
     def train():
-        state[0] = jax.block_until_ready(step(state[0]))
+        state[0] = jax.block_until_ready(step(state[0], video))
 
     return {
         'train': train,
@@ -156,6 +158,7 @@ def _transform_row(rounds: int) -> dict:
 
 
 def main(argv):
+    launch.use_large_pages()
     print_table(run(names=tuple(argv[1:])))
 
 

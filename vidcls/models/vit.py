@@ -7,21 +7,33 @@ are further sequences, which do not see each other.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import einops
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+
+from vidcls.models import token_ops
 
 MLP_RATIO = 4  # table 1: the MLP's hidden layer is four times as wide as a token
 
-LayerNorm = partial(nn.LayerNorm, epsilon=1e-6)
 # The published initialisation, `trunc_normal_(std=.02)`, cuts at +-2: a hundred deviations away.
 dense_init = nn.initializers.normal(0.02)
 # How PyTorch starts a convolution, which the published patch embedding is.
 patch_init = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation of each token, with a scale and a bias for each of its values: [... d] -> [... d]."""
+
+    epsilon: float = 1e-6
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        scale = self.param('scale', nn.initializers.ones, x.shape[-1:])
+        bias = self.param('bias', nn.initializers.zeros, x.shape[-1:])
+        return token_ops.layer_norm(x.astype(self.dtype), scale, bias, self.epsilon)
 
 
 class PatchEmbed(nn.Module):
@@ -47,8 +59,8 @@ class Attention(nn.Module):
     """Multi-head self-attention within each sequence: [... n d] -> [... n d].
 
     `qkv` yields queries, keys and values one after another, each head by head, as the published
-    weights have it. `implementation` is that of `jax.nn.dot_product_attention`: None or 'xla'
-    anywhere, 'cudnn' for the fused kernel on a GPU, which takes bfloat16 only.
+    weights have it. `implementation` is that of `jax.nn.dot_product_attention`: 'xla' anywhere,
+    'cudnn' for the fused kernel on a GPU, which takes bfloat16 only, None for what suits the backend.
     """
 
     num_heads: int
@@ -60,8 +72,9 @@ class Attention(nn.Module):
     def __call__(self, x):
         d = x.shape[-1]
         qkv = nn.Dense(3 * d, dtype=self.dtype, kernel_init=self.kernel_init, name='qkv')(x)
-        q, k, v = einops.rearrange(qkv, '... n (three m k) -> three (...) n m k', three=3, m=self.num_heads)
-        y = jax.nn.dot_product_attention(q, k, v, implementation=self.implementation)
+        # Cut before the heads are told apart: its gradient is a concatenation, where that of an axis of three is sums.
+        heads = (einops.rearrange(part, '... n (m k) -> (...) n m k', m=self.num_heads) for part in jnp.split(qkv, 3, -1))
+        y = token_ops.attend(*heads, self.implementation)
         return nn.Dense(d, dtype=self.dtype, kernel_init=self.kernel_init, name='proj')(y.reshape(x.shape))
 
 
@@ -75,7 +88,7 @@ class MLP(nn.Module):
     def __call__(self, x):
         d = x.shape[-1]
         x = nn.Dense(MLP_RATIO * d, dtype=self.dtype, kernel_init=self.kernel_init, name='fc1')(x)
-        x = jax.nn.gelu(x, approximate=False)
+        x = token_ops.gelu(x)
         return nn.Dense(d, dtype=self.dtype, kernel_init=self.kernel_init, name='fc2')(x)
 
 
