@@ -9,11 +9,9 @@ from pathlib import Path
 
 from benchmarks import convert, models, read, start, stream
 from benchmarks.table import print_table
-from experiments import launch
 
 
 def main() -> None:
-    launch.use_large_pages()  # as the scripts do; the peers get them too
     rows = []
     for part in (convert, read, stream, models, start):
         rows += part.run()

@@ -6,8 +6,7 @@
 PyTorch's default layout and in channels-last, ECO as published (torch_eco), TimeSformer of transformers. Rounds alternate;
 ours and peer are medians, in clips/s, and the ratio is the median of the rounds' ratios. Beside them the operations of the
 forward pass: XLA's count of ours, and PyTorch's counter, which works them out from the sizes of the peer's products and
-convolutions. All share a process, and with it the large pages that the scripts ask for. Without torch there is no peer to
-run: `make bench` installs one.
+convolutions. Without torch there is no peer to run: `make bench` installs one.
 """
 
 import collections
@@ -23,7 +22,6 @@ import numpy as np
 from absl import app, logging
 
 from benchmarks.table import print_table, row
-from experiments import launch
 
 
 class Case(NamedTuple):
@@ -158,7 +156,6 @@ def _transform_row(rounds: int) -> dict:
 
 
 def main(argv):
-    launch.use_large_pages()
     print_table(run(names=tuple(argv[1:])))
 
 

@@ -81,7 +81,6 @@ def run(work: Callable[[list[str]], int | None], doc: str) -> None:
         logging.get_absl_handler().addFilter(_is_ours_or_a_warning)
         # A ResNet-50 takes longer to compile than a small dataset's epoch to train: once is enough.
         os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_cache_home() / 'vidcls' / 'compiled'))
-        use_large_pages()
         try:
             sys.exit(work(argv[1:]))
         except BrokenPipeError:  # as of `| head`: nobody reads on
@@ -96,20 +95,6 @@ def run(work: Callable[[list[str]], int | None], doc: str) -> None:
             sys.exit(128 + error.signum)  # as a shell has it for a process that the signal ended
 
     app.run(guarded, flags_parser=_parse)
-
-
-def use_large_pages() -> None:
-    """Starts this process again, before it does anything, with memory in large pages where Linux leaves that to programs.
-
-    XLA on the CPU gets its gigabytes of a step anew each time. In pages of 4 KiB the kernel hands them out so slowly
-    that TimeSformer-B trained 19 % slower and TSN-ResNet-50 25 %. glibc reads the setting when a process starts.
-    Who sets GLIBC_TUNABLES has decided.
-    """
-    if sys.platform == 'linux' and sys.executable and 'GLIBC_TUNABLES' not in os.environ:
-        os.environ['GLIBC_TUNABLES'] = 'glibc.malloc.hugetlb=1'
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _is_ours_or_a_warning(record: python_logging.LogRecord) -> bool:

@@ -1,7 +1,6 @@
 """Mistakes on the command line: one line that names them, before anything is done."""
 
 import dataclasses
-import os
 import re
 import subprocess
 import sys
@@ -31,23 +30,6 @@ def test_a_mistake_is_one_line(argument, message, tmp_path):
     assert message in done.stderr
     assert 'Traceback' not in done.stderr
     assert not (tmp_path / 'run').exists()
-
-
-@pytest.mark.skipif(sys.platform != 'linux', reason='large pages are asked for on Linux alone')
-@pytest.mark.parametrize(('before', 'within'), [(None, 'glibc.malloc.hugetlb=1'), ('', ''), ('a=b', 'a=b')])
-def test_memory_comes_in_large_pages_unless_the_user_decided(before, within):
-    code = (
-        'import os; from experiments import launch; print(os.getpid())\n'
-        "def work(argv): print(os.getpid(), argv, os.environ['GLIBC_TUNABLES'])\n"
-        "launch.run(work, '')"
-    )
-    environment = {name: value for name, value in os.environ.items() if name != 'GLIBC_TUNABLES'}
-    environment |= {} if before is None else {'GLIBC_TUNABLES': before}
-    arguments = [sys.executable, '-c', code, 'with a blank', 'ünicode']
-    done = subprocess.run(arguments, capture_output=True, text=True, check=True, env=environment)
-    *starts, last = done.stdout.splitlines()
-    assert len(starts) == (2 if before is None else 1) and len(set(starts)) == 1
-    assert last == f"{starts[0]} ['with a blank', 'ünicode'] {within}"
 
 
 @pytest.mark.parametrize('error', ['MemoryError', 'OSError', 'ValueError', 'FloatingPointError'])

@@ -39,12 +39,11 @@ class DividedBlock(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool):
         attention = partial(Attention, self.num_heads, self.dtype, self.kernel_init, self.attention_implementation)
-        norm = partial(LayerNorm, dtype=self.dtype)
         drop = partial(drop_path, rate=self.drop_path, train=train)
         t = self.num_frames
         cls, patches = x[:, :1], x[:, 1:]
 
-        over_time = norm(name='temporal_norm1')(einops.rearrange(patches, 'b (n t) d -> b n t d', t=t))
+        over_time = LayerNorm(name='temporal_norm1')(einops.rearrange(patches, 'b (n t) d -> b n t d', t=t))
         # As published, the path is dropped before the projection, whose bias thus always acts.
         seen = drop(attention(name='temporal_attn')(over_time))
         seen = nn.Dense(x.shape[-1], dtype=self.dtype, kernel_init=self.temporal_init, name='temporal_fc')(seen)
@@ -52,12 +51,12 @@ class DividedBlock(nn.Module):
 
         frames = einops.rearrange(patches, 'b (n t) d -> b t n d', t=t)
         over_space = jnp.concatenate([einops.repeat(cls, 'b 1 d -> b t 1 d', t=t), frames], axis=2)
-        seen = drop(attention(name='attn')(norm(name='norm1')(over_space)))
+        seen = drop(attention(name='attn')(LayerNorm(name='norm1')(over_space)))
         cls = cls + einops.reduce(seen[:, :, :1], 'b t 1 d -> b 1 d', 'mean')
         patches = patches + einops.rearrange(seen[:, :, 1:], 'b t n d -> b (n t) d')
 
         x = jnp.concatenate([cls, patches], axis=1)
-        return x + drop(MLP(self.dtype, self.kernel_init, name='mlp')(norm(name='norm2')(x)))
+        return x + drop(MLP(self.dtype, self.kernel_init, name='mlp')(LayerNorm(name='norm2')(x)))
 
 
 class Start(NamedTuple):
@@ -113,7 +112,7 @@ class TimeSformer(nn.Module):
 
     `dtype` is the compute type; parameters, features and logits are float32. `remat` computes a
     block's activations again in the backward pass instead of keeping them.
-    `attention_implementation` is that of `jax.nn.dot_product_attention`.
+    `attention_implementation` is that of `jax.nn.dot_product_attention`, None for what suits the backend.
     """
 
     num_classes: int

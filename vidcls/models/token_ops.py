@@ -1,10 +1,9 @@
-"""The operations of a transformer's block, in the form that suits the backend: on tokens [... n d].
+"""The operations of a transformer's block: on tokens [... n d].
 
-XLA compiles each as it finds it written, and on the CPU that decides the time: the gradients of a
-LayerNorm as flax has it take 2.5 times those written out below, attention whose heads do not lead
-twice the time. What a form gains on the CPU no accelerator loses: `attend` and `gelu` are chosen by
-backend. The results are the same up to rounding. Times: TimeSformer-B, 8 frames of 224 pixels, one
-clip, float32, 2 threads.
+XLA compiles each as it finds it written, and on the CPU that decides the time. `attend` and `gelu`
+choose their form by backend, `layer_norm` has one for all; the results are those of jax and flax up
+to rounding. Times: the operation in TimeSformer-B, 8 frames of 224 pixels, one clip, float32, 2
+threads of an AVX2 processor.
 """
 
 import functools
@@ -17,7 +16,7 @@ from vidcls.models.layers import on_cpu
 
 
 def attend(q, k, v, implementation: str | None = None):
-    """softmax(q k' / sqrt(k)) v for each head, float32 within: q, k, v[b n m k] -> [b n m k].
+    """softmax(q k' / sqrt(k)) v for each head, k wide; scores float32: queries, keys and values [b n m k] -> [b n m k].
 
     `implementation` is that of `jax.nn.dot_product_attention`; None takes what suits the backend.
     """
@@ -29,7 +28,7 @@ def attend(q, k, v, implementation: str | None = None):
 def attend_cpu(q, k, v):
     """`attend` with the heads in front, where matrix products want them: 17 ms, not 39, for 197 tokens of 8 frames."""
     q, k, v = (jnp.swapaxes(x, -2, -3) for x in (q, k, v))
-    scores = jnp.matmul(q * q.shape[-1] ** -0.5, jnp.swapaxes(k, -1, -2), preferred_element_type=jnp.float32)
+    scores = jnp.matmul(q, jnp.swapaxes(k, -1, -2), preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
     return jnp.swapaxes(jax.nn.softmax(scores, axis=-1).astype(v.dtype) @ v, -2, -3)
 
 
@@ -39,7 +38,7 @@ def gelu(x):
 
 
 def gelu_cpu(x):
-    """`gelu` by the error function, not its complement: 3 ms, not 6; in float32, as 1 + erf(x) cancels below zero."""
+    """`gelu` by the error function, not its complement: 3 ms, not 6. In float32, and to 4e-7 there, as 1 + erf cancels."""
     wide = x.astype(jnp.float32)
     return (0.5 * wide * (1 + lax.erf(wide * 0.5**0.5))).astype(x.dtype)
 
@@ -48,7 +47,7 @@ def gelu_cpu(x):
 def layer_norm(x, scale, bias, epsilon: float):
     """Layer normalisation over the last axis (Ba et al. 2016, arXiv:1607.06450), float32 within, of x's type.
 
-    x is [... d]; scale and bias are float32 [d]. Reverse-mode gradients only.
+    x is [... d]; scale and bias are float32 [d]. Reverse-mode gradients only: they take 6 ms, not 15 as of flax's.
     """
     return _normalise(x, scale, bias, epsilon)[0]
 

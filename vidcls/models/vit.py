@@ -24,16 +24,13 @@ patch_init = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation of each token, with a scale and a bias for each of its values: [... d] -> [... d]."""
-
-    epsilon: float = 1e-6
-    dtype: Any = jnp.float32
+    """Layer normalisation of each token, with a scale and a bias for each of its values: [... d] -> [... d], of x's type."""
 
     @nn.compact
     def __call__(self, x):
         scale = self.param('scale', nn.initializers.ones, x.shape[-1:])
         bias = self.param('bias', nn.initializers.zeros, x.shape[-1:])
-        return token_ops.layer_norm(x.astype(self.dtype), scale, bias, self.epsilon)
+        return token_ops.layer_norm(x, scale, bias, 1e-6)
 
 
 class PatchEmbed(nn.Module):
@@ -73,8 +70,9 @@ class Attention(nn.Module):
         d = x.shape[-1]
         qkv = nn.Dense(3 * d, dtype=self.dtype, kernel_init=self.kernel_init, name='qkv')(x)
         # Cut before the heads are told apart: its gradient is a concatenation, where that of an axis of three is sums.
-        heads = (einops.rearrange(part, '... n (m k) -> (...) n m k', m=self.num_heads) for part in jnp.split(qkv, 3, -1))
-        y = token_ops.attend(*heads, self.implementation)
+        parts = jnp.split(qkv, 3, axis=-1)
+        q, k, v = (einops.rearrange(part, '... n (m k) -> (...) n m k', m=self.num_heads) for part in parts)
+        y = token_ops.attend(q, k, v, self.implementation)
         return nn.Dense(d, dtype=self.dtype, kernel_init=self.kernel_init, name='proj')(y.reshape(x.shape))
 
 
@@ -107,9 +105,9 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool):
         attention = Attention(self.num_heads, self.dtype, self.kernel_init, self.attention_implementation, name='attn')
-        x = x + drop_path(attention(LayerNorm(dtype=self.dtype, name='norm1')(x)), self.drop_path, train)
+        x = x + drop_path(attention(LayerNorm(name='norm1')(x)), self.drop_path, train)
         mlp = MLP(self.dtype, self.kernel_init, name='mlp')
-        return x + drop_path(mlp(LayerNorm(dtype=self.dtype, name='norm2')(x)), self.drop_path, train)
+        return x + drop_path(mlp(LayerNorm(name='norm2')(x)), self.drop_path, train)
 
 
 def drop_path(x, rate: float, train: bool):
