@@ -2,9 +2,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# Memory in large pages, where the kernel leaves that to programs: see "On one CPU" in the README.
-LARGE_PAGES := GLIBC_TUNABLES=glibc.malloc.hugetlb=1
-
 .PHONY: setup setup-dev setup-peers demo test test-slow lint bench parity lock clean
 
 setup: .venv/.done
@@ -22,7 +19,7 @@ setup-peers: .venv/.done-peers
 	touch $@
 
 demo: setup
-	$(LARGE_PAGES) $(BIN)/python -m experiments.demo
+	$(BIN)/python -m experiments.demo
 
 # Two processes: most of the time goes into compiling, which takes one core.
 PYTEST := $(BIN)/python -m pytest -n 2
@@ -43,7 +40,7 @@ lint: setup-dev
 	touch $@
 
 bench: setup-peers
-	$(LARGE_PAGES) $(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks
 
 # What `make test` skips where the peers are not installed.
 parity: setup-peers
