@@ -16,7 +16,9 @@ from vidcls.interruption import Interrupted
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run: made, or continued if it holds this run.')
 # Else an unset variable of the shell would be the current folder.
-flags.register_validator('workdir', lambda name: name != '', message='--workdir is empty; name a folder, or . for this one')
+flags.register_validator(
+    'workdir', lambda name: name != '', message='--workdir is empty; name a folder, or . for this one'
+)
 
 
 def main(config: Config, doc: str) -> None:

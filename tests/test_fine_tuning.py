@@ -162,7 +162,9 @@ def test_what_stays_has_no_part_in_the_clipped_norm():
 
 def test_no_gradient_goes_into_what_stays():
     params = {'backbone': {'kernel': jnp.ones(2), 'bias': jnp.ones(2)}, 'head': {'kernel': jnp.ones(2)}}
-    total = lambda params: sum(leaf.sum() for leaf in jax.tree.leaves(fine_tuning.hold(InitConfig(freeze='kernel'), params)))
+    total = lambda params: sum(
+        leaf.sum() for leaf in jax.tree.leaves(fine_tuning.hold(InitConfig(freeze='kernel'), params))
+    )
     grads = flax.traverse_util.flatten_dict(jax.grad(total)(params), sep='/')
     assert {path for path, leaf in grads.items() if leaf.any()} == {'backbone/bias'}
 

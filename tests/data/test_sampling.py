@@ -29,9 +29,7 @@ def test_random_segments_stay_in_theirs_and_reach_every_frame():
     assert [sorted(set(column)) for column in draws.T.tolist()] == [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7, 8, 9]]
 
 
-@pytest.mark.parametrize(
-    ('num_frames', 'expected'), [(1, [0, 0, 0, 0]), (2, [0, 0, 1, 1]), (3, [0, 1, 1, 2])]
-)
+@pytest.mark.parametrize(('num_frames', 'expected'), [(1, [0, 0, 0, 0]), (2, [0, 0, 1, 1]), (3, [0, 1, 1, 2])])
 def test_segments_of_a_short_video_repeat_frames_in_order(num_frames, expected):
     assert sampling.segments(num_frames, 4, 1, 0.5).tolist() == expected
 

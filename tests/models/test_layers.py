@@ -68,9 +68,7 @@ def test_synchronised_batchnorm_on_eight_devices_is_one_device():
     def run(axis_name, x, weights):
         def loss(params, x):
             norm = BatchNorm(axis_name=axis_name)
-            y, updated = norm.apply(
-                {**variables, 'params': params}, x, False, mutable=['batch_stats']
-            )
+            y, updated = norm.apply({**variables, 'params': params}, x, False, mutable=['batch_stats'])
             return (y * weights).sum(), (y, updated)
 
         return jax.grad(loss, argnums=(0, 1), has_aux=True)(variables['params'], x)

@@ -27,9 +27,7 @@ def test_published_layout_gives_what_pytorch_gives():
     @jax.jit
     def step(params):
         def loss(params):
-            logits, updated = model.apply(
-                {**variables, 'params': params}, video, train=True, mutable=['batch_stats']
-            )
+            logits, updated = model.apply({**variables, 'params': params}, video, train=True, mutable=['batch_stats'])
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
             return losses.mean(), (logits, updated)
 
@@ -51,9 +49,7 @@ def test_published_layout_gives_what_pytorch_gives():
 def test_every_stage_halves_the_picture(height, width, last):
     net = ResNet((1, 1, 1, 1), width=4)
     x = jnp.zeros((2, height, width, 3))
-    captured = jax.eval_shape(
-        lambda: net.init_with_output(jax.random.key(0), x, capture_intermediates=True)
-    )
+    captured = jax.eval_shape(lambda: net.init_with_output(jax.random.key(0), x, capture_intermediates=True))
     features, variables = captured
     assert features.shape == (2, 128) and features.dtype == jnp.float32
     (stage4,) = variables['intermediates']['layer4_0']['__call__']

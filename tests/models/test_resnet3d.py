@@ -13,9 +13,7 @@ from vidcls.models.resnet3d import PUBLISHED, TEXTBOOK, ResNet3D
 def test_shapes_of_every_stage(blocks, parameters):
     net = ResNet3D(blocks=blocks)
     x = jnp.zeros((1, 16, 28, 28, 96))
-    features, variables = jax.eval_shape(
-        lambda: net.init_with_output(jax.random.key(0), x, capture_intermediates=True)
-    )
+    features, variables = jax.eval_shape(lambda: net.init_with_output(jax.random.key(0), x, capture_intermediates=True))
     sides = {'res3': (1, 16, 28, 28, 128), 'res4': (1, 8, 14, 14, 256), 'res5': (1, 4, 7, 7, 512)}
     for name in ('res3a', 'res3b', 'res4a', 'res4b', 'res5a', 'res5b'):
         ((raw, active),) = variables['intermediates'][name]['__call__']
@@ -44,9 +42,11 @@ def test_the_textbook_block_by_another_route():
     shapes = jax.eval_shape(lambda: block.init(jax.random.key(0), (x, x), True))
     draw = np.random.default_rng(1).normal
     variables = flax.traverse_util.path_aware_map(
-        lambda path, leaf: draw(size=leaf.shape).astype(np.float32)
-        if path[-1] == 'kernel'
-        else np.full(leaf.shape, path[-1] in ('scale', 'var'), np.float32),
+        lambda path, leaf: (
+            draw(size=leaf.shape).astype(np.float32)
+            if path[-1] == 'kernel'
+            else np.full(leaf.shape, path[-1] in ('scale', 'var'), np.float32)
+        ),
         {**shapes},
     )
     ours, expected = both(variables)

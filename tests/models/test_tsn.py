@@ -61,9 +61,7 @@ def test_segment_order_does_not_matter(small, video):
     apply, variables = small
     shuffled = video[:, jnp.array([2, 0, 1])]
     assert np.abs(video - shuffled).max() > 1
-    np.testing.assert_allclose(
-        apply(variables, shuffled), apply(variables, video), atol=1e-6
-    )
+    np.testing.assert_allclose(apply(variables, shuffled), apply(variables, video), atol=1e-6)
 
 
 def test_feature_average_equals_the_published_logit_average(small, video):
@@ -77,9 +75,7 @@ def test_trained_with_three_segments_evaluated_with_seven(small, video):
     apply, variables = small
     seven = jnp.concatenate([video, video, video[:, :1]], axis=1)
     weights = np.array([3, 2, 2]) / 7
-    expected = sum(
-        weight * apply(variables, video[:, i : i + 1]) for i, weight in enumerate(weights)
-    )
+    expected = sum(weight * apply(variables, video[:, i : i + 1]) for i, weight in enumerate(weights))
     np.testing.assert_allclose(apply(variables, seven), expected, atol=1e-6)
 
 
@@ -166,9 +162,7 @@ def test_eight_devices_with_synchronised_norm_are_one_device():
         model = build('tsn_tiny', 3, axis_name=axis_name, **settings)
 
         def loss(params):
-            logits, updated = model.apply(
-                {**variables, 'params': params}, video, True, mutable=['batch_stats']
-            )
+            logits, updated = model.apply({**variables, 'params': params}, video, True, mutable=['batch_stats'])
             return ((logits - target) ** 2).mean(), updated
 
         return jax.grad(loss, has_aux=True)(variables['params'])

@@ -96,7 +96,9 @@ def test_fulls_weights_start_lite_and_what_is_left_is_listed():
     lite, start = published.eco('eco_lite', classes=6)
     converted = pretrained.convert(arrays, lite, start)
     assert set(converted.started) == {'head/kernel', 'head/bias'}
-    assert converted.unused and all(name.startswith(('inception_3c', 'inception_4', 'inception_5')) for name in converted.unused)
+    assert converted.unused and all(
+        name.startswith(('inception_3c', 'inception_4', 'inception_5')) for name in converted.unused
+    )
 
 
 def test_one_picture_networks_weights_are_refused_by_the_other(pictures):

@@ -88,7 +88,9 @@ def test_names_written_by_hand():
             assert layouts[key].theirs(path)[0] == (name,)
 
 
-@pytest.mark.parametrize(('depths', 'first', 'second'), [((1, 1, 6, 1), 'res4a', 'res4b'), ((1, 1, 7, 1), 'res4a', 'res4b1')])
+@pytest.mark.parametrize(
+    ('depths', 'first', 'second'), [((1, 1, 6, 1), 'res4a', 'res4b'), ((1, 1, 7, 1), 'res4a', 'res4b1')]
+)
 def test_paddles_third_stage_is_numbered_in_networks_deeper_than_50(depths, first, second):
     model = models.build('tsn_resnet50', 5, stage_sizes=depths, width=4)
     arrays = published.drawn(model, published.variables(model, 1, 32, 32, 3), 'paddlevideo')

@@ -162,9 +162,7 @@ def google():
     shapes = jax.eval_shape(net.init, jax.random.key(0), picture)
     random = np.random.default_rng(1)
     params = jax.tree.map(lambda leaf: random.normal(size=leaf.shape).astype(np.float32) * 0.4, shapes['params'])
-    arrays = {
-        '/'.join(part.key for part in path): leaf for path, leaf in jax.tree.leaves_with_path(params)
-    }
+    arrays = {'/'.join(part.key for part in path): leaf for path, leaf in jax.tree.leaves_with_path(params)}
     return arrays, picture, jit(net.apply)({'params': params}, picture)
 
 

@@ -189,7 +189,9 @@ def export(variables: Any, model: nn.Module, layout: str, from_rgb: bool = False
                 for key, value in flat.items()
             }
     known = sorted({key for candidate in LAYOUTS if candidate.axes for key in candidate.keys})
-    raise ValueError(f'{type(model).__name__} has no layout {layout!r}; known for one network or another: {", ".join(known)}')
+    raise ValueError(
+        f'{type(model).__name__} has no layout {layout!r}; known for one network or another: {", ".join(known)}'
+    )
 
 
 def _turned(key: tuple[str, ...], value: np.ndarray, layout: Layout) -> np.ndarray:
