@@ -32,7 +32,7 @@ test-slow: setup-dev
 	$(PYTEST) -m slow
 
 lint: setup-dev
-	$(BIN)/ruff check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 # The peers are installed beside ours, for measuring and comparing alone.
 .venv/.done-peers: requirements-peers.txt .venv/.done-dev
