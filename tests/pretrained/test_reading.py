@@ -144,11 +144,8 @@ RAW_BYTES = b"S'" + b'\\x01' * 8 + b"'"
         ('npz', pickle.dumps({'a': np.zeros(2)}), 'not a whole zip file'),
         ('pdparams', RAW % (b'1', b'O8', b'63', b'(lp0\nI1\na'), 'arrays of object are not admitted'),
         ('pdparams', RAW % (b'9999999', b'f8', b'0', RAW_BYTES), 'without as many bytes'),
-        (
-            'pdparams',
-            (RAW % (b'2', b'f4', b'0', b'@')).replace(b'@\n', b'N'),
-            'without as many bytes',
-        ),  # what memory holds
+        # Would be what memory holds.
+        ('pdparams', (RAW % (b'2', b'f4', b'0', b'@')).replace(b'@\n', b'N'), 'without as many bytes'),
         ('pdparams', RAW % (b'1', b'f4', b'0', RAW_BYTES), 'without as many bytes'),
         ('pdparams', b'}' + NEST + b'I1\ns.', 'a tuple as a name'),
         ('pdparams', b'ccollections\nOrderedDict\n(((' + NEST + b'I1\ntltR.', 'a tuple as a name'),
