@@ -9,29 +9,34 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import peers, torch_eco, torch_resnet
 
 
-def tasks(peer: str, case: Any, size: int, threads: int, sgd: dict[str, float]) -> dict[str, Callable]:
+def tasks(
+    peer: str, case: Any, size: int, threads: int, sgd: dict[str, float], device: str = 'cpu', dtype: str = 'float32'
+) -> dict[str, Callable]:
     """'train', 'infer' and 'count' (of infer's operations) of the peer of a `models.Case`.
 
-    'channels-last' in `peer` asks for that layout.
+    'channels-last' in `peer` asks for that layout, and a `dtype` of bfloat16 for autocast. On a GPU calls do not wait.
     """
     torch.set_num_threads(threads)
+    cast = lambda: torch.autocast(device, torch.bfloat16, enabled=dtype == 'bfloat16')
     net, logits = _BUILDERS[case.model.split('_')[0]](case.model, case.classes)
-    video = torch.randn(case.clips, case.frames, 3, size, size)
+    net, video = net.to(device), torch.randn(case.clips, case.frames, 3, size, size, device=device)
     if 'channels-last' in peer:
         net = net.to(memory_format=torch.channels_last)
         video = video.flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, video.shape[:2])
-    labels = torch.arange(case.clips)
+    labels = torch.arange(case.clips, device=device) % case.classes
     optimizer = torch.optim.SGD(net.parameters(), **sgd)
 
     def train():
         net.train()
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(logits(video), labels).backward()
+        with cast():
+            loss = torch.nn.functional.cross_entropy(logits(video), labels)
+        loss.backward()
         optimizer.step()
 
     def infer():
         net.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), cast():
             return logits(video)
 
     def count():

@@ -2,6 +2,8 @@
 
 import os
 
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # where there is an accelerator too
+
 # Small networks run for moments and compile for minutes: unoptimised code is what makes the suite short.
 _FLAGS = ' --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0'
 os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + _FLAGS

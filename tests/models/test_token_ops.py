@@ -34,6 +34,21 @@ def test_attention_is_that_of_jax(dtype):
     assert_same(token_ops.attend_cpu, jax.nn.dot_product_attention, qkv, dtype)
 
 
+@pytest.mark.parametrize('n', [4, 5])
+def test_attention_over_an_even_number_of_tokens(n):
+    qkv = [normal(i, (2, n, 3, 7)) for i in range(3)]
+    assert_same(lambda *x: token_ops.attend_even(*x, 'xla'), jax.nn.dot_product_attention, qkv, jnp.float32)
+
+
+@pytest.mark.parametrize('n', [8, 197])
+def test_the_fused_kernel_of_a_gpu(n):
+    if jax.default_backend() != 'gpu':
+        pytest.skip("cuDNN's kernel needs a GPU: JAX_PLATFORMS=cuda,cpu")
+    qkv = [normal(i, (2, n, 3, 64), jnp.bfloat16) for i in range(3)]
+    fused = lambda *x: token_ops.attend(*x, 'cudnn')
+    assert_same(fused, jax.nn.dot_product_attention, qkv, jnp.bfloat16)
+
+
 def test_scores_of_bfloat16_are_float32():
     # Queries and keys of deviation 4, 48 wide: scaled in bfloat16 they would be 0.24 off, five times as far.
     q, k, v = (4 * normal(i, (1, 50, 1, 48), jnp.bfloat16) for i in range(3))

@@ -1,0 +1,168 @@
+"""Each model family on this machine's first accelerator, as training and evaluation run it, beside PyTorch eager.
+
+    python -m benchmarks.accelerator [MODEL ...]
+
+Random uint8 clips that lie on the device, 224 x 224 pixels; the step is `vidcls.train_step`'s, with `transform`, SGD with
+momentum 0.9 and L2 1e-4, no dropout. Times are medians of rounds of steps begun without waiting. MFU, the model flops
+utilisation, counts three forward passes a train step, by XLA's count, and asks for the device's bfloat16 peak. The peer runs
+under autocast, on normalised clips, convolutions in channels-last; without torch there is none.
+"""
+
+import gc
+import importlib.util
+import statistics
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+from absl import app
+
+from vidcls import evaluate, models, optim, overview, parallel, train_step
+from vidcls.config import AugmentConfig, Config, ModelConfig, OptimConfig, SamplingConfig
+from vidcls.data.pipeline import Batch
+from vidcls.data.transform import Clips
+
+
+class Case(NamedTuple):
+    """A network at a batch of clips [b t 224 224 3]."""
+
+    model: str
+    clips: int
+    frames: int
+    classes: int
+    attention: str | None = None  # `attention_implementation`
+    peer: str = ''  # its name in `torch_models`; empty: none
+
+
+CASES = (
+    Case('tsn_resnet50', 64, 3, 51, peer='PyTorch channels-last'),
+    Case('eco_lite', 32, 16, 101, peer='PyTorch'),
+    Case('timesformer_base', 16, 8, 400, peer='PyTorch'),
+    Case('timesformer_base', 16, 8, 400, attention='cudnn'),
+)
+_SIZE, _CANVAS = 224, 240  # pixels; UCF101's short side
+_ROUNDS, _STEPS = 3, 10
+_LEARNING_RATE, _MOMENTUM, _L2 = 0.01, 0.9, 1e-4
+_DTYPE = 'bfloat16'
+# bfloat16 products without sparsity, of the makers' data sheets, by a part of `device_kind`.
+_PEAKS = {'H100': 989e12, 'H200': 989e12, 'A100': 312e12, 'L4': 121e12}
+
+
+class Measured(NamedTuple):
+    train: float  # seconds a step
+    infer: float
+    flops: float  # of a clip's forward pass
+    memory: float  # bytes of the step's temporary memory
+
+
+def measure(case: Case) -> Measured:
+    """Our step and forward pass, on one device."""
+    config = _config(case)
+    model = evaluate.build_model(config, case.classes)
+    device = jax.local_devices()[:1]
+    rate = optax.constant_schedule(_LEARNING_RATE)
+    optimizer = optim.optimizer(config.optim, rate)
+    first = train_step.init_state(model, optimizer, config)
+    state = parallel.replicate(first, device)
+    batch = parallel.place(parallel.shard(_batch(case), 1), device)
+    step = parallel.pmap(train_step.make_train_step(model, optimizer, rate, config), device, donate=(0,))
+    step = step.lower(state, batch).compile()
+    forward = parallel.pmap(evaluate.predict_step(model, config), device)
+    held = [state]
+
+    def train():
+        held[0], measured = step(held[0], batch)
+        return measured
+
+    trained = seconds(train, jax.block_until_ready)
+    variables = held[0].variables
+    inferred = seconds(lambda: forward(variables, batch.clips), jax.block_until_ready)
+    flops = overview.forward_flops(model, first.variables, config) or float('nan')
+    return Measured(trained, inferred, flops, step.memory_analysis().temp_size_in_bytes)
+
+
+def measure_peer(case: Case) -> tuple[float, float]:
+    """Seconds a train step and a forward pass of the peer."""
+    import torch
+
+    from benchmarks import torch_models
+
+    sgd = {'lr': _LEARNING_RATE, 'momentum': _MOMENTUM, 'weight_decay': _L2}
+    made = torch_models.tasks(case.peer, case, _SIZE, torch.get_num_threads(), sgd, 'cuda', _DTYPE)
+    wait = lambda _: torch.cuda.synchronize()
+    return seconds(made['train'], wait), seconds(made['infer'], wait)
+
+
+def seconds(call: Callable, wait: Callable) -> float:
+    """The median time of a call, of rounds of several; a round more goes first, which compiles and allocates."""
+    times = []
+    for _ in range(_ROUNDS + 1):
+        start = time.perf_counter()
+        for _ in range(_STEPS):
+            result = call()
+        wait(result)
+        times.append((time.perf_counter() - start) / _STEPS)
+    return statistics.median(times[1:])
+
+
+def _config(case: Case) -> Config:
+    still = {'dropout', 'frame_dropout', 'drop_path'} & models.settings(case.model)
+    return Config(
+        model=ModelConfig(
+            case.model, dtype=_DTYPE, attention_implementation=case.attention, **dict.fromkeys(still, 0.0)
+        ),
+        sampling=SamplingConfig(num_segments=case.frames),
+        augment=AugmentConfig(crop_size=_SIZE),
+        optim=OptimConfig(learning_rate=_LEARNING_RATE, momentum=_MOMENTUM, weight_decay=_L2),
+    )
+
+
+def _batch(case: Case) -> Batch:
+    rng = np.random.default_rng(0)
+    clips = Clips(
+        rng.integers(0, 256, (case.clips, case.frames, _CANVAS, _CANVAS, 3), np.uint8),
+        np.full((case.clips, 2), _CANVAS - 30, np.int32),
+        np.arange(case.clips) % 2 == 0,
+    )
+    numbers = np.arange(case.clips)
+    return Batch(clips, (numbers % case.classes).astype(np.int32), numbers, np.ones(case.clips, bool))
+
+
+def _cells(case: Case, ours: Measured, peer: tuple[float, float] | None, peak: float) -> list[str]:
+    trained, inferred = case.clips / ours.train, case.clips / ours.infer
+    theirs = [f'{case.clips / time:,.0f}' for time in peer] if peer else ['', '']
+    return [
+        f'{case.model} {case.frames}x{_SIZE}' + (f', {case.attention}' if case.attention else ''),
+        str(case.clips),
+        f'{1e3 * ours.train:.1f}',
+        f'{ours.memory / 1e9:.1f}',
+        f'{trained:,.0f}',
+        f'{100 * 3 * ours.flops * trained / peak:.0f} %',
+        theirs[0],
+        f'{inferred:,.0f}',
+        f'{100 * ours.flops * inferred / peak:.0f} %',
+        theirs[1],
+    ]
+
+
+def main(argv):
+    device = jax.local_devices()[0]
+    peak = next((peak for name, peak in _PEAKS.items() if name in device.device_kind), float('nan'))
+    has_peers = device.platform == 'gpu' and importlib.util.find_spec('torch') is not None
+    print(f'{device.device_kind}, jax {jax.__version__}, {_DTYPE}; MFU of {peak / 1e12:.0f} TFLOP/s\n')
+    print(
+        '| network | clips | ms a step | temporary GB | train clips/s | MFU | PyTorch | infer clips/s | MFU | PyTorch |'
+    )
+    print('|---|' + '---:|' * 9)
+    for case in CASES:
+        if not argv[1:] or case.model in argv[1:]:
+            peer = measure_peer(case) if case.peer and has_peers else None
+            print('| ' + ' | '.join(_cells(case, measure(case), peer, peak)) + ' |', flush=True)
+            gc.collect()
+
+
+if __name__ == '__main__':
+    app.run(main)
