@@ -1,11 +1,12 @@
 """Each model family on this machine's first accelerator, as training and evaluation run it, beside PyTorch eager.
 
-    python -m benchmarks.accelerator [MODEL ...]
+    XLA_PYTHON_CLIENT_PREALLOCATE=false python -m benchmarks.accelerator [MODEL ...]
 
 Random uint8 clips that lie on the device, 224 x 224 pixels; the step is `vidcls.train_step`'s, with `transform`, SGD with
-momentum 0.9 and L2 1e-4, no dropout. Times are medians of rounds of steps begun without waiting. MFU, the model flops
-utilisation, counts three forward passes a train step, by XLA's count, and asks for the device's bfloat16 peak. The peer runs
-under autocast, on normalised clips, convolutions in channels-last; without torch there is none.
+momentum 0.9 and L2 1e-4, no dropout. Times are medians over rounds of ten steps, none of which waits for the one before. MFU,
+the model flops utilisation, is three forward passes a train step, by XLA's count, of the device's peak where `_PEAKS` has it.
+The peer runs under autocast on normalised clips, TSN's in channels-last; without torch there is none. jax takes most of the
+memory at once unless the variable says otherwise.
 """
 
 import gc
@@ -47,8 +48,7 @@ _SIZE, _CANVAS = 224, 240  # pixels; UCF101's short side
 _ROUNDS, _STEPS = 3, 10
 _LEARNING_RATE, _MOMENTUM, _L2 = 0.01, 0.9, 1e-4
 _DTYPE = 'bfloat16'
-# bfloat16 products without sparsity, of the makers' data sheets, by a part of `device_kind`.
-_PEAKS = {'H100': 989e12, 'H200': 989e12, 'A100': 312e12, 'L4': 121e12}
+_PEAKS = {'NVIDIA H100 80GB HBM3': 989e12, 'NVIDIA H200': 989e12}  # bfloat16 without sparsity, of the data sheets
 
 
 class Measured(NamedTuple):
@@ -84,11 +84,16 @@ def measure(case: Case) -> Measured:
     return Measured(trained, inferred, flops, step.memory_analysis().temp_size_in_bytes)
 
 
-def measure_peer(case: Case) -> tuple[float, float]:
-    """Seconds a train step and a forward pass of the peer."""
+def measure_peer(case: Case) -> tuple[float, float] | None:
+    """Seconds a train step and a forward pass of the peer, where there is a torch that sees the GPU."""
+    if importlib.util.find_spec('torch') is None:
+        return None
     import torch
 
     from benchmarks import torch_models
+
+    if not torch.cuda.is_available():
+        return None
 
     sgd = {'lr': _LEARNING_RATE, 'momentum': _MOMENTUM, 'weight_decay': _L2}
     made = torch_models.tasks(case.peer, case, _SIZE, torch.get_num_threads(), sgd, 'cuda', _DTYPE)
@@ -150,8 +155,10 @@ def _cells(case: Case, ours: Measured, peer: tuple[float, float] | None, peak: f
 
 def main(argv):
     device = jax.local_devices()[0]
-    peak = next((peak for name, peak in _PEAKS.items() if name in device.device_kind), float('nan'))
-    has_peers = device.platform == 'gpu' and importlib.util.find_spec('torch') is not None
+    unknown = set(argv[1:]) - {case.model for case in CASES}
+    if unknown:
+        raise app.UsageError(f'no case of {", ".join(sorted(unknown))}')
+    peak = _PEAKS.get(device.device_kind, float('nan'))
     print(f'{device.device_kind}, jax {jax.__version__}, {_DTYPE}; MFU of {peak / 1e12:.0f} TFLOP/s\n')
     print(
         '| network | clips | ms a step | temporary GB | train clips/s | MFU | PyTorch | infer clips/s | MFU | PyTorch |'
@@ -159,7 +166,7 @@ def main(argv):
     print('|---|' + '---:|' * 9)
     for case in CASES:
         if not argv[1:] or case.model in argv[1:]:
-            peer = measure_peer(case) if case.peer and has_peers else None
+            peer = measure_peer(case) if case.peer else None
             print('| ' + ' | '.join(_cells(case, measure(case), peer, peak)) + ' |', flush=True)
             gc.collect()
 

@@ -12,7 +12,7 @@ from benchmarks import peers, torch_eco, torch_resnet
 def tasks(
     peer: str, case: Any, size: int, threads: int, sgd: dict[str, float], device: str = 'cpu', dtype: str = 'float32'
 ) -> dict[str, Callable]:
-    """'train', 'infer' and 'count' (of infer's operations) of the peer of a `models.Case`.
+    """'train', 'infer' and 'count' (of infer's operations) of the peer of a `Case` of `models` or `accelerator`.
 
     'channels-last' in `peer` asks for that layout, and a `dtype` of bfloat16 for autocast. On a GPU calls do not wait.
     """

@@ -62,4 +62,6 @@ def main(read_source: Callable[[Path, Options], Source]) -> None:
             logging.error('interrupted; nothing was written to %s', out.value)
             sys.exit(130)
 
+    for flag in flags.FLAGS.flags_by_module_dict()[__name__]:  # --help shows these too
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     app.run(run)

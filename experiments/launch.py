@@ -96,6 +96,8 @@ def run(work: Callable[[list[str]], int | None], doc: str) -> None:
             logging.warning('%s', error)
             sys.exit(128 + error.signum)  # as a shell has it for a process that the signal ended
 
+    for flag in flags.FLAGS.flags_by_module_dict()[__name__]:  # --help shows these too
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     app.run(guarded, flags_parser=_parse)
 
 

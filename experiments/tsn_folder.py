@@ -1,6 +1,6 @@
 """TSN (ResNet-50, RGB) on clips of your own, as data_prep.folder wrote them.
 
-    python -m experiments.tsn_folder --workdir=runs/mine --config.data.dir=datasets/folder
+    python -m experiments.tsn_folder --workdir=runs/mine --config.data.dir=datasets/mine
 
 The settings are those of tsn_hmdb51; set --config.augment.flip=false if left and right are different classes.
 """

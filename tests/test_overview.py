@@ -21,6 +21,15 @@ def test_a_matrix_product_by_hand():
     assert overview.forward_cost(Linear(), variables, config) == '1.93e-06 GFLOP a clip'
 
 
+def test_a_fused_kernel_is_counted_as_what_it_does():
+    config = Config(sampling=SamplingConfig(num_segments=2), augment=AugmentConfig(crop_size=32))
+    model = models.build('timesformer_tiny', 8, num_frames=2, image_size=32, depth=1)
+    variables = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 2, 32, 32, 3), np.float32))
+    fused = model.clone(attention_implementation='cudnn')
+    plain = model.clone(attention_implementation='xla')
+    assert overview.forward_flops(fused, variables, config) == overview.forward_flops(plain, variables, config) > 0
+
+
 def test_blocks_of_one_kind_are_a_row_and_all_is_counted():
     model = models.build('timesformer_tiny', 8, num_frames=2, image_size=32, depth=3)
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), np.zeros((1, 2, 32, 32, 3), np.float32)))['params']

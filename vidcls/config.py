@@ -32,7 +32,7 @@ class ModelConfig:
     attention: str | None = None  # divided, joint or space
     drop_path: float | None = None  # of the last block; earlier ones less, linearly
     embedding_std: float | None = None  # of position and time embeddings at first, to learn from nothing
-    attention_implementation: str | None = None  # xla, or cudnn: the fused kernel of a GPU, in bfloat16
+    attention_implementation: str | None = None  # xla, or cudnn: a GPU's fused kernel, in bfloat16
 
     def overrides(self) -> dict[str, Any]:
         """The module fields to set, without those left to the model."""

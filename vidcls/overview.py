@@ -42,10 +42,10 @@ def forward_cost(model: nn.Module, variables: Any, config: Config) -> str:
 
 
 def forward_flops(model: nn.Module, variables: Any, config: Config) -> float | None:
-    """Operations of a clip's forward pass by XLA's count (a multiplication and an addition are two).
+    """Operations of a clip's forward pass, in the forms that suit this backend, by XLA's count.
 
-    None where JAX_PLATFORMS leaves out the CPU: no other backend counts before it compiles. Nothing is compiled here:
-    about a second of one core for the large networks.
+    A multiplication and an addition are two. None where JAX_PLATFORMS leaves out the CPU: no other backend counts before
+    it compiles. Nothing is compiled here: about a second of one core for the large networks.
     """
     if getattr(model, 'attention_implementation', None):
         model = model.clone(attention_implementation='xla')  # what a fused kernel does is not counted
@@ -55,5 +55,6 @@ def forward_flops(model: nn.Module, variables: Any, config: Config) -> float | N
         cpu = jax.local_devices(backend='cpu')[0]
     except RuntimeError:
         return None
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), variables)  # not where they lie
     with jax.default_device(cpu):
-        return jax.jit(model.apply).lower(variables, video).cost_analysis()['flops']
+        return jax.jit(model.apply).lower(shapes, video).cost_analysis()['flops']

@@ -105,9 +105,10 @@ def test_the_backend_chooses_the_form(monkeypatch, backend, form):
     for module, name, made in (
         (token_ops, 'attend_cpu', 'ours'),
         (token_ops, 'gelu_cpu', 'ours'),
+        (token_ops, 'attend_even', 'fused'),
         (jax.nn, 'dot_product_attention', 'of jax'),
         (jax.nn, 'gelu', 'of jax'),
     ):
         monkeypatch.setattr(module, name, lambda *_, made=made, **__: made)
     assert (token_ops.attend(0, 0, 0), token_ops.gelu(0)) == (form, form)
-    assert token_ops.attend(0, 0, 0, 'xla') == 'of jax'
+    assert [token_ops.attend(0, 0, 0, form) for form in ('xla', 'cudnn')] == ['of jax', 'fused']

@@ -28,7 +28,7 @@ def attend(q, k, v, implementation: str | None = None):
 
 
 def attend_even(q, k, v, implementation: str):
-    """`attend` over an even number of tokens, the last of an odd number masked: jax refuses to train cuDNN's kernel on 197."""
+    """`attend` where one token more, zero and masked, makes their number even: jax trains cuDNN's kernel on no other."""
     n = q.shape[1]
     if n % 2 == 0:
         return jax.nn.dot_product_attention(q, k, v, implementation=implementation)

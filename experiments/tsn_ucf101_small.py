@@ -1,0 +1,26 @@
+"""TSN (ResNet-50, RGB) from scratch on UCF101 or a dataset as small, in half an hour of two cores for seven classes.
+
+    python -m experiments.tsn_ucf101_small --workdir=runs/small --config.data.dir=datasets/ucf101
+
+AdamW with warm-up and a cosine, where `tsn_ucf101` has stepped SGD: from random numbers its loss stays above guessing until
+the rate first falls. On seven classes the three seeds of each had 57 to 65 % and 47 to 55 % of the test clips (README,
+"Results"). Pictures of 112 pixels; with published weights take `tsn_ucf101`.
+"""
+
+from experiments import launch
+from vidcls.config import AugmentConfig, Config, DataConfig, OptimConfig, SamplingConfig
+
+
+def config() -> Config:
+    return Config(
+        data=DataConfig(train_split='train1', validation_split='validation1', test_split='test1'),
+        sampling=SamplingConfig(num_segments=3, test_segments=7),
+        augment=AugmentConfig(short_side=128, crop_size=112),
+        optim=OptimConfig(name='adamw', learning_rate=5e-4, weight_decay=0.05, schedule='cosine', warmup_epochs=2.0),
+        epochs=45,
+        batch_size=10,
+    )
+
+
+if __name__ == '__main__':
+    launch.main(config(), __doc__)
