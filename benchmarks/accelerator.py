@@ -94,7 +94,6 @@ def measure_peer(case: Case) -> tuple[float, float] | None:
 
     if not torch.cuda.is_available():
         return None
-
     sgd = {'lr': _LEARNING_RATE, 'momentum': _MOMENTUM, 'weight_decay': _L2}
     made = torch_models.tasks(case.peer, case, _SIZE, torch.get_num_threads(), sgd, 'cuda', _DTYPE)
     wait = lambda _: torch.cuda.synchronize()

@@ -30,6 +30,14 @@ def test_a_fused_kernel_is_counted_as_what_it_does():
     assert overview.forward_flops(fused, variables, config) == overview.forward_flops(plain, variables, config) > 0
 
 
+def test_without_the_cpu_nothing_is_counted(monkeypatch):
+    def absent(backend):
+        raise RuntimeError(f'Unknown backend {backend}')
+
+    monkeypatch.setattr(jax, 'local_devices', absent)
+    assert overview.forward_cost(Linear(), {}, Config()) == 'FLOP unknown'
+
+
 def test_blocks_of_one_kind_are_a_row_and_all_is_counted():
     model = models.build('timesformer_tiny', 8, num_frames=2, image_size=32, depth=3)
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), np.zeros((1, 2, 32, 32, 3), np.float32)))['params']

@@ -49,6 +49,19 @@ def test_another_seed_is_another_order_and_other_windows(motion_dataset):
     assert one.clip.tolist() != other.clip.tolist()
 
 
+def test_a_large_batch_is_read_in_equal_pieces(motion_dataset, monkeypatch):
+    clip = 8 * 240 * 240 * 3  # 1.4 MB, of 25 MB a piece
+    sizes = (1, 16, 18, 19, 32, 36)
+    assert [pipeline._num_pieces(size, clip) for size in sizes] == [1, 1, 1, 19, 2, 2]
+    assert pipeline._num_pieces(3, 10**9) == 3
+    config = _config(batch_size=6)
+    whole = _take(pipeline.train_batches(motion_dataset, config), 2)
+    monkeypatch.setattr(pipeline, '_PIECE_BYTES', 3 * whole[0].clips.canvas[0].nbytes)
+    assert pipeline._num_pieces(6, whole[0].clips.canvas[0].nbytes) == 2
+    for one, other in zip(whole, _take(pipeline.train_batches(motion_dataset, config), 2)):
+        _assert_same(one, other)
+
+
 def test_hosts_share_the_global_batch(motion_dataset):
     config = _config(batch_size=8)
     whole = _take(pipeline.train_batches(motion_dataset, config), 2)
