@@ -69,6 +69,20 @@ def test_gelu_is_that_of_jax(dtype):
 
 
 @pytest.mark.parametrize('dtype', RELATIVE)
+@pytest.mark.parametrize('operation', [token_ops.gelu_cpu, token_ops.softmax])
+def test_the_gradient_needs_one_array_of_the_size(operation, dtype):
+    x = normal(0, (3, 5), dtype)
+    kept = jax.tree.leaves(jax.vjp(operation, x)[1])
+    assert [(array.shape, array.dtype) for array in kept] == [(x.shape, x.dtype)]
+
+
+def test_gradients_by_hand():
+    # GELU at 0: half of x, so 1/2. Softmax of equal scores: shares of 1/2, each rising by 1/4 of its own score's change.
+    np.testing.assert_allclose(jax.grad(token_ops.gelu_cpu)(jnp.float32(0)), 0.5, rtol=1e-6)
+    np.testing.assert_allclose(jax.jacobian(token_ops.softmax)(jnp.zeros(2)), [[0.25, -0.25], [-0.25, 0.25]], rtol=1e-6)
+
+
+@pytest.mark.parametrize('dtype', RELATIVE)
 def test_layer_norm_is_that_of_flax(dtype):
     x, scale, bias = 3 + normal(0, (2, 3, 5, 32), dtype), 1 + normal(1, (32,)), normal(2, (32,))
     theirs = nn.LayerNorm(epsilon=1e-6, dtype=dtype, use_fast_variance=False)
