@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from data_prep import records
-from data_prep.clips import Clip, DataError, Source
+from data_prep.clips import Clip, Source
 from data_prep.convert import Options, Outcome, check_classes, describe
 from data_prep.example import Storage, read_clip
 from vidcls.data import frame_index
 from vidcls.data.video import VideoError
+from vidcls.errors import UserError
 
 
 def write(
@@ -25,14 +26,14 @@ def write(
     """Converts `clips` into shards in `folder`; returns what came of it and where frames lie.
 
     Raises:
-      DataError: Apache Beam is not installed, or no clip of a part could be read (which TFDS's
+      UserError: Apache Beam is not installed, or no clip of a part could be read (which TFDS's
         Beam writer cannot express; one machine's can).
     """
     try:
         import apache_beam
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
-        raise DataError("--beam_runner needs Apache Beam: pip install 'vidcls[beam]'") from error
+        raise UserError("--beam_runner needs Apache Beam: pip install 'vidcls[beam]'") from error
     import tensorflow_datasets as tfds
 
     # Its own version for an argument changes nothing, but keeps DirectRunner from fetching another
@@ -49,7 +50,7 @@ def write(
         builder.download_and_prepare(download_config=config)
     except ValueError as error:
         if 'This should be >0' in str(error):
-            raise DataError(
+            raise UserError(
                 f'no clip of a part could be read ({error}); convert without --beam_runner, or take the part out'
             ) from error
         raise

@@ -8,10 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 
-class DataError(Exception):
-    """The data or the request cannot be served as asked; the message says why and what helps."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Clip:
     """One example.

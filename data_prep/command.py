@@ -4,16 +4,16 @@
 1: it is not, and the message says why; 130: interrupted.
 """
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags, logging
 
-from data_prep.clips import DataError, Source
+from data_prep.clips import Source
 from data_prep.convert import Options, convert
 from data_prep.example import Storage
+from vidcls import script
 
 
 def main(read_source: Callable[[Path, Options], Source]) -> None:
@@ -22,7 +22,6 @@ def main(read_source: Callable[[Path, Options], Source]) -> None:
     Args:
       read_source: from --out and the options to what is to be converted.
     """
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # TensorFlow's greetings
     defaults = Options()
     out = flags.DEFINE_string('out', None, 'Folder of datasets to write to.', required=True)
     short_side = flags.DEFINE_integer(
@@ -42,7 +41,7 @@ def main(read_source: Callable[[Path, Options], Source]) -> None:
     seed = flags.DEFINE_integer('seed', defaults.seed, 'Of random splits and of the order of clips.', lower_bound=0)
     flags.register_validator('fps', lambda v: v is None or v > 0, '--fps must be positive')
 
-    def run(_) -> None:
+    def work(_) -> int:
         options = Options(
             storage=Storage(short_side.value, fps.value),
             strict=strict.value,
@@ -55,13 +54,9 @@ def main(read_source: Callable[[Path, Options], Source]) -> None:
         try:
             folder = Path(out.value).expanduser()
             convert(read_source(folder, options), folder, options)
-        except (DataError, OSError) as error:
-            logging.error('%s', error)
-            sys.exit(1)
         except KeyboardInterrupt:
             logging.error('interrupted; nothing was written to %s', out.value)
-            sys.exit(130)
+            raise
+        return 0
 
-    for flag in flags.FLAGS.flags_by_module_dict()[__name__]:  # --help shows these too
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-    app.run(run)
+    script.run(work, sys.modules['__main__'].__doc__ or '', shared_flags=(__name__,))

@@ -22,9 +22,10 @@ from absl import logging
 from tqdm import tqdm
 
 from data_prep import pool, records
-from data_prep.clips import Clip, DataError, Source, hash_order
+from data_prep.clips import Clip, Source, hash_order
 from data_prep.example import Result, Storage, convert_clip
 from vidcls.data.frame_index import FrameIndex
+from vidcls.errors import UserError
 
 FAILURES = 'failures.tsv'
 _LOG_EVERY_S = 30
@@ -66,11 +67,11 @@ class Outcome:
         """Counts and logs a file that is skipped or used in part.
 
         Raises:
-          DataError: `strict`.
+          UserError: `strict`.
         """
         path = str(clip.files[0])
         if strict:
-            raise DataError(f'{path}: {problem}; without --strict such files are skipped')
+            raise UserError(f'{path}: {problem}; without --strict such files are skipped')
         if skipped:
             self.failures.append((path, problem))
             self.failed_by_label[clip.label] += 1
@@ -87,12 +88,12 @@ def convert(source: Source, out: Path, options: Options = Options()) -> Path:
       The dataset's folder, OUT/<name>/<version>.
 
     Raises:
-      DataError: nothing to convert, a dataset is there already, a class of which every video fails,
+      UserError: nothing to convert, a dataset is there already, a class of which every video fails,
         no space left, or with `strict` any video that is not whole.
     """
     destination = find_destination(out, source.name, options.overwrite)
     if not source.clips:
-        raise DataError(f'{source.description}: no clips')
+        raise UserError(f'{source.description}: no clips')
     start = time.monotonic()
     by_id = {clip.id: clip for clip in source.clips}
     clips = [by_id[name] for name in hash_order(by_id, options.seed)]
@@ -114,23 +115,23 @@ def find_destination(out: Path, name: str, overwrite: bool) -> Path:
     """OUT/<name>/<version>.
 
     Raises:
-      DataError: it exists and is not to be overwritten, or the name will not do.
+      UserError: it exists and is not to be overwritten, or the name will not do.
     """
     if not re.fullmatch('[a-z][a-z0-9_]*', name):
-        raise DataError(f'{name!r} as a name: lower-case letters, digits and underscores, please')
+        raise UserError(f'{name!r} as a name: lower-case letters, digits and underscores, please')
     destination = Path(out).expanduser() / name / records.VERSION
     if destination.exists() and not overwrite:
-        raise DataError(f'{destination} exists; --overwrite replaces it, another --out avoids it')
+        raise UserError(f'{destination} exists; --overwrite replaces it, another --out avoids it')
     return destination
 
 
 def check_classes(source: Source, outcome: Outcome) -> None:
-    """Raises DataError where a class lost all its videos: no skipping makes up for that."""
+    """Raises UserError where a class lost all its videos: no skipping makes up for that."""
     total = Counter(clip.label for clip in source.clips)
     lost = [source.labels[k] for k, n in total.items() if n == outcome.failed_by_label[k]]
     if lost:
         first = outcome.failures[0]
-        raise DataError(
+        raise UserError(
             f'every video of {", ".join(sorted(lost))} failed ({first[0]}: {first[1]}); '
             'repair the files or take the class out'
         )
@@ -171,7 +172,7 @@ def _write(source: Source, clips: Sequence[Clip], folder: Path, options: Options
         writer.abandon()
         if _is_disk_full(error):
             need = writer.num_bytes * len(clips) / max(1, done)
-            raise DataError(_disk_full_message(folder, need)) from error
+            raise UserError(_disk_full_message(folder, need)) from error
         raise
     return outcome, index
 
@@ -195,7 +196,7 @@ def _partial_folder(destination: Path) -> Iterator[Path]:
     """A hidden, empty folder that only this process writes to, gone afterwards if not published.
 
     Raises:
-      DataError: another process is writing the same dataset.
+      UserError: another process is writing the same dataset.
     """
     partial = destination.parent.parent / f'.{destination.parent.name}-{destination.name}.partial'
     partial.mkdir(parents=True, exist_ok=True)
@@ -204,7 +205,7 @@ def _partial_folder(destination: Path) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise DataError(f'another process is writing {destination}') from error
+            raise UserError(f'another process is writing {destination}') from error
         for leftover in partial.iterdir():
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         try:

@@ -22,9 +22,10 @@ from pathlib import Path
 from absl import flags, logging
 
 from data_prep import command, splits
-from data_prep.clips import Clip, DataError, Source, clip_ids, readable
+from data_prep.clips import Clip, Source, clip_ids, readable
 from data_prep.path_lists import Entry, read_lists
 from vidcls.data.video import SUFFIXES
+from vidcls.errors import UserError
 
 IMAGE_SUFFIXES = frozenset(('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'))
 _SPLIT_FOLDERS = {
@@ -53,11 +54,11 @@ def read(
       seed: of the random splits.
 
     Raises:
-      DataError: no clips in a form that is known, or lists that contradict themselves.
+      UserError: no clips in a form that is known, or lists that contradict themselves.
     """
     videos = videos.expanduser().absolute()
     if not videos.is_dir():
-        raise DataError(f'{videos}: no such folder')
+        raise UserError(f'{videos}: no such folder')
     if lists:
         entries, labels = read_lists(videos, lists, classes)
     else:
@@ -94,7 +95,7 @@ def _walk(videos: Path) -> list[Entry]:
             logging.warning('%s: no clips; the folder is left out', readable(str(folder)))
         entries += found
     if not entries:
-        raise DataError(f'{videos}: no videos in class folders (DIR/<class>/clip.mp4)')
+        raise UserError(f'{videos}: no videos in class folders (DIR/<class>/clip.mp4)')
     return entries
 
 
@@ -102,7 +103,7 @@ def _clips_below(folder: Path) -> list[Path]:
     """Videos, and folders of frames, in a class folder at any depth, sorted.
 
     Raises:
-      DataError: images lie in the class folder itself, so that clips cannot be told apart.
+      UserError: images lie in the class folder itself, so that clips cannot be told apart.
     """
     clips = [
         path
@@ -113,7 +114,7 @@ def _clips_below(folder: Path) -> list[Path]:
     # Pictures beside videos (previews, posters) are not frames.
     frame_folders -= {clip.parent for clip in clips}
     if folder in frame_folders:
-        raise DataError(f'{folder}: images in a class folder; give the frames of each clip a folder')
+        raise UserError(f'{folder}: images in a class folder; give the frames of each clip a folder')
     return sorted([*clips, *frame_folders])
 
 
@@ -144,14 +145,14 @@ def parse_lists(values: Sequence[str]) -> dict[str, Path]:
     """'train=FILE' -> {'train': FILE}; 'FILE' -> {'': FILE}.
 
     Raises:
-      DataError: files with and without a split, or two for the same one.
+      UserError: files with and without a split, or two for the same one.
     """
     lists = {}
     for value in values:
         split, _, path = value.rpartition('=') if not Path(value).exists() else ('', '', value)
         split = split and _SPLIT_FOLDERS.get(split, '?')
         if split == '?' or split in lists or (lists and '' in (split, *lists)):
-            raise DataError(f'--list={value}: give one FILE, or train=FILE, validation=FILE, test=FILE')
+            raise UserError(f'--list={value}: give one FILE, or train=FILE, validation=FILE, test=FILE')
         lists[split] = Path(path).expanduser()
     return lists
 

@@ -20,7 +20,8 @@ from pathlib import Path
 from absl import flags, logging
 
 from data_prep import command, splits
-from data_prep.clips import Clip, DataError, Source, clip_ids
+from data_prep.clips import Clip, Source, clip_ids
+from vidcls.errors import UserError
 
 _ROLES = {'0': 'unused', '1': splits.TRAIN, '2': splits.TEST}
 # After the class: body part, camera, number of people, direction, quality, number of the clip.
@@ -32,14 +33,14 @@ def read(videos: Path, lists: Path, protocol: str = 'official', seed: int = 0) -
     """The clips that are in both the tree and the lists; labels are the classes present, sorted.
 
     Raises:
-      DataError: a list is missing or malformed, or no clip of the lists is in the tree.
+      UserError: a list is missing or malformed, or no clip of the lists is in the tree.
     """
     roles = _read_lists(lists)
     files = sorted(videos.glob('*/*.avi'))
     ids = clip_ids(files, videos)
     listed = {name: file for name, file in zip(ids, files) if name in roles}
     if not listed:
-        raise DataError(f'{videos}: none of the clips that {lists} lists (<class>/<name>.avi)')
+        raise UserError(f'{videos}: none of the clips that {lists} lists (<class>/<name>.avi)')
     _report_differences(len(files), len(listed), roles)
     labels = sorted({name.split('/')[0] for name in listed})
     label = {name: labels.index(name.split('/')[0]) for name in listed}
@@ -77,14 +78,14 @@ def _read_lists(folder: Path) -> dict[str, tuple[str, ...]]:
         suffix = f'_test_split{number + 1}.txt'
         paths = sorted(folder.glob(f'*{suffix}'))
         if not paths:
-            raise DataError(f'{folder}: no <class>{suffix}; --splits takes the official folder')
+            raise UserError(f'{folder}: no <class>{suffix}; --splits takes the official folder')
         for path in paths:
             for line in path.read_text(errors='surrogateescape').splitlines():
                 if not line.strip():
                     continue
                 name, _, code = line.strip().rpartition(' ')
                 if code not in _ROLES:
-                    raise DataError(f'{path}: {line!r} does not end in 0, 1 or 2')
+                    raise UserError(f'{path}: {line!r} does not end in 0, 1 or 2')
                 clip = f'{path.name.removesuffix(suffix)}/{name.strip().removesuffix(".avi")}'
                 roles.setdefault(clip, ['unused'] * 3)[number] = _ROLES[code]
     return {clip: tuple(by_split) for clip, by_split in roles.items()}

@@ -22,8 +22,9 @@ import numpy as np
 from absl import flags, logging
 
 from data_prep import command, folder, pool
-from data_prep.clips import DataError, Source
+from data_prep.clips import Source
 from data_prep.convert import Options, convert, find_destination
+from vidcls.errors import UserError
 
 # class -> (kind of motion, whether it is that motion backwards)
 CLASSES = {
@@ -65,7 +66,7 @@ def make(out: str | Path, look: Look = Look(), options: Options = _DEFAULTS) -> 
       The dataset's folder, OUT/motion/<version>.
 
     Raises:
-      DataError: as `convert`; or `size` is odd, which H.264 cannot store.
+      UserError: as `convert`; or `size` is odd, which H.264 cannot store.
     """
     return convert(make_videos(Path(out), look, options), Path(out), options)
 
@@ -74,10 +75,10 @@ def make_videos(out: Path, look: Look, options: Options) -> Source:
     """Writes OUT/motion_videos/<class>/<class>_00000.mp4 and so on."""
     find_destination(out, 'motion', options.overwrite)  # better now than after the work
     if look.size % 2 or look.size < 16:
-        raise DataError(f'--size={look.size}: H.264 needs an even size, and a shape 16 pixels')
+        raise UserError(f'--size={look.size}: H.264 needs an even size, and a shape 16 pixels')
     videos, partial = out / 'motion_videos', out / '.motion_videos.partial'
     if videos.exists() and not options.overwrite:
-        raise DataError(f'{videos} exists; --overwrite replaces it')
+        raise UserError(f'{videos} exists; --overwrite replaces it')
     shutil.rmtree(partial, ignore_errors=True)
     for name in CLASSES:
         (partial / name).mkdir(parents=True)

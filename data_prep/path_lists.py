@@ -6,8 +6,8 @@ from pathlib import Path
 
 from absl import logging
 
-from data_prep.clips import DataError
 from vidcls.data.video import SUFFIXES
+from vidcls.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ def read_lists(root: Path, lists: Mapping[str, Path], classes: Path | None) -> t
       classes: class file, or None: then labels are those in the lists, sorted.
 
     Raises:
-      DataError: a list is missing or empty, a line is malformed, a label is not in the class file,
+      UserError: a list is missing or empty, a line is malformed, a label is not in the class file,
         a clip has two labels or is in two splits.
     """
     names = _read_classes(classes) if classes else None
@@ -46,12 +46,12 @@ def read_lists(root: Path, lists: Mapping[str, Path], classes: Path | None) -> t
             entry = Entry(_find(root, text), label, split)
             before = entries.setdefault(entry.path, entry)
             if before.label != entry.label or before.split != entry.split:
-                raise DataError(
+                raise UserError(
                     f'{where}: {text} is {label!r} in {split or "the list"}, and was '
                     f'{before.label!r} in {before.split or "the list"} before'
                 )
     if not entries:
-        raise DataError(f'{", ".join(map(str, lists.values()))}: no clips')
+        raise UserError(f'{", ".join(map(str, lists.values()))}: no clips')
     present = {entry.label for entry in entries.values()}
     if names is not None:
         if len(present) < len(names):
@@ -65,7 +65,7 @@ def _split_line(line: str, where: str) -> tuple[str, str]:
     """Path and label; the path may hold spaces, and so may the label after a tab."""
     pieces = [p.strip() for p in line.rsplit('\t' if '\t' in line else None, maxsplit=1)]
     if len(pieces) != 2 or not all(pieces):
-        raise DataError(f"{where}: {line!r} is not 'path label'")
+        raise UserError(f"{where}: {line!r} is not 'path label'")
     return pieces[0], pieces[1]
 
 
@@ -74,7 +74,7 @@ def _look_up(label: str, names: Mapping[str, str], where: str, classes: Path) ->
     if label in names:
         return names[label]
     if label not in names.values():
-        raise DataError(f'{where}: label {label!r} is not one of the {len(names)} in {classes}')
+        raise UserError(f'{where}: label {label!r} is not one of the {len(names)} in {classes}')
     return label
 
 
@@ -102,5 +102,5 @@ def _read_classes(path: Path) -> dict[str, str]:
 
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
-        raise DataError(f'{path}: no such file')
+        raise UserError(f'{path}: no such file')
     return path.read_text(encoding='utf-8', errors='surrogateescape').splitlines()

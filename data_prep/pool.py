@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from typing import TypeVar
 
-from data_prep.clips import DataError
+from vidcls.errors import UserError
 
 _Item, _Result = TypeVar('_Item'), TypeVar('_Result')
 # Items in flight for each worker: enough to do while one long video holds up the order.
@@ -26,7 +26,7 @@ def map_in_order(function: Callable[[_Item], _Result], items: Sequence[_Item], w
       workers: processes; 0 for one a core, 1 for none beside this one.
 
     Raises:
-      DataError: a worker died.
+      UserError: a worker died.
     """
     workers = workers or len(os.sched_getaffinity(0))
     if workers == 1:
@@ -47,7 +47,7 @@ def map_in_order(function: Callable[[_Item], _Result], items: Sequence[_Item], w
         for worker in set(multiprocessing.active_children()) - others:
             worker.terminate()
         if isinstance(error, futures.process.BrokenProcessPool):
-            raise DataError(
+            raise UserError(
                 'a worker process died, perhaps for want of memory; --workers=1 takes the least '
                 'and dies on the video that is to blame'
             ) from error

@@ -16,7 +16,8 @@ from pathlib import Path
 from absl import flags, logging
 
 from data_prep import command, splits
-from data_prep.clips import Clip, DataError, Source, clip_ids
+from data_prep.clips import Clip, Source, clip_ids
+from vidcls.errors import UserError
 
 _GROUP = re.compile(r'v_(?P<group>.+_g\d+)_c\d+$')
 
@@ -27,7 +28,7 @@ def read(videos: Path, lists: Path, seed: int = 0) -> Source:
     Labels are the classes present, in the official order.
 
     Raises:
-      DataError: a folder or list is missing, or no clip of the lists is in the tree.
+      UserError: a folder or list is missing, or no clip of the lists is in the tree.
     """
     classes = _read_classes(lists / 'classInd.txt')
     roles = _read_lists(lists, classes)
@@ -35,7 +36,7 @@ def read(videos: Path, lists: Path, seed: int = 0) -> Source:
     ids = clip_ids(files, videos)
     listed = {name: file for name, file in zip(ids, files) if name in roles}
     if not listed:
-        raise DataError(f'{videos}: none of the clips in {lists} (<Class>/v_<Class>_gGG_cCC.avi)')
+        raise UserError(f'{videos}: none of the clips in {lists} (<Class>/v_<Class>_gGG_cCC.avi)')
     if len(listed) < len(files):
         logging.warning('%d videos are in no official list and left out', len(files) - len(listed))
     if len(listed) < len(roles):
@@ -69,7 +70,7 @@ def _read_lists(folder: Path, classes: list[str]) -> dict[str, tuple[str, ...]]:
             for line in _lines(path):
                 clip = line.split()[0].removesuffix('.avi')
                 if clip.split('/')[0] not in classes:
-                    raise DataError(f'{path}: {line!r} is of no class in classInd.txt')
+                    raise UserError(f'{path}: {line!r} is of no class in classInd.txt')
                 roles.setdefault(clip, ['unlisted'] * 3)[number] = role
     return {clip: tuple(by_split) for clip, by_split in roles.items()}
 
@@ -84,7 +85,7 @@ def _present_classes(classes: list[str], ids) -> list[str]:
 
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
-        raise DataError(f'{path} is missing; --splits takes the folder of the official lists')
+        raise UserError(f'{path} is missing; --splits takes the folder of the official lists')
     return [line.strip() for line in path.read_text().splitlines() if line.strip()]
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from absl import flags
 
 from experiments import launch
+from vidcls.errors import UserError
 
 PAIRS = ('left', 'right', 'up', 'down', 'clockwise', 'counter_clockwise', 'growing', 'shrinking')
 _OUT = flags.DEFINE_string('out', 'runs/demo', 'Folder to work in; one that is there already is continued.')
@@ -24,7 +25,7 @@ _OUT = flags.DEFINE_string('out', 'runs/demo', 'Folder to work in; one that is t
 
 def main(argv: list[str]) -> None:
     if argv:
-        raise ValueError(f'unexpected argument {argv[0]!r}')
+        raise UserError(f'unexpected argument {argv[0]!r}')
     started = time.monotonic()
     out = Path(_OUT.value)
     run, dataset = out / 'timesformer', out / 'motion'

@@ -9,6 +9,7 @@ and the scores of each video beside it as .npz (ids, labels, logits).
 from absl import flags
 
 from experiments import launch
+from vidcls.errors import UserError
 
 _WORKDIR = flags.FLAGS['workdir']  # defined in launch
 _SPLIT = flags.DEFINE_string('split', 'test', 'train, validation or test as configured, or a split of the dataset.')
@@ -22,7 +23,7 @@ _DATA = flags.DEFINE_string('data', '', 'Where the dataset lies, if not where it
 
 def main(argv: list[str]) -> None:
     if argv:
-        raise ValueError(f'unexpected argument {argv[0]!r}')
+        raise UserError(f'unexpected argument {argv[0]!r}')
     _JOIN()
     from vidcls import hosts, workdir
     from vidcls.evaluate import evaluate

@@ -9,6 +9,7 @@ the class names, one a line, in the order of the weights' classes. RUN/weights.j
 from absl import flags, logging
 
 from experiments import launch
+from vidcls.errors import UserError
 
 _WORKDIR = flags.FLAGS['workdir']  # defined in launch
 _WEIGHTS = flags.DEFINE_string('weights', None, 'File of weights, or an hf:// or https:// address.')
@@ -20,7 +21,7 @@ def main(argv: list[str]) -> None:
     from vidcls.pretrained import importing
 
     if argv:
-        raise ValueError(f'unexpected argument {argv[0]!r}')
+        raise UserError(f'unexpected argument {argv[0]!r}')
     run = importing.import_run(_WEIGHTS.value, _MODEL.value, _LABELS.value, _WORKDIR.value)
     logging.info('%s: %s with %d classes', run.folder, run.config.model.name, len(run.labels))
 

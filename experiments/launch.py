@@ -1,18 +1,17 @@
 """What every experiment script shares: flags, and training to the end."""
 
-import logging as python_logging
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags, logging
 from ml_collections import config_flags
 
+from vidcls import script
 from vidcls.config import Config
-from vidcls.interruption import Interrupted
+from vidcls.errors import UserError
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run: made, or continued if it holds this run.')
 # Else an unset variable of the shell would be the current folder.
@@ -44,11 +43,11 @@ def multihost() -> Callable[[], None]:
     def join() -> None:
         given = [bool(coordinator.value), number.value is not None, process.value is not None]
         if any(given) and not (several.value and all(given)):
-            raise ValueError('--coordinator, --num_processes and --process_id go together, and with --multihost')
+            raise UserError('--coordinator, --num_processes and --process_id go together, and with --multihost')
         if coordinator.value and not re.fullmatch(r'.+:\d+', coordinator.value):
-            raise ValueError(f'--coordinator={coordinator.value}: must be host:port, such as 10.0.0.1:1234')
+            raise UserError(f'--coordinator={coordinator.value}: must be host:port, such as 10.0.0.1:1234')
         if coordinator.value and process.value >= number.value:
-            raise ValueError(f'--process_id={process.value}: must be below --num_processes={number.value}')
+            raise UserError(f'--process_id={process.value}: must be below --num_processes={number.value}')
         if several.value:
             from vidcls import hosts
 
@@ -61,9 +60,9 @@ def multihost() -> Callable[[], None]:
 
 def _train(argv: list[str], config: Config, join: Callable[[], None]) -> None:
     if argv:
-        raise ValueError(f'unexpected argument {argv[0]!r}; settings are flags, --config.<name>=<value>')
+        raise UserError(f'unexpected argument {argv[0]!r}; settings are flags, --config.<name>=<value>')
     if not config.data.dir:
-        raise ValueError('--config.data.dir is not set: the folder that data_prep wrote')
+        raise UserError('--config.data.dir is not set: the folder that data_prep wrote')
     join()
     from vidcls.train import train  # after the flags were read: a typo should not wait for jax
 
@@ -71,48 +70,11 @@ def _train(argv: list[str], config: Config, join: Callable[[], None]) -> None:
 
 
 def run(work: Callable[[list[str]], int | None], doc: str) -> None:
-    """Runs `work` on the arguments that are no flags; its result is the exit status.
-
-    An error that the user can mend is a line, not a traceback.
-    """
-    sys.modules['__main__'].__doc__ = doc
-
-    def guarded(argv):
-        logging.use_absl_handler()
-        logging.set_verbosity(logging.INFO)
-        logging.get_absl_handler().addFilter(_is_ours_or_a_warning)
-        # A ResNet-50 takes longer to compile than a small dataset's epoch to train: once is enough.
-        os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_cache_home() / 'vidcls' / 'compiled'))
-        try:
-            sys.exit(work(argv[1:]))
-        except BrokenPipeError:  # as of `| head`: nobody reads on
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(128 + signal.SIGPIPE)
-        except KeyboardInterrupt:
-            sys.exit(128 + signal.SIGINT)
-        except (ValueError, OSError, FloatingPointError, MemoryError) as error:
-            sys.exit(f'error: {error}')
-        except Interrupted as error:
-            logging.warning('%s', error)
-            sys.exit(128 + error.signum)  # as a shell has it for a process that the signal ended
-
-    for flag in flags.FLAGS.flags_by_module_dict()[__name__]:  # --help shows these too
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-    app.run(guarded, flags_parser=_parse)
-
-
-def _is_ours_or_a_warning(record: python_logging.LogRecord) -> bool:
-    """Keeps the libraries' chatter (orbax alone writes dozens of lines) off the terminal."""
-    ours = Path(record.pathname).is_relative_to(Path(__file__).resolve().parents[1])
-    return record.levelno > python_logging.INFO or (ours and 'site-packages' not in record.pathname)
+    """Runs `work` on the arguments that are no flags; its result is the exit status (vidcls.script)."""
+    # A ResNet-50 takes longer to compile than a small dataset's epoch to train: once is enough.
+    os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_cache_home() / 'vidcls' / 'compiled'))
+    script.run(work, doc, shared_flags=(__name__,))
 
 
 def _cache_home() -> Path:
     return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
-
-
-def _parse(argv: list[str]) -> list[str]:
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        sys.exit(f'error: {error}\nRun with --helpfull for all flags.')

@@ -14,6 +14,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import launch
+from vidcls.errors import UserError
 
 _WORKDIR = flags.FLAGS['workdir']  # defined in launch
 _TOP_K = flags.DEFINE_integer('top_k', 5, 'How many labels to give.', lower_bound=1)
@@ -28,7 +29,7 @@ def main(argv: list[str]) -> int:
     from vidcls.predict import Classifier, find_videos
 
     if not argv:
-        raise ValueError('name the videos to classify: files or folders')
+        raise UserError('name the videos to classify: files or folders')
     classifier = Classifier.load(_WORKDIR.value, _CHECKPOINT.value, _CLIPS.value, int(_CROPS.value or 0))
     write = {'text': _text, 'json': _json, 'csv': _csv}[_FORMAT.value]
     sys.stdout.reconfigure(errors='backslashreplace')  # a file's name can be any bytes
@@ -36,7 +37,7 @@ def main(argv: list[str]) -> int:
     for name in argv:
         try:
             paths = find_videos(name)
-        except FileNotFoundError as error:
+        except UserError as error:
             failed += 1
             print(f'error: {error}', file=sys.stderr)
             continue

@@ -15,6 +15,7 @@ import time
 from absl import flags
 
 from experiments import launch
+from vidcls.errors import UserError
 
 _WORKDIR = flags.FLAGS['workdir']  # defined in launch
 _EVERY = flags.DEFINE_integer('every', 0, 'Frames between updates; 0: as many as the network sees.', lower_bound=0)
@@ -29,7 +30,7 @@ def main(argv: list[str]) -> int:
     from vidcls.stream import Stream
 
     if len(argv) != 1:
-        raise ValueError('name one stream: a file, the number of a camera or an address')
+        raise UserError('name one stream: a file, the number of a camera or an address')
     classifier = Classifier.load(_WORKDIR.value, _CHECKPOINT.value)
     stream = Stream(classifier, _EVERY.value)
     write = {'text': _text, 'json': _json}[_FORMAT.value]

@@ -32,11 +32,32 @@ def test_a_mistake_is_one_line(argument, message, tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
-@pytest.mark.parametrize('error', ['MemoryError', 'OSError', 'ValueError', 'FloatingPointError'])
-def test_an_error_that_the_user_can_mend_is_a_line(error):
-    code = f"from experiments import launch\ndef work(argv): raise {error}('too little')\nlaunch.run(work, '')"
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (1, 'error: too little\n')
+def _run(body: str, *arguments: str) -> subprocess.CompletedProcess:
+    code = f"from experiments import launch\nfrom vidcls.errors import UserError\ndef work(argv): {body}\nlaunch.run(work, '')"
+    command = [sys.executable, '-c', code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ('body', 'message'),
+    [
+        ("raise UserError('too little')", 'error: too little\n'),
+        ("open('/nowhere/a')", "error: [Errno 2] No such file or directory: '/nowhere/a'\n"),
+    ],
+)
+def test_an_error_that_the_user_can_mend_is_a_line(body, message):
+    done = _run(body)
+    assert (done.returncode, done.stderr) == (1, message)
+    assert 'Traceback' in _run(body, '--debug').stderr
+
+
+@pytest.mark.parametrize(
+    'body', ["raise ValueError('wrong')", 'import numpy; numpy.zeros(16).reshape(3, 5)', "raise OSError('wrong')"]
+)
+def test_a_mistake_of_a_programmer_keeps_its_traceback(body):
+    done = _run(body)
+    assert done.returncode == 1
+    assert 'Traceback' in done.stderr and 'in work' in done.stderr
 
 
 @pytest.mark.parametrize(('error', 'status'), [('KeyboardInterrupt', 130), ('BrokenPipeError', 141)])

@@ -18,6 +18,7 @@ from data_prep import folder as folder_source
 from vidcls import checkpoint, evaluate, parallel, train, workdir
 from vidcls.config import AugmentConfig, Config, DataConfig, EvalConfig, ModelConfig, SamplingConfig
 from vidcls.data.dataset import open_dataset
+from vidcls.errors import UserError
 from vidcls.predict import Classifier, find_videos
 
 
@@ -95,7 +96,7 @@ def test_classify_is_sorted_and_named(run_folder, videos):
 
 def test_a_folder_is_searched(videos):
     assert len(find_videos(videos)) == 40
-    with pytest.raises(FileNotFoundError, match='no such file'):
+    with pytest.raises(UserError, match='no such file'):
         find_videos(videos / 'absent')
 
 

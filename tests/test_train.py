@@ -14,6 +14,7 @@ import pytest
 from vidcls import checkpoint, evaluate, job, train, workdir
 from vidcls.config import EvalConfig, ModelConfig, OptimConfig, SamplingConfig
 from vidcls.data.dataset import open_dataset
+from vidcls.errors import UserError
 from vidcls.interruption import Interrupted
 from vidcls.profile import Profile
 
@@ -126,7 +127,7 @@ def test_best_and_latest_are_kept(config, tmp_path, monkeypatch):
     assert checkpoint.restore_model(folder, 'best')[0] == 6
     assert checkpoint.restore_model(folder, 'latest')[0] == 12
     assert checkpoint.restore_model(folder, '6')[0] == 6
-    with pytest.raises(FileNotFoundError, match="no checkpoint '7'; there are best, latest and 6, 12"):
+    with pytest.raises(UserError, match="no checkpoint '7'; there are best, latest and 6, 12"):
         checkpoint.restore_model(folder, '7')
 
 

@@ -13,6 +13,7 @@ from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
 from vidcls import shortage
+from vidcls.errors import UserError
 
 BEST_METRIC = 'top1'
 
@@ -55,7 +56,7 @@ class Checkpoints:
         """Both parts, in the structure of the given ones.
 
         Raises:
-          ValueError: a shape differs.
+          UserError: a shape differs.
         """
         args = {
             'model': ocp.args.StandardRestore(model),
@@ -91,11 +92,11 @@ def restore_model(folder: Path, which: str, ema: bool = True) -> tuple[int, Any]
       (step, variables), arrays of numpy.
 
     Raises:
-      FileNotFoundError: there is no such checkpoint; names those there are.
+      UserError: there is no such checkpoint; names those there are.
     """
     saved = steps(folder)
     if not saved:
-        raise FileNotFoundError(f'{folder}: no checkpoint yet; train first')
+        raise UserError(f'{folder}: no checkpoint yet; train first')
     options = ocp.CheckpointManagerOptions(best_fn=_top1, best_mode='max', create=False)
     with ocp.CheckpointManager(Path(folder).absolute(), options=options, item_names=('model',)) as manager:
         step = _find(manager, which, saved, folder)
@@ -113,6 +114,4 @@ def _find(manager: ocp.CheckpointManager, which: str, steps: list[int], folder: 
         return steps[-1] if best is None else best
     if which.isdigit() and int(which) in steps:
         return int(which)
-    raise FileNotFoundError(
-        f'{folder}: no checkpoint {which!r}; there are best, latest and {", ".join(map(str, steps))}'
-    )
+    raise UserError(f'{folder}: no checkpoint {which!r}; there are best, latest and {", ".join(map(str, steps))}')

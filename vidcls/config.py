@@ -14,6 +14,8 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from vidcls.errors import UserError
+
 
 @dataclasses.dataclass
 class ModelConfig:
@@ -183,16 +185,16 @@ def validate(config: Config) -> None:
     """Refuses values that can't work, before a device is touched.
 
     Raises:
-      ValueError: names the value, what is allowed, and the flag.
+      UserError: names the value, what is allowed, and the flag.
     """
     values = flatten(config)
     for name, choices in _CHOICES.items():
         if values[name] not in choices:
-            raise ValueError(f'--config.{name}={values[name]!r}: must be one of {", ".join(map(str, choices))}')
+            raise UserError(f'--config.{name}={values[name]!r}: must be one of {", ".join(map(str, choices))}')
     for name, value in values.items():
         numbers = value if isinstance(value, tuple) else (value,)
         if isinstance(value, tuple) and not all(type(number) in (int, float) for number in numbers):
-            raise ValueError(f'--config.{name}={value!r}: must be numbers')
+            raise UserError(f'--config.{name}={value!r}: must be numbers')
         numbers = [number for number in numbers if isinstance(number, int | float)]
         for wrong, limit in (
             (not all(map(math.isfinite, numbers)), 'finite'),
@@ -202,37 +204,37 @@ def validate(config: Config) -> None:
             (name in _LENGTH_3 and len(numbers) != 3, 'three numbers, one for each channel'),
         ):
             if wrong:
-                raise ValueError(f'--config.{name}={value!r}: must be {limit}')
+                raise UserError(f'--config.{name}={value!r}: must be {limit}')
     for name in _PATTERNS:
         try:
             re.compile(values[name])
         except re.error as error:
-            raise ValueError(f'--config.{name}={values[name]!r}: must be a regular expression: {error}') from error
+            raise UserError(f'--config.{name}={values[name]!r}: must be a regular expression: {error}') from error
     if config.seed >= _SEED_LIMIT:
-        raise ValueError(f'--config.seed={config.seed}: must be below {_SEED_LIMIT}')
+        raise UserError(f'--config.seed={config.seed}: must be below {_SEED_LIMIT}')
     if config.model.attention_implementation == 'cudnn' and config.model.dtype != 'bfloat16':
-        raise ValueError('--config.model.attention_implementation=cudnn: needs a GPU and --config.model.dtype=bfloat16')
+        raise UserError('--config.model.attention_implementation=cudnn: needs a GPU and --config.model.dtype=bfloat16')
     steps = config.profile_steps
     if steps and not (len(steps) == 2 and all(type(step) is int for step in steps) and 0 < steps[0] <= steps[1]):
-        raise ValueError(f'--config.profile_steps={steps}: must be the first and the last step, counted from 1')
+        raise UserError(f'--config.profile_steps={steps}: must be the first and the last step, counted from 1')
     _validate_windows(config.augment)
 
 
 def _validate_windows(augment: AugmentConfig) -> None:
     for name in ('short_side', 'test_short_side'):
         if 0 < getattr(augment, name) < augment.crop_size:
-            raise ValueError(
+            raise UserError(
                 f'--config.augment.{name}={getattr(augment, name)}: must be at least the crop, {augment.crop_size}'
             )
     if augment.crop == 'multi_scale' and augment.short_side_max:
-        raise ValueError('--config.augment.short_side_max: scale jitter goes with --config.augment.crop=random')
+        raise UserError('--config.augment.short_side_max: scale jitter goes with --config.augment.crop=random')
     if augment.short_side_max and augment.short_side_max < augment.short_side:
-        raise ValueError(
+        raise UserError(
             f'--config.augment.short_side_max={augment.short_side_max}: must be 0 or at least short_side, '
             f'{augment.short_side}'
         )
     if not augment.scales or not all(0 < scale <= 1 for scale in augment.scales):
-        raise ValueError(f'--config.augment.scales={augment.scales}: must be one or more numbers in (0, 1]')
+        raise UserError(f'--config.augment.scales={augment.scales}: must be one or more numbers in (0, 1]')
 
 
 def flatten(config: Config) -> dict[str, Any]:
@@ -273,7 +275,7 @@ def load(path: Path) -> Config:
     """Reads what `save` wrote. Fields that the file lacks keep their default.
 
     Raises:
-      ValueError: a field that no `Config` has, or a value of another type.
+      UserError: a field that no `Config` has, or a value of another type.
     """
     return _from_dict(Config, json.loads(path.read_text()), str(path))
 
@@ -282,7 +284,7 @@ def _from_dict(cls: type, values: dict[str, Any], where: str) -> Any:
     hints = typing.get_type_hints(cls)
     unknown = set(values) - set(hints)
     if unknown:
-        raise ValueError(f'{where}: unknown setting {min(unknown)!r}; known: {", ".join(hints)}')
+        raise UserError(f'{where}: unknown setting {min(unknown)!r}; known: {", ".join(hints)}')
     return cls(**{name: _coerce(hints[name], value, f'{where}: {name}') for name, value in values.items()})
 
 
@@ -296,5 +298,5 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is not hint:
-        raise ValueError(f'{where}={value!r}: must be of type {hint.__name__}')
+        raise UserError(f'{where}={value!r}: must be of type {hint.__name__}')
     return value

@@ -21,6 +21,7 @@ from vidcls.config import Config
 from vidcls.data import pipeline
 from vidcls.data.dataset import Dataset, open_dataset
 from vidcls.data.transform import Clips, transform
+from vidcls.errors import UserError
 from vidcls.workdir import Run
 
 PredictStep = Callable[[Any, Clips], jax.Array]
@@ -39,7 +40,7 @@ def build_model(config: Config, num_classes: int) -> nn.Module:
     """The configured network, for clips as the configuration samples and crops them.
 
     Raises:
-      ValueError: an unknown model, or a setting that it does not have.
+      UserError: an unknown model, or a setting that it does not have.
     """
     given = {
         'num_segments': config.sampling.num_segments,
@@ -51,7 +52,7 @@ def build_model(config: Config, num_classes: int) -> nn.Module:
     }
     known = models.settings(config.model.name)
     if config.model.sync_batch_norm and 'axis_name' not in known:
-        raise ValueError(f'--config.model.sync_batch_norm=true: {config.model.name} has no BatchNorm')
+        raise UserError(f'--config.model.sync_batch_norm=true: {config.model.name} has no BatchNorm')
     given = {name: value for name, value in given.items() if name in known} | config.model.overrides()
     if given.get('attention_implementation') == 'cudnn' and jax.default_backend() != 'gpu':
         del given['attention_implementation']  # trained on a GPU: the same function of the same parameters
@@ -128,7 +129,7 @@ def evaluate(
       The scores (`metrics.scores`) and the protocol that produced them.
 
     Raises:
-      ValueError: the dataset has other labels than the run, or the split is unknown or empty.
+      UserError: the dataset has other labels than the run, or the split is unknown or empty.
     """
     devices = list(devices or parallel.all_devices())
     config = run.config

@@ -13,6 +13,7 @@ import flax.traverse_util
 import jax
 
 from vidcls.config import InitConfig
+from vidcls.errors import UserError
 from vidcls.models.layers import BatchNorm
 
 FIRST_NORM = re.compile('backbone/(bn1|conv1_7x7_s2_bn)')  # ResNet's, BN-Inception's
@@ -66,16 +67,16 @@ def check(config: InitConfig, variables: Any) -> None:
     """Refuses settings that do not fit the network.
 
     Raises:
-      ValueError: `freeze` matches nothing or everything, or there is no BatchNorm for `partial_bn`.
+      UserError: `freeze` matches nothing or everything, or there is no BatchNorm for `partial_bn`.
     """
     if config.partial_bn and not variables.get('batch_stats'):
-        raise ValueError('--config.init.partial_bn: this network has no BatchNorm')
+        raise UserError('--config.init.partial_bn: this network has no BatchNorm')
     stay = jax.tree.leaves(frozen(config, variables['params']))
     if config.freeze and not any(stay):
         paths = ', '.join('/'.join(key) for key in list(flax.traverse_util.flatten_dict(variables['params']))[:5])
-        raise ValueError(f'--config.init.freeze={config.freeze!r} matches no parameter; they are {paths}, ...')
+        raise UserError(f'--config.init.freeze={config.freeze!r} matches no parameter; they are {paths}, ...')
     if all(stay):
-        raise ValueError(f'--config.init.freeze={config.freeze!r} leaves no parameter to train')
+        raise UserError(f'--config.init.freeze={config.freeze!r} leaves no parameter to train')
 
 
 def _norms(params: Any) -> set[tuple[str, ...]]:

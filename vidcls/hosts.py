@@ -14,6 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from vidcls import parallel
+from vidcls.errors import UserError
 
 _TEXT_BYTES = 2048
 _REMEDY = 'start every process alike, with --coordinator=HOST:PORT (of process 0), --num_processes=N and --process_id=I'
@@ -27,7 +28,7 @@ def join(coordinator: str = '', num_processes: int | None = None, process_id: in
         Open MPI, Kubernetes, TPU).
 
     Raises:
-      ValueError: no such launcher, or the others can't be reached.
+      UserError: no such launcher, or the others can't be reached.
     """
     jax.config.update('jax_enable_preemption_service', False)  # it would take SIGTERM away from `interruption`
     jax.config.update('jax_cpu_collectives_implementation', 'gloo')
@@ -36,7 +37,7 @@ def join(coordinator: str = '', num_processes: int | None = None, process_id: in
         jax.distributed.initialize(coordinator or None, num_processes, process_id, cluster_detection_method=method)
     except (ValueError, RuntimeError) as error:
         where = f'--coordinator={coordinator}' if coordinator else '--multihost: no launcher that jax knows'
-        raise ValueError(f'{where}: {error}; {_REMEDY}') from error
+        raise UserError(f'{where}: {error}; {_REMEDY}') from error
 
 
 def this() -> tuple[int, int]:
@@ -59,7 +60,7 @@ def together() -> Iterator[None]:
     """What fails inside on one process fails on all. Inside, no process may wait for another.
 
     Raises:
-      ValueError: another process failed; says which, and how.
+      UserError: another process failed; says which, and how.
     """
     failure = None
     try:
@@ -71,19 +72,19 @@ def together() -> Iterator[None]:
         raise failure
     for process, text in enumerate(words):
         if text:
-            raise ValueError(f'process {process} failed with {text}')
+            raise UserError(f'process {process} failed with {text}')
 
 
 def check_same(what: str, value: Any) -> None:
     """Refuses processes that were started unlike.
 
     Raises:
-      ValueError: on every process, if `repr(value)` is not the same on all.
+      UserError: on every process, if `repr(value)` is not the same on all.
     """
     digests = _gather_text(hashlib.sha256(repr(value).encode()).hexdigest())
     unlike = [process for process, digest in enumerate(digests) if digest != digests[0]]
     if unlike:
-        raise ValueError(f'process {unlike[0]} has another {what} than process 0; start all with the same command')
+        raise UserError(f'process {unlike[0]} has another {what} than process 0; start all with the same command')
 
 
 def _gather_text(text: str) -> list[str]:

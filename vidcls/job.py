@@ -16,6 +16,7 @@ from vidcls import config as config_lib
 from vidcls.config import Config
 from vidcls.data.dataset import Dataset, open_dataset
 from vidcls.data.sampling import Sampler
+from vidcls.errors import UserError
 from vidcls.train_step import TrainState, begin, init_state
 
 
@@ -56,7 +57,7 @@ def prepare(config: Config, folder: str | Path, devices: Sequence[jax.Device]) -
     """Checks what can be checked on all hosts alike, and makes the work directory.
 
     Raises:
-      ValueError: a setting that can't work, or a work directory of another run.
+      UserError: a setting that can't work, or a work directory of another run.
     """
     with hosts.together():
         config, dataset = _open(config, devices)
@@ -89,12 +90,12 @@ def _open(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Datase
     parts, augment, data = config.optim.accumulation, config.augment, config.data
     parallel.check_batch('--config.batch_size', config.batch_size, len(devices), parts)
     if config.model.attention_implementation == 'cudnn' and devices[0].platform != 'gpu':
-        raise ValueError(
+        raise UserError(
             f'--config.model.attention_implementation=cudnn: needs a GPU, and this is a {devices[0].platform}; leave it out'
         )
     part = config.batch_size // (len(devices) * parts)
     if part < 2 and (augment.mixup_alpha or augment.cutmix_alpha):
-        raise ValueError(
+        raise UserError(
             f'mixup and cutmix blend clips of one device and part, and --config.batch_size={config.batch_size} gives each '
             f'{part}: double it, or set --config.augment.mixup_alpha=0 --config.augment.cutmix_alpha=0'
         )
@@ -104,7 +105,7 @@ def _open(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Datase
         if data.validation_split:
             dataset.clips(data.validation_split)
     except ValueError as error:
-        raise ValueError(f'{error}; --config.data.validation_split= trains without validation') from None
+        raise UserError(f'{error}; --config.data.validation_split= trains without validation') from None
     # The work directory is used from anywhere.
     return dataclasses.replace(config, data=dataclasses.replace(data, dir=str(dataset.folder.resolve()))), dataset
 
@@ -134,7 +135,7 @@ def _check_test_frames(config: Config, model: nn.Module, state: TrainState) -> N
     try:
         jax.eval_shape(model.apply, state.variables, jax.ShapeDtypeStruct((1, frames, size, size, 3), np.float32))
     except ValueError as error:
-        raise ValueError(
+        raise UserError(
             f'--config.sampling.test_segments={config.sampling.test_segments}: {config.model.name} as trained with '
             f'num_segments={config.sampling.num_segments} cannot take so many ({error})'
         ) from error

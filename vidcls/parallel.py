@@ -13,6 +13,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from vidcls.errors import UserError
+
 AXIS = 'devices'
 
 
@@ -20,12 +22,12 @@ def all_devices() -> list[jax.Device]:
     """The devices of all hosts, host by host.
 
     Raises:
-      ValueError: one host has more than another, so that a batch can't be shared evenly.
+      UserError: one host has more than another, so that a batch can't be shared evenly.
     """
     devices = sorted(jax.devices(), key=lambda device: device.process_index)
     counts = collections.Counter(device.process_index for device in devices)
     if len(set(counts.values())) > 1:
-        raise ValueError(f'every host must have as many devices; they have {", ".join(map(str, counts.values()))}')
+        raise UserError(f'every host must have as many devices; they have {", ".join(map(str, counts.values()))}')
     return devices
 
 
@@ -38,7 +40,7 @@ def check_batch(name: str, batch_size: int, num_devices: int, parts: int = 1) ->
     """Refuses a batch that the devices, and the parts each works through, do not divide.
 
     Raises:
-      ValueError: names the numbers and the nearest sizes that work.
+      UserError: names the numbers and the nearest sizes that work.
     """
     shares = num_devices * parts
     if batch_size % shares:
@@ -47,7 +49,7 @@ def check_batch(name: str, batch_size: int, num_devices: int, parts: int = 1) ->
         divisor = f'{num_devices} devices' + (f' of {parts} parts each' if parts > 1 else '')
         remedy = f', or another --config.optim.accumulation than {parts}' if parts > 1 else ''
         nearest = ' and '.join(map(str, valid))
-        raise ValueError(f'{name}={batch_size} is not divided by {divisor}; the nearest that are: {nearest}{remedy}')
+        raise UserError(f'{name}={batch_size} is not divided by {divisor}; the nearest that are: {nearest}{remedy}')
 
 
 def pmap(function: Callable, devices: Sequence[jax.Device], donate: tuple[int, ...] = ()) -> Callable:

@@ -13,6 +13,7 @@ import numpy as np
 from vidcls import checkpoint, metrics, workdir
 from vidcls.data import pipeline, transform, video
 from vidcls.data.sampling import Sampler
+from vidcls.errors import UserError
 from vidcls.evaluate import build_model, predict_step
 from vidcls.workdir import Run
 
@@ -48,7 +49,7 @@ class Classifier:
           clips, crops: views in time and in space, 0 for the configured numbers.
 
         Raises:
-          FileNotFoundError: no run there, or no such checkpoint.
+          UserError: no run there, or no such checkpoint.
         """
         run = workdir.load(folder)
         return cls(run, checkpoint.restore_model(run.checkpoints, checkpoint_name)[1], clips, crops)
@@ -88,11 +89,11 @@ def find_videos(path: str | Path) -> list[Path]:
     """A file as it is; of a folder, every file in it and below whose ending is that of a video, sorted.
 
     Raises:
-      FileNotFoundError: nothing there.
+      UserError: nothing there.
     """
     path = Path(path).expanduser()
     if not path.exists():
-        raise FileNotFoundError(f'{path}: no such file or folder')
+        raise UserError(f'{path}: no such file or folder')
     if path.is_file():
         return [path]
     found = sorted(
@@ -101,5 +102,5 @@ def find_videos(path: str | Path) -> list[Path]:
         if file.suffix.lower() in video.SUFFIXES and file.is_file() and not file.name.startswith('.')
     )
     if not found:
-        raise FileNotFoundError(f'{path}: no videos (*{", *".join(sorted(video.SUFFIXES))}) in this folder')
+        raise UserError(f'{path}: no videos (*{", *".join(sorted(video.SUFFIXES))}) in this folder')
     return found

@@ -14,12 +14,13 @@ import tqdm
 from absl import logging
 
 from vidcls import parallel
+from vidcls.errors import UserError
 from vidcls.tensorboard import TensorBoard
 
 REMEDY = 'the last checkpoint is kept. Lower --config.optim.learning_rate, or set --config.optim.clip_norm'
 
 
-class Diverged(FloatingPointError):
+class Diverged(UserError):
     """The loss is no longer a number; the last good checkpoint stays."""
 
 

@@ -12,15 +12,16 @@ from typing import Any
 import jax
 
 from vidcls.config import Config
+from vidcls.errors import UserError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class DiskFull(OSError):
+class DiskFull(UserError):
     """The work directory can't be written; the checkpoints in it stay good."""
 
 
-class OutOfMemory(MemoryError):
+class OutOfMemory(UserError):
     """A step, its compilation or its data did not fit."""
 
 

@@ -20,6 +20,7 @@ from jax import lax
 from vidcls.data.augment import views
 from vidcls.data.sampling import Sampler
 from vidcls.data.transform import Clips, on_canvas, transform
+from vidcls.errors import UserError
 
 
 class State(NamedTuple):
@@ -45,10 +46,10 @@ def stream_init(
       number: N, the frames in memory: what the model is to see at once.
 
     Raises:
-      ValueError: the model stacks several frames to a picture.
+      UserError: the model stacks several frames to a picture.
     """
     if getattr(model, 'seg_len', 1) != 1:
-        raise ValueError(f'seg_len={model.seg_len}: a stream is taken frame by frame, by a model with seg_len=1')
+        raise UserError(f'seg_len={model.seg_len}: a stream is taken frame by frame, by a model with seg_len=1')
     video = jax.ShapeDtypeStruct((batch, number, height, width, channels), jnp.float32)
     pictures = jax.eval_shape(partial(model.apply, method='pictures'), variables, video)
     logits = jax.eval_shape(model.apply, variables, video)
@@ -114,7 +115,7 @@ class Stream:
       every: frames between two updates, the paper's queue; as many as the memory has if 0.
 
     Raises:
-      ValueError: `every` is less than half of the memory, which takes that many new frames at each update.
+      UserError: `every` is less than half of the memory, which takes that many new frames at each update.
 
     Attributes:
       prediction: (label, probability) of every class, best first, averaged over the updates; None before the first.
@@ -126,7 +127,7 @@ class Stream:
         size = config.augment.crop_size
         self.every = every or number
         if self.every < number // 2:
-            raise ValueError(
+            raise UserError(
                 f'--every={every}: at each update half of the memory of {number} frames goes to new ones, so that fewer '
                 f'than {number // 2} would repeat and push out the past'
             )
@@ -151,7 +152,7 @@ class Stream:
         The picture's centre is looked at, as in testing.
 
         Raises:
-          ValueError: it is of another size than those that wait with it, or no such picture.
+          UserError: it is of another size than those that wait with it, or no such picture.
         """
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[-1] != 3:
             raise ValueError(f'a frame of {frame.dtype}{list(frame.shape)}: must be uint8[h w 3]')

@@ -19,6 +19,7 @@ from typing import Any
 from vidcls import checkpoint
 from vidcls import config as config_lib
 from vidcls.config import Config
+from vidcls.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,20 +50,20 @@ def check(folder: str | Path, config: Config, labels: tuple[str, ...], frames: F
     A run that was stopped before its first checkpoint is begun anew, with any configuration.
 
     Raises:
-      ValueError: it holds a run with another configuration or other labels; shows the difference.
+      UserError: it holds a run with another configuration or other labels; shows the difference.
     """
     folder = Path(folder).expanduser()
     if (folder / 'config.json').exists() and checkpoint.steps(folder / 'checkpoints'):
         run = load(folder)
         different = config_lib.difference(config, run.config)
         if different:
-            raise ValueError(
+            raise UserError(
                 f'{folder} holds a run with another configuration; use another --workdir, or the same settings:\n  '
                 + '\n  '.join(different)
             )
         check_labels(run, labels)
         if frames != run.frames:
-            raise ValueError(f'{folder} was trained on frames stored as {run.frames}, the dataset has {frames}')
+            raise UserError(f'{folder} was trained on frames stored as {run.frames}, the dataset has {frames}')
     return Run(folder, config, labels, frames)
 
 
@@ -88,11 +89,11 @@ def load(folder: str | Path) -> Run:
     """Opens an existing work directory.
 
     Raises:
-      FileNotFoundError: it holds no run.
+      UserError: it holds no run.
     """
     folder = Path(folder).expanduser()
     if not (folder / 'config.json').exists():
-        raise FileNotFoundError(f'{folder}: no run here (config.json is missing); --workdir names a folder of training')
+        raise UserError(f'{folder}: no run here (config.json is missing); --workdir names a folder of training')
     return Run(
         folder,
         config_lib.load(folder / 'config.json'),
@@ -105,11 +106,11 @@ def check_labels(run: Run, labels: tuple[str, ...]) -> None:
     """Refuses a dataset whose labels are not those of the run.
 
     Raises:
-      ValueError: names what differs.
+      UserError: names what differs.
     """
     if labels != run.labels:
         only = sorted(set(run.labels) ^ set(labels)) or ['the same names in another order']
-        raise ValueError(
+        raise UserError(
             f"the dataset's {len(labels)} labels are not the {len(run.labels)} of {run.folder}; "
             f'they differ in: {", ".join(only[:5])}'
         )

@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from vidcls.data import dataset as dataset_lib
 from vidcls.data import frame_index
 from vidcls.data.dataset import open_dataset
+from vidcls.errors import UserError
 
 
 @pytest.fixture
@@ -75,17 +76,17 @@ def test_a_dataset_is_found_at_any_of_its_levels(copied):
 
 
 def test_no_dataset_and_several_datasets_are_errors(copied):
-    with pytest.raises(FileNotFoundError, match='no dataset'):
+    with pytest.raises(UserError, match='no dataset'):
         dataset_lib.find_folder(copied.parent.parent / 'nothing')
     other = shutil.copytree(copied, copied.parent.parent / 'other' / '1.0.0')
-    with pytest.raises(FileNotFoundError, match=f'several datasets, name one of {copied}, {other}'):
+    with pytest.raises(UserError, match=f'several datasets, name one of {copied}, {other}'):
         dataset_lib.find_folder(copied.parent.parent)
 
 
 def test_a_missing_shard_is_named(copied):
     shard = next(copied.glob('*.tfrecord*'))
     shard.unlink()
-    with pytest.raises(FileNotFoundError, match=shard.name):
+    with pytest.raises(UserError, match=shard.name):
         open_dataset(copied)
 
 

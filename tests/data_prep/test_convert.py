@@ -17,12 +17,12 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from data_prep import folder, records
-from data_prep.clips import DataError
 from data_prep.convert import Options, convert
 from data_prep.example import Storage
 from tests.data_prep.test_folder import save_frames
 from tests.made_videos import grey_levels, scenery, turn_clockwise, write_sound, write_video
 from vidcls.data import dataset, frame_index, video
+from vidcls.errors import UserError
 
 ALONE = Options(workers=1)
 
@@ -174,7 +174,7 @@ def test_beam_makes_the_same_records(made, videos, tmp_path):
 
 def test_beam_that_is_not_installed(videos, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'apache_beam', None)
-    with pytest.raises(DataError, match=r"pip install 'vidcls\[beam\]'"):
+    with pytest.raises(UserError, match=r"pip install 'vidcls\[beam\]'"):
         convert(folder.read(videos), tmp_path, Options(beam_runner='DirectRunner'))
     assert not list(tmp_path.iterdir())
 
@@ -216,7 +216,7 @@ def test_a_class_that_is_lost_is_an_error(tmp_path):
     write_video(clips / 'a' / '1.mp4', grey_levels([10, 20]))
     (clips / 'b').mkdir()
     (clips / 'b' / '2.mp4').touch()
-    with pytest.raises(DataError, match=r'every video of b failed \(.*2.mp4: an empty file\)'):
+    with pytest.raises(UserError, match=r'every video of b failed \(.*2.mp4: an empty file\)'):
         convert(folder.read(clips), tmp_path / 'out', ALONE)
     assert not list((tmp_path / 'out').iterdir())
 
@@ -227,7 +227,7 @@ def test_strict(videos, tmp_path, name, reason):
     clips.mkdir(parents=True)
     for file in (name, 'hevc.mp4'):
         shutil.copy(videos / 'b' / file, clips)
-    with pytest.raises(DataError, match=f'{name}: {reason}.*without --strict'):
+    with pytest.raises(UserError, match=f'{name}: {reason}.*without --strict'):
         convert(folder.read(clips.parent), tmp_path / 'out', Options(workers=1, strict=True))
     assert not list((tmp_path / 'out').iterdir())
 
@@ -251,7 +251,7 @@ def small(tmp_path):
 def test_a_dataset_that_is_there_stays_unless_told(small, tmp_path):
     made = convert(small, tmp_path / 'out', ALONE)
     (made / 'mark').touch()
-    with pytest.raises(DataError, match='clips/1.0.0 exists; --overwrite replaces it'):
+    with pytest.raises(UserError, match='clips/1.0.0 exists; --overwrite replaces it'):
         convert(small, tmp_path / 'out', ALONE)
     assert (made / 'mark').exists()
     convert(small, tmp_path / 'out', Options(workers=1, overwrite=True))
@@ -264,7 +264,7 @@ def test_overwriting_that_fails_leaves_the_old_one(small, tmp_path):
     made = convert(small, tmp_path / 'out', ALONE)
     for clip in small.clips:
         os.truncate(clip.files[0], 0)
-    with pytest.raises(DataError, match='every video of a failed'):
+    with pytest.raises(UserError, match='every video of a failed'):
         convert(small, tmp_path / 'out', Options(workers=1, overwrite=True))
     assert len(dataset.open_dataset(made).index) == 4
 
@@ -283,7 +283,7 @@ def test_two_at_a_time_are_refused(small, tmp_path):
     partial.mkdir(parents=True)
     lock = os.open(partial, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    with pytest.raises(DataError, match='another process is writing'):
+    with pytest.raises(UserError, match='another process is writing'):
         convert(small, tmp_path / 'out', ALONE)
     os.close(lock)
     convert(small, tmp_path / 'out', ALONE)
@@ -299,7 +299,7 @@ def test_a_full_disk(tmp_path):
     if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip('a small tmpfs cannot be mounted here')
     try:
-        with pytest.raises(DataError, match=f'no space left in {disk}: .* needs about .* MB'):
+        with pytest.raises(UserError, match=f'no space left in {disk}: .* needs about .* MB'):
             convert(folder.read(clips), disk, ALONE)
         assert not list(disk.iterdir())
     finally:

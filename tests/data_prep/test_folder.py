@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from data_prep import folder
-from data_prep.clips import DataError, clip_ids
+from data_prep.clips import clip_ids
+from vidcls.errors import UserError
 
 
 def touch(root, *names):
@@ -73,9 +74,9 @@ def test_an_empty_class_folder_is_named_and_left_out(tmp_path, caplog):
 
 
 def test_no_clips_at_all(tmp_path):
-    with pytest.raises(DataError, match='no videos in class folders'):
+    with pytest.raises(UserError, match='no videos in class folders'):
         folder.read(touch(tmp_path, 'loose.mp4', 'a/readme.txt'))
-    with pytest.raises(DataError, match='no such folder'):
+    with pytest.raises(UserError, match='no such folder'):
         folder.read(tmp_path / 'absent')
 
 
@@ -102,7 +103,7 @@ def test_images_beside_videos_are_not_frames(tmp_path):
 
 
 def test_images_in_a_class_folder_are_an_error(tmp_path):
-    with pytest.raises(DataError, match='images in a class folder'):
+    with pytest.raises(UserError, match='images in a class folder'):
         folder.read(touch(tmp_path, 'a/1.jpg', 'a/2.jpg'))
 
 
@@ -146,7 +147,7 @@ def test_labels_are_looked_up_in_a_class_file(tmp_path, classes):
 def test_a_label_outside_the_class_file(tmp_path):
     lines = write(tmp_path / 'list', '1.mp4 1\n2.mp4 3\n')
     classes = write(tmp_path / 'classes', 'sit\nstand\n')
-    with pytest.raises(DataError, match=r"list, line 2: label '3' is not one of the 2 in .*classes"):
+    with pytest.raises(UserError, match=r"list, line 2: label '3' is not one of the 2 in .*classes"):
         folder.read(tmp_path, lists={'': lines}, classes=classes)
 
 
@@ -161,12 +162,12 @@ def test_a_label_outside_the_class_file(tmp_path):
 )
 def test_lists_that_contradict_themselves(tmp_path, train, test, message):
     lists = {'train': write(tmp_path / 'train', train), 'test': write(tmp_path / 'test', test)}
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(UserError, match=message):
         folder.read(tmp_path, lists=lists)
 
 
 def test_a_missing_list_and_a_missing_file(tmp_path):
-    with pytest.raises(DataError, match='absent.list: no such file'):
+    with pytest.raises(UserError, match='absent.list: no such file'):
         folder.read(tmp_path, lists={'': tmp_path / 'absent.list'})
     lines = write(tmp_path / 'list', 'gone.mp4 0\n')
     (clip,) = folder.read(tmp_path, lists={'': lines}).clips
@@ -177,5 +178,5 @@ def test_list_flags(tmp_path):
     assert folder.parse_lists(['train=a', 'val=b']).keys() == {'train', 'validation'}
     assert folder.parse_lists(['a.list']).keys() == {''}
     for wrong in (['a', 'b'], ['train=a', 'train=b'], ['train=a', 'b'], ['dev=a']):
-        with pytest.raises(DataError, match='give one FILE'):
+        with pytest.raises(UserError, match='give one FILE'):
             folder.parse_lists(wrong)

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from data_prep import hmdb51
-from data_prep.clips import DataError
 from tests.data_prep.test_ucf101 import ids_of
+from vidcls.errors import UserError
 
 
 def official(lists, number: int, code: str) -> set[str]:
@@ -87,9 +87,9 @@ def test_the_clips_that_are_there(shared_data, lists):
 
 
 def test_lists_that_do_not_fit(tmp_path):
-    with pytest.raises(DataError, match='no <class>_test_split1.txt'):
+    with pytest.raises(UserError, match='no <class>_test_split1.txt'):
         hmdb51.read(tmp_path, tmp_path)
     for number in (1, 2, 3):
         (tmp_path / f'wave_test_split{number}.txt').write_text('a_wave_f_nm_np1_fr_med_3.avi 3\n')
-    with pytest.raises(DataError, match='does not end in 0, 1 or 2'):
+    with pytest.raises(UserError, match='does not end in 0, 1 or 2'):
         hmdb51.read(tmp_path, tmp_path)

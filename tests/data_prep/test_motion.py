@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from data_prep import motion
-from data_prep.clips import DataError
 from data_prep.convert import Options
 from vidcls.data import dataset, video
+from vidcls.errors import UserError
 
 LOOK = motion.Look(clips_per_class=10, size=32, frames=6, seed=1)
 PAIRS = [
@@ -94,15 +94,15 @@ def test_make(tmp_path):
     assert np.abs(decoded - motion.render('up', 3, LOOK)).mean() < 8  # H.264 and 4:2:0
     assert sorted(p.name for p in tmp_path.iterdir()) == ['motion', 'motion_videos']
     before = file.stat().st_mtime_ns
-    with pytest.raises(DataError, match='--overwrite replaces it'):
+    with pytest.raises(UserError, match='--overwrite replaces it'):
         motion.make(tmp_path, LOOK, Options(workers=1))
     assert file.stat().st_mtime_ns == before  # nothing was done in vain
     (tmp_path / 'motion').rename(tmp_path / 'elsewhere')
-    with pytest.raises(DataError, match='motion_videos exists; --overwrite'):
+    with pytest.raises(UserError, match='motion_videos exists; --overwrite'):
         motion.make(tmp_path, LOOK, Options(workers=1))
     assert file.stat().st_mtime_ns == before
 
 
 def test_an_odd_size_is_refused(tmp_path):
-    with pytest.raises(DataError, match='--size=33'):
+    with pytest.raises(UserError, match='--size=33'):
         motion.make(tmp_path, motion.Look(size=33))

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from data_prep import pool
-from data_prep.clips import DataError
+from vidcls.errors import UserError
 
 
 def slow_square(x: int) -> int:
@@ -39,7 +39,7 @@ def test_errors_reach_the_caller(workers):
 
 
 def test_a_worker_that_dies_is_an_error():
-    with pytest.raises(DataError, match='a worker process died'):
+    with pytest.raises(UserError, match='a worker process died'):
         list(pool.map_in_order(die_at_three, range(10), 2))
 
 

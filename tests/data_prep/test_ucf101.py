@@ -6,7 +6,7 @@ import re
 import pytest
 
 from data_prep import ucf101
-from data_prep.clips import DataError
+from vidcls.errors import UserError
 
 OFFICIAL = {1: (9537, 3783), 2: (9586, 3734), 3: (9624, 3696)}  # training, test
 _GROUP = re.compile(r'v_(.+_g\d+)_c\d+$')
@@ -81,12 +81,12 @@ def _write_lists(folder, train='A/v_A_g01_c01.avi 1\n', test='A/v_A_g02_c01.avi\
 def test_lists_that_do_not_fit(tmp_path):
     videos = tmp_path / 'videos'
     (videos / 'A').mkdir(parents=True)
-    with pytest.raises(DataError, match='classInd.txt is missing'):
+    with pytest.raises(UserError, match='classInd.txt is missing'):
         ucf101.read(videos, tmp_path)
-    with pytest.raises(DataError, match='none of the clips'):
+    with pytest.raises(UserError, match='none of the clips'):
         ucf101.read(videos, _write_lists(tmp_path / 'lists'))
     wrong = _write_lists(tmp_path / 'wrong', train='C/v_C_g01_c01.avi 3\n')
-    with pytest.raises(DataError, match="'C/v_C_g01_c01.avi 3' is of no class in classInd.txt"):
+    with pytest.raises(UserError, match="'C/v_C_g01_c01.avi 3' is of no class in classInd.txt"):
         ucf101.read(videos, wrong)
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.pretrained import published
 from vidcls import pretrained
+from vidcls.errors import UserError
 
 ARRAYS = {'a.weight': np.arange(6, dtype=np.float32).reshape(2, 3), 'b': np.array([1.5, -2.0])}
 
@@ -205,10 +206,10 @@ def test_an_unknown_ending_and_an_absent_file_are_named(tmp_path):
     (tmp_path / 'w.h5').touch()
     with pytest.raises(ValueError, match=r"unknown ending '.h5'; known: .safetensors, .npz"):
         pretrained.read(tmp_path / 'w.h5')
-    with pytest.raises(FileNotFoundError, match='absent.npz'):
+    with pytest.raises(UserError, match='absent.npz'):
         pretrained.read(tmp_path / 'absent.npz')
     (tmp_path / 'folder.npz').mkdir()
-    with pytest.raises(FileNotFoundError, match='a folder; name the file in it'):
+    with pytest.raises(UserError, match='a folder; name the file in it'):
         pretrained.read(tmp_path / 'folder.npz')
     np.savez(tmp_path / 'w.npz')
     with pytest.raises(ValueError, match='holds no named arrays'):

@@ -13,6 +13,7 @@ import numpy as np
 from absl import logging
 
 from vidcls.data import frame_index
+from vidcls.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,15 +42,15 @@ class Dataset:
         """Clip numbers of a split, or of a sum of splits ('train+validation').
 
         Raises:
-          ValueError: a name that the dataset does not have, or nothing in it.
+          UserError: a name that the dataset does not have, or nothing in it.
         """
         names = [name.strip() for name in split.split('+')]
         unknown = [name for name in names if name not in self.splits]
         if unknown:
-            raise ValueError(f'{self.name} has no split {unknown[0]!r}; it has {", ".join(sorted(self.splits))}')
+            raise UserError(f'{self.name} has no split {unknown[0]!r}; it has {", ".join(sorted(self.splits))}')
         clips = np.unique(np.concatenate([self.splits[name] for name in names]))
         if not len(clips):
-            raise ValueError(f'split {split!r} of {self.name} in {self.folder} is empty')
+            raise UserError(f'split {split!r} of {self.name} in {self.folder} is empty')
         return clips
 
     def reader(self) -> frame_index.FrameReader:
@@ -60,7 +61,7 @@ def find_folder(path: str | Path) -> Path:
     """The version folder at `path`, or the only one below it (`OUT`, `OUT/<name>` or `OUT/<name>/<version>`).
 
     Raises:
-      FileNotFoundError: no dataset there, or several.
+      UserError: no dataset there, or several.
     """
     path = Path(path).expanduser()
     found = [
@@ -70,11 +71,9 @@ def find_folder(path: str | Path) -> Path:
         if not any(part.startswith('.') for part in info.relative_to(path).parts)
     ]
     if not found:
-        raise FileNotFoundError(
-            f'{path}: no dataset (a folder with dataset_info.json) here or below; make one with data_prep'
-        )
+        raise UserError(f'{path}: no dataset (a folder with dataset_info.json) here or below; make one with data_prep')
     if len(found) > 1:
-        raise FileNotFoundError(f'{path}: several datasets, name one of {", ".join(map(str, found))}')
+        raise UserError(f'{path}: several datasets, name one of {", ".join(map(str, found))}')
     return found[0]
 
 
@@ -82,8 +81,8 @@ def open_dataset(path: str | Path) -> Dataset:
     """Opens the dataset at `path` (see `find_folder`), indexing its frames if that was not done yet.
 
     Raises:
-      FileNotFoundError: no dataset, or shards that its description names are missing.
-      ValueError: a clip's label is none of the dataset's.
+      UserError: no dataset, or shards that its description names are missing.
+      UserError: a clip's label is none of the dataset's.
     """
     import tensorflow_datasets as tfds
 
@@ -93,7 +92,7 @@ def open_dataset(path: str | Path) -> Dataset:
     shards = [name for names in parts.values() for name in sorted(names)]
     missing = [name for name in shards if not (folder / name).exists()]
     if missing:
-        raise FileNotFoundError(f'{folder / missing[0]} is missing; convert the dataset again')
+        raise UserError(f'{folder / missing[0]} is missing; convert the dataset again')
     index = _load_index(folder, shards)
     _check_labels(folder, index, info.features['label'].names)
     part_of_shard = {name: part for part, names in parts.items() for name in names}
@@ -114,7 +113,7 @@ def open_dataset(path: str | Path) -> Dataset:
 def _check_labels(folder: Path, index: frame_index.FrameIndex, names: list[str]) -> None:
     wrong = np.flatnonzero((index.labels < 0) | (index.labels >= len(names)))
     if len(wrong):
-        raise ValueError(
+        raise UserError(
             f'{folder}: {len(wrong)} of {len(index)} clips have a label that is not one of the {len(names)}, 0 to '
             f'{len(names) - 1}: {index.ids[wrong[0]]} has {index.labels[wrong[0]]}; convert the dataset again'
         )

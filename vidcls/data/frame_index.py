@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vidcls.errors import UserError
+
 FILENAME = 'frame_index.npz'
 _HEADER = struct.Struct('<QI')  # TFRecord: length and its CRC, the record, its CRC
 _CRC_BYTES = 4
@@ -99,7 +101,7 @@ def build(folder: Path, shards: Sequence[str]) -> FrameIndex:
     """Indexes the examples of `shards` (file names within `folder`), in their order.
 
     Raises:
-      ValueError: a shard that is cut off or whose examples are not ours (`video`, `label`, `id`, `fps`).
+      UserError: a shard that is cut off or whose examples are not ours (`video`, `label`, `id`, `fps`).
     """
     rows, first, offset, length = [], [0], [], []
     for number, name in enumerate(shards):
@@ -133,7 +135,7 @@ def _records(path: Path) -> Iterator[tuple[int, bytes]]:
             start = file.tell()
             record = file.read(size)
             if len(header) < _HEADER.size or len(file.read(_CRC_BYTES)) < _CRC_BYTES:
-                raise ValueError(f'{path}: cut off in the record at byte {start}; convert the dataset again')
+                raise UserError(f'{path}: cut off in the record at byte {start}; convert the dataset again')
             yield start, record
 
 
@@ -145,10 +147,10 @@ def _index_record(path: Path, start: int, record: bytes):
     feature: Mapping[str, tf.train.Feature] = tf.train.Example.FromString(record).features.feature
     missing = {'video', 'label', 'id', 'fps'} - set(feature)
     if missing:
-        raise ValueError(f'{path}: an example without {sorted(missing)}; it was not written by data_prep')
+        raise UserError(f'{path}: an example without {sorted(missing)}; it was not written by data_prep')
     frames = feature['video'].bytes_list.value
     if not frames:
-        raise ValueError(f'{path}: {feature["id"].bytes_list.value[0]!r} has no frames')
+        raise UserError(f'{path}: {feature["id"].bytes_list.value[0]!r} has no frames')
     offsets, position = [], record.index(frames[0])
     for frame in frames:
         # The list's entries follow each other with a few bytes of length between them.

@@ -24,6 +24,7 @@ import numpy as np
 import simplejpeg
 
 from vidcls.data.frame_jpeg import FrameEncoder
+from vidcls.errors import UserError
 
 SHORT_SIDE = 256
 _TIMEOUT = 10.0  # seconds without a word from a network address
@@ -39,7 +40,7 @@ SUFFIXES = frozenset((
 ))  # fmt: skip
 
 
-class VideoError(Exception):
+class VideoError(UserError):
     """A video (or frame image) of which nothing can be used; the message names path and reason."""
 
     def __init__(self, path: str | os.PathLike, reason: str):
@@ -237,6 +238,8 @@ class _Stream:
         try:
             with _open(self.path) as container:
                 yield from self._decode(container)
+        except VideoError:
+            raise
         except (av.error.FFmpegError, OSError, ValueError) as error:
             if self._first is None:
                 raise VideoError(self.path, _reason(self.path, error)) from error

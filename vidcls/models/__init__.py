@@ -9,6 +9,7 @@ import dataclasses
 
 import flax.linen as nn
 
+from vidcls.errors import UserError
 from vidcls.models.bn_inception import BNInception
 from vidcls.models.eco import ECOFull, ECOLite
 from vidcls.models.resnet import ResNet
@@ -40,12 +41,12 @@ def build(name: str, num_classes: int, **overrides) -> nn.Module:
     """The model called `name`, with any of its settings overridden.
 
     Raises:
-      ValueError: the name or an override is unknown; the message lists the known ones.
+      UserError: the name or an override is unknown; the message lists the known ones.
     """
     known = settings(name)
     unknown = sorted(set(overrides) - known)
     if unknown:
-        raise ValueError(f'{name} has no setting {", ".join(unknown)}; known: {", ".join(sorted(known))}')
+        raise UserError(f'{name} has no setting {", ".join(unknown)}; known: {", ".join(sorted(known))}')
     module, parts, defaults = MODELS[name]
     given = {**defaults, **overrides}
 
@@ -59,10 +60,10 @@ def settings(name: str) -> set[str]:
     """The fields of a model and of the networks that it is given, by which it can be overridden.
 
     Raises:
-      ValueError: the name is unknown; the message lists the known ones.
+      UserError: the name is unknown; the message lists the known ones.
     """
     if name not in MODELS:
-        raise ValueError(f'unknown model {name!r}; known: {", ".join(sorted(MODELS))}')
+        raise UserError(f'unknown model {name!r}; known: {", ".join(sorted(MODELS))}')
     module, parts, _ = MODELS[name]
     return set().union(*map(_fields, (module, *parts.values()))) - set(parts) - {'num_classes'}
 

@@ -13,6 +13,7 @@ import einops
 import flax.linen as nn
 import jax.numpy as jnp
 
+from vidcls.errors import UserError
 from vidcls.models import segments
 from vidcls.models.resnet3d import SHORTENS
 
@@ -43,7 +44,7 @@ class ECOLite(nn.Module):
         """Logits float32 [b k] of a normalised float32 video [b t h w c], t = segments * seg_len.
 
         Raises:
-          ValueError: the video has not five axes, or its segments are not a multiple of 4.
+          UserError: the video has not five axes, or its segments are not a multiple of 4.
         """
         return self.classify(self.pictures(video, train), train)
 
@@ -61,12 +62,12 @@ class ECOLite(nn.Module):
         """The 3-D part's vectors [b d] of maps [b n h w c], after dropout.
 
         Raises:
-          ValueError: n is not a multiple of 4.
+          UserError: n is not a multiple of 4.
         """
         number = maps.shape[1]
         if number % SHORTENS or number == 0:
             nearest = max(SHORTENS, (number + SHORTENS // 2) // SHORTENS * SHORTENS)
-            raise ValueError(
+            raise UserError(
                 f'{number} segments: ECO halves their number twice and needs a multiple of {SHORTENS}, such as {nearest}'
             )
         return self.drop(self.tail(maps, train), deterministic=not train)

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vidcls.errors import UserError
+
 
 def resize_position(embedding, grid: tuple[int, int], new_grid: tuple[int, int], method: str = 'bilinear'):
     """The embedding [1 1+h*w d] of a grid (h, w) for `new_grid`; CLS's is kept.
@@ -24,12 +26,12 @@ def resize_position(embedding, grid: tuple[int, int], new_grid: tuple[int, int],
         patches, which mixes rows up and is right only when the grid stays.
 
     Raises:
-      ValueError: an unknown method, or the embedding is not of such a grid.
+      UserError: an unknown method, or the embedding is not of such a grid.
     """
     resize = _method(_POSITION, method)
     patches = embedding.shape[1] - 1
     if patches != grid[0] * grid[1]:
-        raise ValueError(f'pos_embed has {patches} patches beside CLS, which is not a grid of {grid[0]} x {grid[1]}')
+        raise UserError(f'pos_embed has {patches} patches beside CLS, which is not a grid of {grid[0]} x {grid[1]}')
     x = einops.rearrange(embedding[:, 1:], '1 (h w) d -> h w d', h=grid[0])
     x = einops.rearrange(resize(x, new_grid), 'h w d -> 1 (h w) d')
     return jnp.concatenate([embedding[:, :1], x], axis=1)
@@ -39,7 +41,7 @@ def resize_time(embedding, num_frames: int, method: str = 'linear'):
     """The embedding [1 t d] for `num_frames` frames; method 'linear' or 'nearest' (as published).
 
     Raises:
-      ValueError: an unknown method.
+      UserError: an unknown method.
     """
     return _method(_TIME, method)(embedding[0], (num_frames,))[None]
 
@@ -55,7 +57,7 @@ def resize_embeddings(
     """TimeSformer's parameters for `num_frames` frames and a grid of patches `new_grid`, from those for `grid`.
 
     Raises:
-      ValueError: an unknown method, or `grid` is not that of the parameters.
+      UserError: an unknown method, or `grid` is not that of the parameters.
     """
     resized = {**params, 'pos_embed': resize_position(params['pos_embed'], grid, new_grid, position)}
     if 'time_embed' in params:

@@ -2,17 +2,19 @@
 
 import einops
 
+from vidcls.errors import UserError
+
 
 def stack(video, seg_len: int):
     """Stacks the `seg_len` consecutive frames of every segment on the channel axis, t = n * seg_len.
 
     Raises:
-      ValueError: the video has not five axes, or t is no multiple of `seg_len`.
+      UserError: the video has not five axes, or t is no multiple of `seg_len`.
     """
     if video.ndim != 5:
         raise ValueError(f'the network takes video[b t h w c], five axes; got shape {video.shape}')
     if video.shape[1] == 0 or video.shape[1] % seg_len:
-        raise ValueError(
+        raise UserError(
             f'{video.shape[1]} frames are not a multiple of seg_len={seg_len}: give num_segments * seg_len frames'
         )
     return einops.rearrange(video, 'b (n s) h w c -> b n h w (s c)', s=seg_len)

@@ -16,6 +16,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from vidcls.errors import UserError
 from vidcls.models.recompute import recomputed
 from vidcls.models.vit import MLP, Attention, Block, LayerNorm, PatchEmbed, dense_init, drop_path
 
@@ -145,7 +146,7 @@ class TimeSformer(nn.Module):
         """Logits float32 [b k] of a normalised float32 video [b t h w c].
 
         Raises:
-          ValueError: the fields don't go together, or the video is not of the size they say.
+          UserError: the fields don't go together, or the video is not of the size they say.
         """
         self.check(video)
         scheme = SCHEMES[self.attention]
@@ -190,13 +191,13 @@ class TimeSformer(nn.Module):
     def check(self, video) -> None:
         """Refuses fields that don't go together, and a video that is not as they say."""
         if self.attention not in SCHEMES:
-            raise ValueError(f'unknown attention {self.attention!r}; known: {", ".join(SCHEMES)}')
+            raise UserError(f'unknown attention {self.attention!r}; known: {", ".join(SCHEMES)}')
         if self.width % self.num_heads:
-            raise ValueError(
+            raise UserError(
                 f'width={self.width} is not divisible by num_heads={self.num_heads}: heads share the width equally'
             )
         if any(side % self.patch_size for side in self.frame_size):
-            raise ValueError(
+            raise UserError(
                 f'image_size={self.image_size} is not a multiple of patch_size={self.patch_size}: '
                 'patches must cover the picture'
             )
@@ -204,7 +205,7 @@ class TimeSformer(nn.Module):
             raise ValueError(f'TimeSformer takes video[b t h w c], five axes; got shape {video.shape}')
         expected = (self.num_frames, *self.frame_size)
         if video.shape[1:4] != expected:
-            raise ValueError(
+            raise UserError(
                 f'the network is made for t, h, w = {expected}; got {video.shape[1:4]}: build it with num_frames and '
                 'image_size of the video, and give it parameters through vidcls.models.embeddings.resize_embeddings'
             )

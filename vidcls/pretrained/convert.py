@@ -15,6 +15,7 @@ import flax.linen as nn
 import flax.traverse_util
 import numpy as np
 
+from vidcls.errors import UserError
 from vidcls.models import embeddings
 from vidcls.pretrained import fetching, inception, reading, resnet, transformer
 from vidcls.pretrained.layout import NOTHING, Arrays, Layout
@@ -75,7 +76,7 @@ def load(path: str | Path, model: nn.Module, variables: Any, allow_missing: str 
     try:
         return convert(reading.read(path), model, variables, allow_missing)
     except ValueError as error:
-        raise ValueError(f'{path}: {error}' if str(path) not in str(error) else str(error)) from error
+        raise UserError(f'{path}: {error}' if str(path) not in str(error) else str(error)) from error
 
 
 def convert(arrays: Arrays, model: nn.Module, variables: Any, allow_missing: str = '') -> Converted:
@@ -92,7 +93,7 @@ def convert(arrays: Arrays, model: nn.Module, variables: Any, allow_missing: str
         another shape, and then start anew.
 
     Raises:
-      ValueError: the names are of no known layout, or an array is missing or of a shape that doesn't fit.
+      UserError: the names are of no known layout, or an array is missing or of a shape that doesn't fit.
     """
     arrays = unwrapped(arrays)
     layout = recognise(arrays)
@@ -156,14 +157,14 @@ def recognise(arrays: Arrays) -> Layout:
     """The layout that these names are of.
 
     Raises:
-      ValueError: none that is known.
+      UserError: none that is known.
     """
     for layout in LAYOUTS:
         if layout.recognises(arrays):
             return layout
     known = '\n  '.join(layout.title for layout in LAYOUTS)
     names = ', '.join(list(arrays)[:SHOWN]) or 'none'
-    raise ValueError(f'the names of the arrays are of no known layout: {names}, ...\nKnown:\n  {known}')
+    raise UserError(f'the names of the arrays are of no known layout: {names}, ...\nKnown:\n  {known}')
 
 
 def export(variables: Any, model: nn.Module, layout: str, from_rgb: bool = False) -> dict[str, np.ndarray]:
@@ -174,7 +175,7 @@ def export(variables: Any, model: nn.Module, layout: str, from_rgb: bool = False
       from_rgb: the variables take red first, as those of a run do; a library that takes blue first gets them turned round.
 
     Raises:
-      ValueError: no such layout for this network.
+      UserError: no such layout for this network.
     """
     flat = flax.traverse_util.flatten_dict(dict(variables))
     for candidate in LAYOUTS:
@@ -189,7 +190,7 @@ def export(variables: Any, model: nn.Module, layout: str, from_rgb: bool = False
                 for key, value in flat.items()
             }
     known = sorted({key for candidate in LAYOUTS if candidate.axes for key in candidate.keys})
-    raise ValueError(
+    raise UserError(
         f'{type(model).__name__} has no layout {layout!r}; known for one network or another: {", ".join(known)}'
     )
 
@@ -284,7 +285,7 @@ def _deeper(layout: Layout, arrays: Arrays, flat: Mapping) -> list[str]:
 
 def _refuse(layout: Layout, model: nn.Module, wrong: list[str]) -> None:
     more = f'\n  and {len(wrong) - SHOWN} more' if len(wrong) > SHOWN else ''
-    raise ValueError(
+    raise UserError(
         f'recognised as {layout.title}, which does not fit this {type(model).__name__}:\n  '
         + '\n  '.join(wrong[:SHOWN])
         + more

@@ -19,6 +19,8 @@ from pathlib import Path
 
 from absl import logging
 
+from vidcls.errors import UserError
+
 HUB = 'hf://'
 HUB_FILE = 'model.safetensors'  # as Hugging Face's libraries name it
 WEB = 'https://'  # not http://, whose files anyone on the way can exchange
@@ -30,7 +32,7 @@ def name(address: str | Path) -> str:
     """Of the file at an address, without its folders.
 
     Raises:
-      ValueError: an address of a kind that is not known.
+      UserError: an address of a kind that is not known.
     """
     address = str(address)
     if address.startswith(HUB):
@@ -38,7 +40,7 @@ def name(address: str | Path) -> str:
     if address.startswith(WEB):
         return Path(urllib.parse.urlsplit(address).path).name
     if SCHEME.match(address):
-        raise ValueError(f'{address}: weights are a file, or at an address that begins with {WEB} or {HUB}')
+        raise UserError(f'{address}: weights are a file, or at an address that begins with {WEB} or {HUB}')
     return Path(address).name
 
 
@@ -46,8 +48,8 @@ def locate(address: str | Path) -> Path:
     """The file at an address, fetched if need be.
 
     Raises:
-      FileNotFoundError: no such file.
-      ValueError: it can't be fetched, or huggingface_hub is needed and absent.
+      UserError: no such file.
+      UserError: it can't be fetched, or huggingface_hub is needed and absent.
     """
     name(address)
     if str(address).startswith(HUB):
@@ -56,7 +58,7 @@ def locate(address: str | Path) -> Path:
         return _from_web(str(address))
     path = Path(address).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f'{path}: ' + ('a folder; name the file in it' if path.is_dir() else 'no such file'))
+        raise UserError(f'{path}: ' + ('a folder; name the file in it' if path.is_dir() else 'no such file'))
     return path
 
 
@@ -70,7 +72,7 @@ def _in_hub(address: str) -> tuple[str, str]:
     """Repository and file."""
     org, repository, file = (*address.removeprefix(HUB).split('/', 2), '', '')[:3]
     if not org or not repository:
-        raise ValueError(f'{address}: must be {HUB}org/name or {HUB}org/name/file')
+        raise UserError(f'{address}: must be {HUB}org/name or {HUB}org/name/file')
     return f'{org}/{repository}', file or HUB_FILE
 
 
@@ -79,11 +81,11 @@ def _from_hub(address: str) -> Path:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError as error:
-        raise ValueError(f"{address}: needs huggingface_hub: `pip install 'vidcls[hub]'`") from error
+        raise UserError(f"{address}: needs huggingface_hub: `pip install 'vidcls[hub]'`") from error
     try:
         return Path(hf_hub_download(*_in_hub(address)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
-        raise ValueError(f'{address}: not found, nor in the cache: {str(error).strip().splitlines()[0]}') from error
+        raise UserError(f'{address}: not found, nor in the cache: {str(error).strip().splitlines()[0]}') from error
 
 
 def _from_web(address: str) -> Path:
@@ -99,10 +101,10 @@ def _from_web(address: str) -> Path:
         try:
             _download(address, file)
         except urllib.error.HTTPError as error:
-            raise ValueError(f'{address}: the server answers {error.code} {error.reason}') from error
+            raise UserError(f'{address}: the server answers {error.code} {error.reason}') from error
         except (OSError, http.client.HTTPException, ValueError) as error:  # URLError and timeouts are OSErrors
             reason = getattr(error, 'reason', None) or error
-            raise ValueError(
+            raise UserError(
                 f'{address}: could not be fetched ({reason}); a file from elsewhere is taken by its path'
             ) from error
         file.replace(path)

@@ -15,6 +15,7 @@ from absl import logging
 from vidcls import checkpoint, evaluate, models, workdir
 from vidcls.checkpoint import Checkpoints
 from vidcls.config import AugmentConfig, Config, EvalConfig, ModelConfig, SamplingConfig, validate
+from vidcls.errors import UserError
 from vidcls.pretrained import reading
 from vidcls.pretrained.convert import SHOWN, Converted, convert, origin, recognise, unwrapped
 from vidcls.pretrained.layout import Arrays, Layout
@@ -36,19 +37,19 @@ def import_run(weights: str | Path, model: str, labels: str | Path, folder: str 
       folder: the work directory to make.
 
     Raises:
-      FileExistsError: it exists already.
-      ValueError: the weights are not those of the whole network with so many classes.
+      UserError: it exists already.
+      UserError: the weights are not those of the whole network with so many classes.
     """
     folder = Path(folder).expanduser()
     if folder.is_file() or checkpoint.steps(folder / 'checkpoints'):
-        raise FileExistsError(f'{folder} holds a run already; name another --workdir')
+        raise UserError(f'{folder} holds a run already; name another --workdir')
     try:
         lines = Path(labels).expanduser().read_text(encoding='utf-8-sig').strip().split('\n')
     except UnicodeDecodeError as error:
-        raise ValueError(f'{labels}: must be text in UTF-8 ({error})') from error
+        raise UserError(f'{labels}: must be text in UTF-8 ({error})') from error
     names = tuple(line.strip() for line in lines)
     if '' in names or len(set(names)) != len(names):
-        raise ValueError(f'{labels}: must be class names, one a line, each once')
+        raise UserError(f'{labels}: must be class names, one a line, each once')
     arrays = unwrapped(reading.read(weights))
     config = configuration(model, arrays, recognise(arrays))
     validate(config)
@@ -101,7 +102,7 @@ def _timesformer(name: str, arrays: Arrays, layout: Layout) -> tuple[int, int, d
     attention = 'divided' if divided else 'joint' if time is not None else 'space'
     for embedding in (time, place):
         if embedding is not None and (embedding.ndim != 3 or embedding.shape[1] < 1):
-            raise ValueError(f'an embedding of shape {embedding.shape}: must be (1, places or times, width)')
+            raise UserError(f'an embedding of shape {embedding.shape}: must be (1, places or times, width)')
     frames = default.num_frames if time is None else time.shape[1]
     side = default.grid[0] if place is None else round((place.shape[1] - 1) ** 0.5)
     return frames, side * default.patch_size, {'attention': attention}
@@ -110,10 +111,10 @@ def _timesformer(name: str, arrays: Arrays, layout: Layout) -> tuple[int, int, d
 def _check_whole(weights: str | Path, converted: Converted, classes: int) -> None:
     new = {path: reason for path, reason in converted.started.items() if reason.startswith('new: ')}
     if 'head/kernel' in new:
-        raise ValueError(f'{weights}: no classifier of {classes} classes, as the labels are ({new["head/kernel"]})')
+        raise UserError(f'{weights}: no classifier of {classes} classes, as the labels are ({new["head/kernel"]})')
     changed = [f'{path} ({why})' for path, why in converted.started.items() if not why.startswith(('new: ', 'resized'))]
     if changed:
-        raise ValueError(f'{weights}: of another network: {", ".join(changed)}; {PICTURE_WEIGHTS}')
+        raise UserError(f'{weights}: of another network: {", ".join(changed)}; {PICTURE_WEIGHTS}')
     if new:
         shown = ', '.join(list(new)[:SHOWN])
-        raise ValueError(f'{weights}: {converted.layout.title} lacks {shown}, ... of this network; {PICTURE_WEIGHTS}')
+        raise UserError(f'{weights}: {converted.layout.title} lacks {shown}, ... of this network; {PICTURE_WEIGHTS}')

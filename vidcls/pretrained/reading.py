@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 import numpy as np
 
+from vidcls.errors import UserError
 from vidcls.pretrained import fetching
 
 PARTS = ('state_dict', 'model_state', 'model')  # under which a training checkpoint keeps the network
@@ -27,20 +28,20 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     """The arrays of a file, by their names; `path` may be an address, see `vidcls.pretrained.fetching`.
 
     Raises:
-      FileNotFoundError: no such file.
-      ValueError: an unknown ending, a file that is broken or holds more than arrays, or torch is needed and absent.
+      UserError: no such file.
+      UserError: an unknown ending, a file that is broken or holds more than arrays, or torch is needed and absent.
     """
     ending = PurePath(fetching.name(path)).suffix.lower()
     reader = READERS.get(ending)
     if reader is None:  # before anything is fetched
-        raise ValueError(f'{path}: unknown ending {ending!r}; known: {", ".join(READERS)}')
+        raise UserError(f'{path}: unknown ending {ending!r}; known: {", ".join(READERS)}')
     path = fetching.locate(path)
     try:
         arrays = _arrays(reader(path))
     except (TypeError, RuntimeError) as error:  # such as a sparse tensor
-        raise ValueError(f'{path}: holds what numpy has no array for: {_first_line(error)}') from error
+        raise UserError(f'{path}: holds what numpy has no array for: {_first_line(error)}') from error
     if not arrays:
-        raise ValueError(f'{path}: holds no named arrays')
+        raise UserError(f'{path}: holds no named arrays')
     return arrays
 
 
@@ -86,7 +87,7 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
         return load_file(path)
     except Exception as error:  # broken, or of a type that numpy lacks
-        raise ValueError(f'{path}: no safetensors file that numpy can read: {_first_line(error)}') from error
+        raise UserError(f'{path}: no safetensors file that numpy can read: {_first_line(error)}') from error
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:
@@ -96,7 +97,7 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             return {name: _bfloat16(file[name]) for name in file.files}
     except Exception as error:  # an array may be broken in any way, or claim to be larger than any memory
-        raise ValueError(f'{path}: no .npz of plain arrays: {_first_line(error)}') from error
+        raise UserError(f'{path}: no .npz of plain arrays: {_first_line(error)}') from error
 
 
 def _bfloat16(array: np.ndarray) -> np.ndarray:
@@ -110,7 +111,7 @@ def _torch(path: Path) -> Any:
     try:
         import torch
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             f'{path}: reading {path.suffix} needs PyTorch: `pip install torch`, or save the weights as .safetensors where it is'
         ) from error
 
@@ -120,7 +121,7 @@ def _torch(path: Path) -> Any:
         # Around its reason stands advice to load it all the same.
         reason = re.search(r'(Unsupported global: .*|unsupported GLOBAL .*)', str(error))
         reason = reason[1] if reason else _first_line(error)
-        raise ValueError(f'{path}: refused, it holds more than arrays or is broken: {reason}') from error
+        raise UserError(f'{path}: refused, it holds more than arrays or is broken: {reason}') from error
 
 
 def _pickle(path: Path) -> Any:
@@ -128,7 +129,7 @@ def _pickle(path: Path) -> Any:
         with path.open('rb') as file:
             return _Unpickler(file, encoding='latin1').load()
     except Exception as error:  # a broken pickle raises anything
-        raise ValueError(f'{path}: refused, it holds more than arrays or is broken: {_first_line(error)}') from error
+        raise UserError(f'{path}: refused, it holds more than arrays or is broken: {_first_line(error)}') from error
 
 
 class _Unpickler(pickle._Unpickler):
