@@ -4,10 +4,12 @@
 
 VIDEO is a file or a folder (every video in it and below). A file that can't be read is reported and makes the exit
 status 1; the others are classified all the same.
+
+json has names exactly. text and csv write control characters out (\\n, \\x1b), and csv puts an apostrophe before a name
+that a spreadsheet would run as a formula, as OWASP recommends.
 """
 
 import csv
-import json
 import sys
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from absl import flags
 
 from experiments import launch
 from vidcls.errors import UserError
+from vidcls.names import as_json, cell, readable
 
 _WORKDIR = flags.FLAGS['workdir']  # defined in launch
 _TOP_K = flags.DEFINE_integer('top_k', 5, 'How many labels to give.', lower_bound=1)
@@ -32,14 +35,14 @@ def main(argv: list[str]) -> int:
         raise UserError('name the videos to classify: files or folders')
     classifier = Classifier.load(_WORKDIR.value, _CHECKPOINT.value, _CLIPS.value, int(_CROPS.value or 0))
     write = {'text': _text, 'json': _json, 'csv': _csv}[_FORMAT.value]
-    sys.stdout.reconfigure(errors='backslashreplace')  # a file's name can be any bytes
+    sys.stdout.reconfigure(errors='backslashreplace')  # the terminal may not have all letters
     failed = 0
     for name in argv:
         try:
             paths = find_videos(name)
         except UserError as error:
             failed += 1
-            print(f'error: {error}', file=sys.stderr)
+            print(f'error: {readable(str(error))}', file=sys.stderr)
             continue
         for path in paths:
             try:
@@ -48,25 +51,25 @@ def main(argv: list[str]) -> int:
                 raise
             except (VideoError, OSError) as error:
                 failed += 1
-                print(f'error: {error}', file=sys.stderr)
+                print(f'error: {readable(str(error))}', file=sys.stderr)
     return int(failed > 0)
 
 
 def _text(path: Path, found: list[tuple[str, float]]) -> None:
-    print(path)
+    print(readable(str(path)))
     for label, probability in found:
-        print(f'  {100 * probability:6.2f} %  {label}')
+        print(f'  {100 * probability:6.2f} %  {readable(label)}')
 
 
 def _json(path: Path, found: list[tuple[str, float]]) -> None:
     labels = [{'label': label, 'probability': round(probability, 6)} for label, probability in found]
-    print(json.dumps({'video': str(path), 'labels': labels}, ensure_ascii=False))
+    print(as_json({'video': str(path), 'labels': labels}))
 
 
 def _csv(path: Path, found: list[tuple[str, float]]) -> None:
     writer = csv.writer(sys.stdout, lineterminator='\n')
     for rank, (label, probability) in enumerate(found, 1):
-        writer.writerow([path, rank, label, f'{probability:.6f}'])
+        writer.writerow([cell(str(path)), rank, cell(label), f'{probability:.6f}'])
 
 
 if __name__ == '__main__':

@@ -8,7 +8,6 @@ while the network is busy are dropped, and counted; without it every frame is lo
 with the last prediction and exit status 1; Ctrl-C ends one like its end.
 """
 
-import json
 import sys
 import time
 
@@ -16,6 +15,7 @@ from absl import flags
 
 from experiments import launch
 from vidcls.errors import UserError
+from vidcls.names import as_json, readable
 
 _WORKDIR = flags.FLAGS['workdir']  # defined in launch
 _EVERY = flags.DEFINE_integer('every', 0, 'Frames between updates; 0: as many as the network sees.', lower_bound=0)
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
     if clock:
         print(f'{clock.dropped} of {clock.frames} frames were dropped', file=sys.stderr)
     if error:
-        print(f'error: {error}', file=sys.stderr)
+        print(f'error: {readable(str(error))}', file=sys.stderr)
     return int(error is not None)
 
 
@@ -84,12 +84,12 @@ class _Clock:
 
 
 def _text(moment: float, label: str, probability: float, latency: float) -> None:
-    print(f'{moment:8.2f} s  {100 * probability:6.2f} %  {label}  ({1000 * latency:.0f} ms)', flush=True)
+    print(f'{moment:8.2f} s  {100 * probability:6.2f} %  {readable(label)}  ({1000 * latency:.0f} ms)', flush=True)
 
 
 def _json(moment: float, label: str, probability: float, latency: float) -> None:
     row = {'time': round(moment, 3), 'label': label, 'probability': round(probability, 6), 'latency': round(latency, 4)}
-    print(json.dumps(row, ensure_ascii=False), flush=True)
+    print(as_json(row), flush=True)
 
 
 if __name__ == '__main__':

@@ -15,6 +15,7 @@ from absl import app, flags, logging
 
 from vidcls.errors import UserError
 from vidcls.interruption import Interrupted
+from vidcls.names import readable_lines
 
 _DEBUG = flags.DEFINE_bool('debug', False, 'Show the traceback of every error, and what libraries log.')
 _OURS = Path(__file__).resolve().parents[1]
@@ -50,7 +51,7 @@ def _guarded(work: Callable[[list[str]], int | None], arguments: list[str]) -> i
     except Exception as error:
         if _DEBUG.value or not _is_the_users(error):
             raise
-        print(f'error: {error}', file=sys.stderr)
+        print(f'error: {readable_lines(str(error))}', file=sys.stderr)
         return 1
 
 
@@ -61,12 +62,19 @@ def _is_the_users(error: Exception) -> bool:
 
 def _set_up_logging() -> None:
     logging.use_absl_handler()
+    logging.get_absl_handler().addFilter(_make_readable)
     if _DEBUG.value:
         return
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().addFilter(_is_ours_or_a_warning)
     # TensorFlow greets from C++, before any handler of Python's sees it.
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+
+
+def _make_readable(record: python_logging.LogRecord) -> bool:
+    """Keeps the control characters of names away from the terminal."""
+    record.msg, record.args = readable_lines(record.getMessage()), ()
+    return True
 
 
 def _is_ours_or_a_warning(record: python_logging.LogRecord) -> bool:
