@@ -7,6 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from vidcls.errors import UserError
+from vidcls.names import readable
+
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
@@ -50,22 +53,24 @@ def clip_ids(files: Sequence[Path], root: Path) -> list[str]:
     """Paths below `root` (whole ones for files elsewhere) without ending, '/' between folders.
 
     Where two files differ in their ending alone both keep it. A folder of frames has no ending.
+
+    Raises:
+      UserError: two names would look alike.
     """
     names = [readable((file.relative_to(root) if file.is_relative_to(root) else file).as_posix()) for file in files]
     stems = [name if file.is_dir() else os.path.splitext(name)[0] for file, name in zip(files, names)]
-    count = Counter(stems)
-    return [stem if count[stem] == 1 else name for stem, name in zip(stems, names)]
-
-
-def readable(name: str) -> str:
-    """A file's name as Unicode; bytes that are not UTF-8 are written out as \\xNN."""
-    return os.fsencode(name).decode('utf-8', 'backslashreplace')
+    count, whole = Counter(stems), set(names)
+    ids = [stem if count[stem] == 1 and stem not in whole else name for stem, name in zip(stems, names)]
+    for id, number in Counter(ids).items():
+        if number > 1:
+            raise UserError(f'{number} files below {root} are called {id} once their names are printable; rename one')
+    return ids
 
 
 def hash_order(names: Iterable[str], seed: int) -> list[str]:
     """The names in an order that depends on nothing but the seed and each name itself.
 
-    So a class that is added or a clip that is lost does not move the others, and no version of a
+    So a class that is added or a clip that is lost does not reorder the others, and no version of a
     random generator matters.
     """
     return sorted(names, key=lambda name: hashlib.sha256(f'{seed} {name}'.encode()).digest())

@@ -16,11 +16,12 @@ from data_prep.example import Storage
 from vidcls import script
 
 
-def main(read_source: Callable[[Path, Options], Source]) -> None:
+def main(read_source: Callable[[Path, Options], Source], closing: str = '') -> None:
     """Defines the shared flags, then parses all flags, reads the source and converts it.
 
     Args:
       read_source: from --out and the options to what is to be converted.
+      closing: what to say when the dataset is there.
     """
     defaults = Options()
     out = flags.DEFINE_string('out', None, 'Folder of datasets to write to.', required=True)
@@ -54,6 +55,8 @@ def main(read_source: Callable[[Path, Options], Source]) -> None:
         try:
             folder = Path(out.value).expanduser()
             convert(read_source(folder, options), folder, options)
+            if closing:
+                logging.info('%s', closing)
         except KeyboardInterrupt:
             logging.error('interrupted; nothing was written to %s', out.value)
             raise

@@ -1,16 +1,12 @@
 """A source of clips -> OUT/<name>/<version>/: TFRecords, TFDS's description, the index of frames.
 
-All is written to a hidden folder, which gets its name when it is whole: a run that was killed,
-interrupted or short of disk leaves nothing that a reader would open, and the next run clears what
-it left. Decoding and encoding run in a pool of processes; this one only writes.
+A run that was killed, interrupted or short of disk leaves nothing that a reader would open, and the next run clears
+what it left (data_prep/publish.py). Decoding and encoding run in a pool of processes; this one only writes.
 """
 
-import contextlib
 import dataclasses
 import errno
-import fcntl
 import functools
-import os
 import re
 import shutil
 import time
@@ -21,11 +17,13 @@ from pathlib import Path
 from absl import logging
 from tqdm import tqdm
 
-from data_prep import pool, records
+from data_prep import pool, records, table
 from data_prep.clips import Clip, Source, hash_order
 from data_prep.example import Result, Storage, convert_clip
+from data_prep.publish import partial_folder, publish, repair
 from vidcls.data.frame_index import FrameIndex
 from vidcls.errors import UserError
+from vidcls.names import cell, check_label, readable
 
 FAILURES = 'failures.tsv'
 _LOG_EVERY_S = 30
@@ -70,15 +68,16 @@ class Outcome:
           UserError: `strict`.
         """
         path = str(clip.files[0])
+        shown = readable(path)
         if strict:
-            raise UserError(f'{path}: {problem}; without --strict such files are skipped')
+            raise UserError(f'{shown}: {problem}; without --strict such files are skipped')
         if skipped:
             self.failures.append((path, problem))
             self.failed_by_label[clip.label] += 1
-            logging.warning('skipped %s: %s', path, problem)
+            logging.warning('skipped %s: %s', shown, problem)
         else:
             self.damaged.append((path, problem))
-            logging.warning('used in part %s: %s', path, problem)
+            logging.warning('used in part %s: %s', shown, problem)
 
 
 def convert(source: Source, out: Path, options: Options = Options()) -> Path:
@@ -88,16 +87,18 @@ def convert(source: Source, out: Path, options: Options = Options()) -> Path:
       The dataset's folder, OUT/<name>/<version>.
 
     Raises:
-      UserError: nothing to convert, a dataset is there already, a class of which every video fails,
+      UserError: nothing to convert, a dataset is there already, a class name of several lines, a class of which every video fails,
         no space left, or with `strict` any video that is not whole.
     """
     destination = find_destination(out, source.name, options.overwrite)
     if not source.clips:
         raise UserError(f'{source.description}: no clips')
+    for label in source.labels:
+        check_label(label, source.name)
     start = time.monotonic()
     by_id = {clip.id: clip for clip in source.clips}
     clips = [by_id[name] for name in hash_order(by_id, options.seed)]
-    with _partial_folder(destination) as partial:
+    with partial_folder(destination) as partial:
         if options.beam_runner:
             from data_prep import beam
 
@@ -105,14 +106,14 @@ def convert(source: Source, out: Path, options: Options = Options()) -> Path:
         else:
             outcome, index = _write(source, clips, partial, options)
         index.save(partial)
-        _write_failures(partial / FAILURES, outcome.failures)
-        _publish(partial, destination)
-    _report(source, outcome, destination, time.monotonic() - start)
+        _write_failures(partial / FAILURES, outcome.failures)  # last: see `repair`
+        publish(partial, destination)
+    _report(source, [by_id[name] for name in index.ids.tolist()], outcome, destination, time.monotonic() - start)
     return destination
 
 
 def find_destination(out: Path, name: str, overwrite: bool) -> Path:
-    """OUT/<name>/<version>.
+    """OUT/<name>/<version>; first ends what a killed conversion began there.
 
     Raises:
       UserError: it exists and is not to be overwritten, or the name will not do.
@@ -120,6 +121,7 @@ def find_destination(out: Path, name: str, overwrite: bool) -> Path:
     if not re.fullmatch('[a-z][a-z0-9_]*', name):
         raise UserError(f'{name!r} as a name: lower-case letters, digits and underscores, please')
     destination = Path(out).expanduser() / name / records.VERSION
+    repair(destination, FAILURES)
     if destination.exists() and not overwrite:
         raise UserError(f'{destination} exists; --overwrite replaces it, another --out avoids it')
     return destination
@@ -191,48 +193,10 @@ def _with_progress(results: Iterator[Result], total: int, outcome: Outcome) -> I
                 logging.info('%d of %d clips, %s', done + 1, total, rate)
 
 
-@contextlib.contextmanager
-def _partial_folder(destination: Path) -> Iterator[Path]:
-    """A hidden, empty folder that only this process writes to, gone afterwards if not published.
-
-    Raises:
-      UserError: another process is writing the same dataset.
-    """
-    partial = destination.parent.parent / f'.{destination.parent.name}-{destination.name}.partial'
-    partial.mkdir(parents=True, exist_ok=True)
-    lock = os.open(partial, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f'another process is writing {destination}') from error
-        for leftover in partial.iterdir():
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        try:
-            yield partial
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-    finally:
-        os.close(lock)
-
-
-def _publish(partial: Path, destination: Path) -> None:
-    """Gives a whole dataset its name, which is when it comes to be."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    replaced = destination.with_name(f'.{destination.name}.replaced')
-    if destination.exists():
-        shutil.rmtree(replaced, ignore_errors=True)
-        os.rename(destination, replaced)
-    os.rename(partial, destination)
-    shutil.rmtree(replaced, ignore_errors=True)
-
-
 def _write_failures(path: Path, failures: Sequence[tuple[str, str]]) -> None:
-    with open(path, 'w', encoding='utf-8', errors='backslashreplace') as file:
-        for name, reason in failures:
-            columns = (text.replace('\t', ' ').replace('\n', ' ') for text in (name, reason))
-            file.write('\t'.join(columns) + '\n')
+    """A line of path and reason for each clip, as `vidcls.names.cell` has names."""
+    with open(path, 'w', encoding='utf-8') as file:
+        file.writelines(f'{cell(name)}\t{cell(reason)}\n' for name, reason in failures)
 
 
 def _is_disk_full(error: BaseException) -> bool:
@@ -252,12 +216,10 @@ def _disk_full_message(folder: Path, need: float) -> str:
     )
 
 
-def _report(source: Source, outcome: Outcome, destination: Path, seconds: float) -> None:
-    stored = len(source.clips) - len(outcome.failures)
-    logging.info(
-        '%s: %d clips, %d frames in %.1f s (%s frames/s)',
-        destination, stored, outcome.num_frames, seconds, f'{outcome.num_frames / seconds:,.0f}',
-    )  # fmt: skip
+def _report(source: Source, stored: Sequence[Clip], outcome: Outcome, destination: Path, seconds: float) -> None:
+    logging.info('clips of each class and split:\n%s', table.of_clips(source, stored))
+    for line in table.gaps(source, stored):
+        logging.warning('%s', line)
     if outcome.damaged:
         logging.warning('%d damaged videos were used in part', len(outcome.damaged))
     if outcome.failures:
@@ -265,3 +227,7 @@ def _report(source: Source, outcome: Outcome, destination: Path, seconds: float)
             '%d of %d videos could not be read and were skipped: %s',
             len(outcome.failures), len(source.clips), destination / FAILURES,
         )  # fmt: skip
+    logging.info(
+        '%s: %d clips, %d frames in %.1f s (%s frames/s)',
+        destination, len(stored), outcome.num_frames, seconds, f'{outcome.num_frames / seconds:,.0f}',
+    )  # fmt: skip

@@ -12,7 +12,13 @@ DIR is one of
     clips, or `--list=train=FILE --list=test=FILE`. --classes names a class file ('name' or
     'number name' lines) that labels are looked up in.
 
-Without given splits each class is divided 80/10/10, drawn with --seed.
+Without given splits each class is divided 80/10/10, drawn with --seed, or as --split=0.7,0.15,0.15 says for
+train, validation and test.
+
+To add clips later, put them into DIR (and into the lists, if there are any) and convert again with --overwrite. Splits
+that folders or lists give stay as they are, and so does the random split of a class that did not change. That of a class
+that grew moves a few of its older clips too, so that a network trained before may have seen clips that now are for
+testing: train anew, or give the splits.
 """
 
 import re
@@ -21,13 +27,18 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from data_prep import command, splits
-from data_prep.clips import Clip, Source, clip_ids, readable
+from data_prep import command, splits, tree
+from data_prep.clips import Clip, Source, clip_ids
 from data_prep.path_lists import Entry, read_lists
 from vidcls.data.video import SUFFIXES
 from vidcls.errors import UserError
+from vidcls.names import check_label, readable
 
-IMAGE_SUFFIXES = frozenset(('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'))
+_ADDING = (
+    'To add clips later, put them into --videos (and into the lists, if there are any) and run the same command with '
+    '--overwrite. Splits that folders or lists give stay as they are; the random split of a class that grew moves a few of '
+    'its older clips too.'
+)
 _SPLIT_FOLDERS = {
     'train': splits.TRAIN,
     'validation': splits.VALIDATION,
@@ -43,6 +54,7 @@ def read(
     lists: Mapping[str, Path] | None = None,
     classes: Path | None = None,
     seed: int = 0,
+    fractions: splits.Fractions | None = None,
 ) -> Source:
     """The clips of a folder.
 
@@ -52,9 +64,11 @@ def read(
       lists: split ('' for all) -> list file.
       classes: class file, with `lists`.
       seed: of the random splits.
+      fractions: of train, validation and test in random splits; None for 80/10/10.
 
     Raises:
-      UserError: no clips in a form that is known, or lists that contradict themselves.
+      UserError: no clips in a form that is known, lists that contradict themselves, a class name that is not one
+        printable line, a folder or list that can't be read, or `fractions` where the splits are given.
     """
     videos = videos.expanduser().absolute()
     if not videos.is_dir():
@@ -67,72 +81,73 @@ def read(
     ids = clip_ids([entry.path for entry in entries], videos)
     label = {id: labels.index(entry.label) for id, entry in zip(ids, entries)}
     given = {id: entry.split for id, entry in zip(ids, entries)}
-    parts = given if all(given.values()) else splits.random_parts(label, seed)
-    clips = [_clip(id, label[id], parts[id], entry.path) for id, entry in zip(ids, entries)]
+    if all(given.values()):
+        if fractions:
+            raise UserError('--split is for clips without splits; these have theirs from their folders or lists')
+        parts, how = given, 'with the splits given'
+    else:
+        fractions = fractions or splits.DEFAULT
+        parts = splits.random_parts(label, seed, fractions)
+        how = f'split {"/".join(f"{100 * float(f):g}" for f in fractions)} by class'
     return Source(
         name=name or _name(videos),
-        description=f'Clips of {readable(videos.name)}, '
-        + ('with the splits given.' if parts is given else 'split 80/10/10 by class.'),
+        description=f'Clips of {readable(videos.name)}, {how}.',
         labels=tuple(labels),
-        clips=clips,
+        clips=[_clip(id, label[id], parts[id], entry.path) for id, entry in zip(ids, entries)],
         splits={part: [part] for part in _SPLIT_FOLDERS.values()},
     )
 
 
 def _walk(videos: Path) -> list[Entry]:
     """The clips of class folders, or of class folders in split folders."""
-    folders = _subfolders(videos)
-    if folders and all(folder.name.lower() in _SPLIT_FOLDERS for folder in folders):
+    folders, loose = tree.subfolders(videos), tree.files(videos, SUFFIXES)
+    named = [folder.name for folder in folders if folder.name.lower() in _SPLIT_FOLDERS]
+    if folders and len(named) == len(folders):
         class_folders = [
-            (folder, _SPLIT_FOLDERS[parent.name.lower()]) for parent in folders for folder in _subfolders(parent)
+            (folder, _SPLIT_FOLDERS[parent.name.lower()]) for parent in folders for folder in tree.subfolders(parent)
         ]
+        loose += [file for parent in folders for file in tree.files(parent, SUFFIXES)]
     else:
         class_folders = [(folder, '') for folder in folders]
-    entries = []
+        if named:
+            logging.warning(
+                '%s: taken for classes, not for splits, since other folders lie beside; with train, validation and test '
+                'alone they would be splits',
+                ', '.join(named),
+            )
+    entries, left_out = [], []
     for folder, split in class_folders:
-        found = [Entry(path, readable(folder.name), split) for path in _clips_below(folder)]
-        if not found:
+        check_label(folder.name, str(folder))
+        found = tree.search(folder)
+        if folder in found.clips:
+            raise UserError(f'{readable(str(folder))}: images in a class folder; give the frames of each clip a folder')
+        if not found.clips:
             logging.warning('%s: no clips; the folder is left out', readable(str(folder)))
-        entries += found
+        entries += [Entry(path, folder.name, split) for path in found.clips]
+        left_out += found.left_out
     if not entries:
-        raise UserError(f'{videos}: no videos in class folders (DIR/<class>/clip.mp4)')
+        raise UserError(f'{readable(str(videos))}: no videos in class folders (DIR/<class>/clip.mp4)')
+    if loose:
+        logging.warning(
+            'left out, since they lie in no class folder: %d videos, %s', len(loose), tree.some(loose, videos)
+        )
+    if left_out:
+        logging.warning(
+            'left out, since they are no videos by their ending or kind: %d files (%s), %s',
+            len(left_out), tree.describe(left_out), tree.some(left_out, videos),
+        )  # fmt: skip
     return entries
 
 
-def _clips_below(folder: Path) -> list[Path]:
-    """Videos, and folders of frames, in a class folder at any depth, sorted.
-
-    Raises:
-      UserError: images lie in the class folder itself, so that clips cannot be told apart.
-    """
-    clips = [
-        path
-        for path in folder.rglob('*')
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith('.')
-    ]
-    frame_folders = {path.parent for path in folder.rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES}
-    # Pictures beside videos (previews, posters) are not frames.
-    frame_folders -= {clip.parent for clip in clips}
-    if folder in frame_folders:
-        raise UserError(f'{folder}: images in a class folder; give the frames of each clip a folder')
-    return sorted([*clips, *frame_folders])
-
-
 def _clip(id: str, label: int, part: str, path: Path) -> Clip:
-    if not path.is_dir():
-        return Clip(id, label, part, (path,))
-    frames = (file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-    return Clip(id, label, part, tuple(sorted(frames, key=_natural)), is_images=True)
+    frames = sorted(tree.files(path, tree.IMAGE_SUFFIXES), key=_natural) if path.is_dir() else []
+    return Clip(id, label, part, tuple(frames) or (path,), is_images=bool(frames))
 
 
 def _natural(path: Path) -> list:
     """A key that puts frame2 before frame10."""
     pieces = re.split(r'(\d+)', path.name)
     return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)]
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith('.'))
 
 
 def _name(folder: Path) -> str:
@@ -162,6 +177,7 @@ if __name__ == '__main__':
     _NAME = flags.DEFINE_string('name', '', "The dataset's name; the folder's if not given.")
     _LIST = flags.DEFINE_multi_string('list', [], "FILE or SPLIT=FILE of 'path label' lines.")
     _CLASSES = flags.DEFINE_string('classes', '', 'Class file that the labels of --list refer to.')
+    _SPLIT = flags.DEFINE_string('split', '', 'Fractions of train,validation,test in random splits: 0.7,0.15,0.15.')
     command.main(
         lambda _, options: read(
             Path(_VIDEOS.value),
@@ -169,5 +185,7 @@ if __name__ == '__main__':
             parse_lists(_LIST.value),
             Path(_CLASSES.value) if _CLASSES.value else None,
             options.seed,
-        )
+            splits.parse_fractions(_SPLIT.value) if _SPLIT.value else None,
+        ),
+        closing=_ADDING,
     )

@@ -17,11 +17,12 @@ Source: Kuehne et al., HMDB: A Large Video Database for Human Motion Recognition
 import re
 from pathlib import Path
 
-from absl import flags, logging
+from absl import flags
 
-from data_prep import command, splits
-from data_prep.clips import Clip, Source, clip_ids
+from data_prep import command, path_lists, splits
+from data_prep.clips import Clip, Source
 from vidcls.errors import UserError
+from vidcls.names import check_label
 
 _ROLES = {'0': 'unused', '1': splits.TRAIN, '2': splits.TEST}
 # After the class: body part, camera, number of people, direction, quality, number of the clip.
@@ -36,12 +37,7 @@ def read(videos: Path, lists: Path, protocol: str = 'official', seed: int = 0) -
       UserError: a list is missing or malformed, or no clip of the lists is in the tree.
     """
     roles = _read_lists(lists)
-    files = sorted(videos.glob('*/*.avi'))
-    ids = clip_ids(files, videos)
-    listed = {name: file for name, file in zip(ids, files) if name in roles}
-    if not listed:
-        raise UserError(f'{videos}: none of the clips that {lists} lists (<class>/<name>.avi)')
-    _report_differences(len(files), len(listed), roles)
+    listed = path_lists.listed_videos(videos, lists, roles)
     labels = sorted({name.split('/')[0] for name in listed})
     label = {name: labels.index(name.split('/')[0]) for name in listed}
     if protocol == 'random':
@@ -80,23 +76,14 @@ def _read_lists(folder: Path) -> dict[str, tuple[str, ...]]:
         if not paths:
             raise UserError(f'{folder}: no <class>{suffix}; --splits takes the official folder')
         for path in paths:
-            for line in path.read_text(errors='surrogateescape').splitlines():
-                if not line.strip():
-                    continue
+            label = check_label(path.name.removesuffix(suffix), str(path))
+            for where, line in path_lists.read_lines(path):
                 name, _, code = line.strip().rpartition(' ')
                 if code not in _ROLES:
-                    raise UserError(f'{path}: {line!r} does not end in 0, 1 or 2')
-                clip = f'{path.name.removesuffix(suffix)}/{name.strip().removesuffix(".avi")}'
+                    raise UserError(f'{where}: {line!r} does not end in 0, 1 or 2')
+                clip = f'{label}/{name.strip().removesuffix(".avi")}'
                 roles.setdefault(clip, ['unused'] * 3)[number] = _ROLES[code]
     return {clip: tuple(by_split) for clip, by_split in roles.items()}
-
-
-def _report_differences(num_files: int, num_listed: int, roles: dict) -> None:
-    if num_listed < num_files:
-        logging.warning('%d videos are in no official list; left out', num_files - num_listed)
-    if num_listed < len(roles):
-        absent = len(roles) - num_listed
-        logging.warning('%d of %d listed clips are absent', absent, len(roles))
 
 
 if __name__ == '__main__':

@@ -24,6 +24,7 @@ from absl import flags, logging
 from data_prep import command, folder, pool
 from data_prep.clips import Source
 from data_prep.convert import Options, convert, find_destination
+from data_prep.publish import publish
 from vidcls.errors import UserError
 
 # class -> (kind of motion, whether it is that motion backwards)
@@ -90,8 +91,7 @@ def make_videos(out: Path, look: Look, options: Options) -> Source:
     ]
     for _ in pool.map_in_order(functools.partial(_write_batch, partial, look), batches, options.workers):
         pass
-    shutil.rmtree(videos, ignore_errors=True)
-    partial.rename(videos)
+    publish(partial, videos)
     number, seconds = look.clips_per_class * len(CLASSES), time.monotonic() - start
     logging.info('%s: %d videos in %.1f s', videos, number, seconds)
     return folder.read(videos, name='motion', seed=look.seed)

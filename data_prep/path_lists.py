@@ -1,13 +1,20 @@
-"""List files of 'path label' lines, the form in which the textbook and many papers give splits."""
+"""List files: 'path label' lines, the form in which many papers give splits, and what official lists have in common."""
 
 import dataclasses
-from collections.abc import Mapping
+import os
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from absl import logging
 
+from data_prep import tree
+from data_prep.clips import clip_ids
 from vidcls.data.video import SUFFIXES
 from vidcls.errors import UserError
+from vidcls.names import check_label, readable
+
+_AVI = frozenset(('.avi',))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +29,8 @@ class Entry:
 def read_lists(root: Path, lists: Mapping[str, Path], classes: Path | None) -> tuple[list[Entry], list[str]]:
     """All entries of the lists, and the labels in order.
 
-    A path that is not there is kept: the converter reports it like a video that cannot be read.
+    A path that is not there is kept: the converter reports it like a video that cannot be read. Clips below `root` that
+    no list names are left out, with a warning.
 
     Args:
       root: what paths are relative to.
@@ -30,20 +38,18 @@ def read_lists(root: Path, lists: Mapping[str, Path], classes: Path | None) -> t
       classes: class file, or None: then labels are those in the lists, sorted.
 
     Raises:
-      UserError: a list is missing or empty, a line is malformed, a label is not in the class file,
-        a clip has two labels or is in two splits.
+      UserError: a list is missing or empty, a line is malformed, a label is not one printable line or not in the
+        class file, a clip has two labels or is in two splits, a path is a pipe or a device.
     """
     names = _read_classes(classes) if classes else None
     entries: dict[Path, Entry] = {}
+    any_absolute = False
     for split, file in lists.items():
-        for number, line in enumerate(_lines(file), start=1):
-            if not line.strip():
-                continue
-            where = f'{file}, line {number}'
+        for where, line in read_lines(file):
             text, label = _split_line(line, where)
-            if names is not None:
-                label = _look_up(label, names, where, classes)
-            entry = Entry(_find(root, text), label, split)
+            any_absolute |= os.path.isabs(text)
+            label = _look_up(label, names, where, classes) if names is not None else check_label(label, where)
+            entry = Entry(_find(root, text, where), label, split)
             before = entries.setdefault(entry.path, entry)
             if before.label != entry.label or before.split != entry.split:
                 raise UserError(
@@ -52,12 +58,18 @@ def read_lists(root: Path, lists: Mapping[str, Path], classes: Path | None) -> t
                 )
     if not entries:
         raise UserError(f'{", ".join(map(str, lists.values()))}: no clips')
+    if not any_absolute:  # else `root` says nothing of where the clips lie
+        _warn_of_unlisted(entries, tree.search(root).clips, root)
     present = {entry.label for entry in entries.values()}
     if names is not None:
-        if len(present) < len(names):
-            logging.warning('%d of %d classes have no clip', len(names) - len(present), len(names))
+        absent = [name for name in names.values() if name not in present]
+        if absent:
+            logging.warning(
+                'no list has a clip of %d of the %d classes of %s; they are left out: %s',
+                len(absent), len(names), classes, tree.few(absent),
+            )  # fmt: skip
         return list(entries.values()), [n for n in names.values() if n in present]
-    numeric = all(label.isdecimal() for label in present)
+    numeric = all(label.isdecimal() and len(label) < 20 for label in present)
     return list(entries.values()), sorted(present, key=int if numeric else str)
 
 
@@ -78,29 +90,86 @@ def _look_up(label: str, names: Mapping[str, str], where: str, classes: Path) ->
     return label
 
 
-def _find(root: Path, text: str) -> Path:
+def _find(root: Path, text: str, where: str) -> Path:
     """The clip that a list means, its ending completed where the list leaves it out."""
     path = root / text
-    if path.exists():
+    if path.is_file() or path.is_dir():
         return path
-    found = sorted(p for p in path.parent.glob('*') if p.stem == path.name and _is_video(p))
+    if path.exists():
+        raise UserError(f'{where}: {readable(text)} is a pipe or a device, no video')
+    found = sorted(
+        p for p in path.parent.glob('*') if p.stem == path.name and p.suffix.lower() in SUFFIXES and p.is_file()
+    )
     return found[0] if found else path
 
 
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
+def listed_videos(videos: Path, lists: Path, listed: Collection[str]) -> dict[str, Path]:
+    """Clip id -> file, of the clips `<class>/<name>` of official lists that are there as `<class>/<name>.avi`.
+
+    Raises:
+      UserError: none is, or a folder can't be read.
+    """
+    if not videos.is_dir():
+        raise UserError(f'{videos}: no such folder')
+    files = [file for folder in tree.subfolders(videos) for file in tree.files(folder, _AVI)]
+    found = {name: file for name, file in zip(clip_ids(files, videos), files) if name in listed}
+    if not found:
+        raise UserError(f'{videos}: none of the clips that {lists} lists (<class>/<name>.avi)')
+    _warn_of_unlisted(found.values(), files, videos)
+    absent = [name for name in listed if name not in found]
+    if absent:
+        logging.warning('%d of the %d listed clips are not there: %s', len(absent), len(listed), tree.few(absent, 3))
+    return found
+
+
+def _warn_of_unlisted(listed: Iterable[Path], clips: Sequence[Path], root: Path) -> None:
+    """Says which of the clips below `root` no list names, and of which folders no clip is named at all."""
+    listed = {Path(os.path.normpath(path)) for path in listed}  # a list may write a/../b.mp4
+    unlisted = [clip for clip in clips if clip not in listed]
+    if not unlisted:
+        return
+    logging.warning(
+        'no list names %d of the %d clips in %s; they are left out: %s',
+        len(unlisted), len(clips), readable(str(root)), tree.some(unlisted, root),
+    )  # fmt: skip
+    named = {clip.parent for clip in listed}
+    folders = Counter(clip.parent for clip in unlisted if clip.parent not in named | {root})
+    if folders:
+        counted = [f'{os.path.relpath(folder, root)} ({number} clips)' for folder, number in folders.items()]
+        logging.warning('no list names any clip of %d folders: %s', len(folders), tree.few(counted))
 
 
 def _read_classes(path: Path) -> dict[str, str]:
-    """Number (as text) -> name, of 'number name' lines or of 'name' lines, counted from 0."""
-    lines = [line.strip() for line in _lines(path) if line.strip()]
-    pairs = [line.split(maxsplit=1) for line in lines]
-    if all(len(pair) == 2 and pair[0].isdecimal() for pair in pairs):
-        return {number: name for number, name in pairs}
-    return {str(number): name for number, name in enumerate(lines)}
+    """Number (as text) -> name, of 'number name' lines or of 'name' lines, counted from 0.
+
+    Raises:
+      UserError: a number or a name stands there twice, or a name is not one printable line.
+    """
+    lines = [(where, line.strip()) for where, line in read_lines(path)]
+    pairs = [line.split(maxsplit=1) for _, line in lines]
+    if not all(len(pair) == 2 and pair[0].isdecimal() for pair in pairs):
+        pairs = [(str(number), line) for number, (_, line) in enumerate(lines)]
+    names = {number: check_label(name, where) for (where, _), (number, name) in zip(lines, pairs)}
+    if len(set(names.values())) < len(lines):
+        raise UserError(f'{path}: a number or a class stands there twice')
+    return names
 
 
-def _lines(path: Path) -> list[str]:
+def read_lines(path: Path, missing: str = 'no such file') -> list[tuple[str, str]]:
+    """(where, line) of each line of a list file that is not blank.
+
+    Args:
+      missing: what to say of a file that is not there.
+
+    Raises:
+      UserError: it is missing, no regular file, can't be read, or holds NUL characters, as UTF-16 does.
+    """
     if not path.is_file():
-        raise UserError(f'{path}: no such file')
-    return path.read_text(encoding='utf-8', errors='surrogateescape').splitlines()
+        raise UserError(f'{path}: {"a list must be a regular file" if path.exists() else missing}')
+    try:
+        text = path.read_text(encoding='utf-8-sig', errors='surrogateescape')
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror})") from error
+    if '\0' in text:
+        raise UserError(f'{path}: not a text file in UTF-8; save it as UTF-8')
+    return [(f'{path}, line {number}', line) for number, line in enumerate(text.split('\n'), 1) if line.strip()]

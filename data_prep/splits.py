@@ -2,19 +2,28 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
 from data_prep.clips import hash_order
+from vidcls.errors import UserError
 
 TRAIN, VALIDATION, TEST = 'train', 'validation', 'test'
+Fractions = tuple[Fraction, Fraction, Fraction]  # of train, validation, test
+DEFAULT: Fractions = (Fraction(8, 10), Fraction(1, 10), Fraction(1, 10))
 
 
-def random_parts(labels: Mapping[str, int], seed: int) -> dict[str, str]:
-    """80/10/10 of each class, drawn: of every ten clips one goes to validation and one to test.
+def random_parts(labels: Mapping[str, int], seed: int, fractions: Fractions = DEFAULT) -> dict[str, str]:
+    """Divides each class by the fractions, rounded down; what is left over goes to training, or else to validation.
 
-    A class has at least one clip in each where it has three or more; of two, one is for testing.
+    A class has at least one clip in each split of a positive fraction, where it has as many clips; if it has fewer,
+    training comes first, then testing.
+
+    A class that stays as it is keeps its parts, whatever is added elsewhere. In one that grows, some clips change
+    theirs: a new clip takes its place among the others, in an order drawn from the names.
 
     Args:
       labels: id -> label.
+      fractions: of train, validation, test; they sum to 1.
 
     Returns:
       id -> 'train', 'validation' or 'test'.
@@ -24,16 +33,40 @@ def random_parts(labels: Mapping[str, int], seed: int) -> dict[str, str]:
         by_label[label].append(name)
     parts = {}
     for names in by_label.values():
-        held = max(1, len(names) // 10)
-        drawn = hash_order(names, seed)
-        num_test = held if len(names) >= 2 else 0
-        num_validation = held if len(names) >= 3 else 0
-        for place, name in enumerate(drawn):
-            if place < num_test:
-                parts[name] = TEST
-            else:
-                parts[name] = VALIDATION if place < num_test + num_validation else TRAIN
+        number = _divide(len(names), dict(zip((TRAIN, VALIDATION, TEST), fractions, strict=True)))
+        order = [TEST] * number[TEST] + [VALIDATION] * number[VALIDATION] + [TRAIN] * number[TRAIN]
+        parts |= zip(hash_order(names, seed), order, strict=True)
     return parts
+
+
+def _divide(clips: int, fractions: Mapping[str, Fraction]) -> Counter:
+    """How many of a class's clips go to each split."""
+    number = Counter({split: int(clips * fraction) for split, fraction in fractions.items()})
+    number[next(split for split, fraction in fractions.items() if fraction)] += clips - number.total()
+    first = [split for split in (TRAIN, TEST, VALIDATION) if fractions[split]]
+    for split in first[:clips]:
+        if not number[split]:
+            number[split] += 1
+            number[max(number, key=number.get)] -= 1
+    return number
+
+
+def parse_fractions(text: str) -> Fractions:
+    """'0.7,0.15,0.15' -> the fractions of train, validation and test, exactly.
+
+    Raises:
+      UserError: these are not three numbers from 0 to 1 that sum to 1.
+    """
+    try:
+        train, validation, test = map(Fraction, text.split(','))
+    except (ValueError, ZeroDivisionError):
+        train = validation = test = Fraction(-1)
+    if min(train, validation, test) < 0 or train + validation + test != 1:
+        raise UserError(
+            f'--split={text}: give the fractions of train, validation and test, three numbers from 0 to 1 that sum to 1, '
+            'such as 0.7,0.15,0.15'
+        )
+    return train, validation, test
 
 
 def held_out_groups(clips: Sequence[tuple[str, int]], seed: int) -> set[str]:

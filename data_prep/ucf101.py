@@ -15,9 +15,10 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from data_prep import command, splits
-from data_prep.clips import Clip, Source, clip_ids
+from data_prep import command, path_lists, splits, tree
+from data_prep.clips import Clip, Source
 from vidcls.errors import UserError
+from vidcls.names import check_label
 
 _GROUP = re.compile(r'v_(?P<group>.+_g\d+)_c\d+$')
 
@@ -32,16 +33,7 @@ def read(videos: Path, lists: Path, seed: int = 0) -> Source:
     """
     classes = _read_classes(lists / 'classInd.txt')
     roles = _read_lists(lists, classes)
-    files = sorted(videos.glob('*/*.avi'))
-    ids = clip_ids(files, videos)
-    listed = {name: file for name, file in zip(ids, files) if name in roles}
-    if not listed:
-        raise UserError(f'{videos}: none of the clips in {lists} (<Class>/v_<Class>_gGG_cCC.avi)')
-    if len(listed) < len(files):
-        logging.warning('%d videos are in no official list and left out', len(files) - len(listed))
-    if len(listed) < len(roles):
-        absent = len(roles) - len(listed)
-        logging.warning('%d of the %d listed clips are not there', absent, len(roles))
+    listed = path_lists.listed_videos(videos, lists, roles)
     labels = _present_classes(classes, listed)
     label = {name: labels.index(name.split('/')[0]) for name in listed}
     group = {name: _GROUP.search(name)['group'] for name in listed}
@@ -58,7 +50,11 @@ def read(videos: Path, lists: Path, seed: int = 0) -> Source:
 
 def _read_classes(path: Path) -> list[str]:
     """Class names of an 'index name' file, in its order."""
-    return [line.split(maxsplit=1)[1] for line in _lines(path)]
+    pairs = [(where, line.split(maxsplit=1)) for where, line in _lines(path)]
+    for where, pair in pairs:
+        if len(pair) != 2:
+            raise UserError(f"{where}: {' '.join(pair)!r} is not 'index name'")
+    return [check_label(name.strip(), where) for where, (_, name) in pairs]
 
 
 def _read_lists(folder: Path, classes: list[str]) -> dict[str, tuple[str, ...]]:
@@ -67,10 +63,12 @@ def _read_lists(folder: Path, classes: list[str]) -> dict[str, tuple[str, ...]]:
     for number in range(3):
         for role, name in ((splits.TRAIN, 'train'), (splits.TEST, 'test')):
             path = folder / f'{name}list{number + 1:02d}.txt'
-            for line in _lines(path):
+            for where, line in _lines(path):
                 clip = line.split()[0].removesuffix('.avi')
                 if clip.split('/')[0] not in classes:
-                    raise UserError(f'{path}: {line!r} is of no class in classInd.txt')
+                    raise UserError(f'{where}: {line!r} is of no class in classInd.txt')
+                if not _GROUP.search(clip):
+                    raise UserError(f'{where}: {line!r} is not <Class>/v_<Class>_gGG_cCC.avi')
                 roles.setdefault(clip, ['unlisted'] * 3)[number] = role
     return {clip: tuple(by_split) for clip, by_split in roles.items()}
 
@@ -78,15 +76,18 @@ def _read_lists(folder: Path, classes: list[str]) -> dict[str, tuple[str, ...]]:
 def _present_classes(classes: list[str], ids) -> list[str]:
     present = {name.split('/')[0] for name in ids}
     if len(present) < len(classes):
-        absent = len(classes) - len(present)
-        logging.warning('%d of %d classes are absent; labels are the others', absent, len(classes))
+        absent = [name for name in classes if name not in present]
+        logging.warning(
+            '%d of %d classes are absent; labels are the others. Absent: %s',
+            len(absent),
+            len(classes),
+            tree.few(absent),
+        )
     return [name for name in classes if name in present]
 
 
-def _lines(path: Path) -> list[str]:
-    if not path.is_file():
-        raise UserError(f'{path} is missing; --splits takes the folder of the official lists')
-    return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+def _lines(path: Path) -> list[tuple[str, str]]:
+    return path_lists.read_lines(path, 'it is missing; --splits takes the folder of the official lists')
 
 
 if __name__ == '__main__':

@@ -3,6 +3,7 @@
 import dataclasses
 import fcntl
 import json
+import logging
 import os
 import shutil
 import signal
@@ -19,7 +20,7 @@ import tensorflow_datasets as tfds
 from data_prep import folder, records
 from data_prep.convert import Options, convert
 from data_prep.example import Storage
-from tests.data_prep.test_folder import save_frames
+from tests.data_prep.test_folder import save_frames, touch
 from tests.made_videos import grey_levels, scenery, turn_clockwise, write_sound, write_video
 from vidcls.data import dataset, frame_index, video
 from vidcls.errors import UserError
@@ -269,6 +270,45 @@ def test_overwriting_that_fails_leaves_the_old_one(small, tmp_path):
     assert len(dataset.open_dataset(made).index) == 4
 
 
+def test_a_replacement_that_was_killed_half_way_is_ended_first(small, tmp_path, caplog):
+    made = convert(small, tmp_path / 'out', ALONE)
+    (made / 'mark').touch()
+    os.rename(made, made.with_name('.1.0.0.replaced'))  # a SIGKILL between the two renames, the new one not whole
+    (tmp_path / 'out' / '.clips-1.0.0.partial').mkdir()
+    with pytest.raises(UserError, match='a conversion was killed while it replaced'):
+        dataset.open_dataset(tmp_path / 'out')
+    with pytest.raises(UserError, match='clips/1.0.0 exists; --overwrite replaces it'):
+        convert(small, tmp_path / 'out', ALONE)
+    assert (made / 'mark').exists() and len(dataset.open_dataset(tmp_path / 'out').index) == 4
+    assert 'the old dataset is there now' in caplog.text
+    shutil.copytree(made, tmp_path / 'out' / '.clips-1.0.0.partial')
+    os.rename(made, made.with_name('.1.0.0.replaced'))  # and with the new one whole
+    (tmp_path / 'out' / '.clips-1.0.0.partial' / 'new').touch()
+    with pytest.raises(UserError, match='clips/1.0.0 exists'):
+        convert(small, tmp_path / 'out', ALONE)
+    assert (made / 'new').exists() and len(dataset.open_dataset(tmp_path / 'out').index) == 4
+    assert [p.name for p in made.parent.iterdir()] == ['1.0.0']
+
+
+def test_a_conversion_ends_with_what_there_is(videos, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        convert(folder.read(videos), tmp_path, ALONE)
+    # Of 12 and 10 clips, one each for validation and test; three of b can't be read.
+    report = next(record.getMessage() for record in caplog.records if 'clips of each' in record.getMessage())
+    rows = [line.split() for line in report.splitlines()[2:]]
+    assert [row[0] for row in rows] == ['a', 'b', 'all'] and rows[0][-1] == '12' and rows[1][-1] == '7'
+    assert rows[2] == ['all', '2', 'classes', *(str(int(x) + int(y)) for x, y in zip(rows[0][1:], rows[1][1:]))]
+
+
+def test_names_in_the_table_of_failures(tmp_path):
+    names = ['line\nbreak.mp4', '\x1b[2J.mp4', b'caf\xe9.mp4'.decode('utf-8', 'surrogateescape'), 'tab\t.mp4']
+    source = folder.read(touch(tmp_path / 'clips', *(f'a/{name}' for name in names)))
+    write_video(tmp_path / 'clips' / 'a' / '0.mp4', grey_levels([10]))
+    made = convert(folder.read(tmp_path / 'clips'), tmp_path / 'out', ALONE)
+    assert len(source.clips) == 4
+    assert sorted(failures(made)) == ['\\x1b[2J.mp4', 'caf\\xe9.mp4', 'line\\nbreak.mp4', 'tab\\t.mp4']
+
+
 def test_leftovers_of_a_killed_run_are_cleared(small, tmp_path):
     partial = tmp_path / 'out' / '.clips-1.0.0.partial'
     (partial / 'tfds').mkdir(parents=True)
@@ -307,17 +347,15 @@ def test_a_full_disk(tmp_path):
 
 
 def test_an_interrupt_half_way(tmp_path):
-    """A pipe that nobody writes to stands for a video that takes long."""
     clips, out = tmp_path / 'clips', tmp_path / 'out'
-    for number in range(3):
-        write_video(clips / f'{number}.mp4', grey_levels([10 * number]))
-    os.mkfifo(clips / 'endless.mp4')
-    lines = tmp_path / 'list'
-    lines.write_text('0 x\n1 x\n2 x\nendless.mp4 x\n')
+    long = write_video(tmp_path / 'long.mp4', scenery(200, (256, 340)))
+    (clips / 'x').mkdir(parents=True)
+    for number in range(300):
+        (clips / 'x' / f'{number}.mp4').symlink_to(long)
     # A shell has what it runs with & ignore the signal.
     command = ['env', '--default-signal=INT', sys.executable, '-m', 'data_prep.folder', '--workers=2', f'--out={out}']
     process = subprocess.Popen(
-        [*command, f'--videos={clips}', f'--list={lines}'],
+        [*command, f'--videos={clips}'],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,

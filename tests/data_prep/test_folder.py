@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import folder
+from data_prep import folder, splits
 from data_prep.clips import clip_ids
 from vidcls.errors import UserError
 
@@ -60,9 +60,16 @@ def test_names_that_differ_only_in_their_ending_both_survive(tmp_path):
     assert sorted(clip.id for clip in source.clips) == ['a/x.avi', 'a/x.mp4', 'a/y']
 
 
-def test_ids_of_names_that_are_not_utf8(tmp_path):
-    path = tmp_path / b'a\xff.avi'.decode('utf-8', 'surrogateescape')
-    assert clip_ids([path], tmp_path) == ['a\\xff']
+def test_no_clip_is_lost_to_another_of_the_same_id(tmp_path):
+    source = folder.read(touch(tmp_path, 'a/x.mp4', 'a/x.avi', 'a/x.avi.mp4'))
+    assert sorted(clip.id for clip in source.clips) == ['a/x.avi', 'a/x.avi.mp4', 'a/x.mp4']
+
+
+def test_ids_are_printable(tmp_path):
+    for name, id in (('a\udcff', 'a\\xff'), ('a\nb', 'a\\nb'), ('\x1b[2J', '\\x1b[2J'), ('打篮球', '打篮球')):
+        assert clip_ids([tmp_path / f'{name}.avi'], tmp_path) == [id]
+    with pytest.raises(UserError, match=r'2 files below .* are called a\\nb.avi once'):
+        clip_ids([tmp_path / 'a\nb.avi', tmp_path / 'a\\nb.avi'], tmp_path)
 
 
 def test_an_empty_class_folder_is_named_and_left_out(tmp_path, caplog):
@@ -71,6 +78,42 @@ def test_an_empty_class_folder_is_named_and_left_out(tmp_path, caplog):
         source = folder.read(touch(tmp_path, 'a/1.mp4'))
     assert source.labels == ('a',)
     assert f'{tmp_path}/nothing: no clips' in caplog.text
+
+
+def test_what_is_left_out_is_said(tmp_path, caplog):
+    names = ['run/1.mp4', 'run/notes.txt', 'run/more/2.mxf', 'jump/1.mp4', 'jump/3.MXF', 'jump/.DS_Store', 'loose.mp4']
+    with caplog.at_level(std_logging.WARNING):
+        source = folder.read(touch(tmp_path, *names))
+    assert [clip.id for clip in source.clips] == ['jump/1', 'run/1']
+    assert [record.getMessage() for record in caplog.records] == [
+        'left out, since they lie in no class folder: 1 videos, loose.mp4',
+        'left out, since they are no videos by their ending or kind: 3 files (2 .mxf, 1 .txt), '
+        'jump/3.MXF, run/more/2.mxf, run/notes.txt',
+    ]
+
+
+def test_nothing_is_said_where_nothing_is_left_out(tmp_path, caplog):
+    save_frames(tmp_path / 'b' / 'frames', [1])
+    folder.read(touch(tmp_path, 'a/1.mp4', 'a/1.jpg', 'a/.1.mxf.part', '.cache/x.mp4'))
+    assert not caplog.records
+
+
+def test_split_folders_beside_another_folder_are_classes_which_is_said(tmp_path, caplog):
+    source = folder.read(touch(tmp_path, 'train/a/1.mp4', 'test/a/2.mp4', 'extra/3.mp4'))
+    assert source.labels == ('extra', 'test', 'train')
+    assert 'test, train: taken for classes, not for splits' in caplog.text
+
+
+def test_fractions_of_random_splits(tmp_path):
+    touch(tmp_path / 'clips', *(f'a/{i}.mp4' for i in range(20)))
+    source = folder.read(tmp_path / 'clips', fractions=splits.parse_fractions('0.7,0.15,0.15'))
+    parts = [clip.part for clip in source.clips]
+    assert [parts.count(p) for p in ('train', 'validation', 'test')] == [14, 3, 3]
+    assert source.description == 'Clips of clips, split 70/15/15 by class.'
+    assert folder.read(tmp_path / 'clips').description == 'Clips of clips, split 80/10/10 by class.'
+    touch(tmp_path / 'given', 'train/a/1.mp4', 'test/a/2.mp4')
+    with pytest.raises(UserError, match='--split is for clips without splits'):
+        folder.read(tmp_path / 'given', fractions=splits.DEFAULT)
 
 
 def test_no_clips_at_all(tmp_path):
@@ -125,6 +168,53 @@ def test_lists(tmp_path):
         'y/a b': ('10', 'train'),
         'y/frames': ('2', 'test'),
     }
+
+
+def test_clips_and_classes_that_no_list_names(tmp_path, caplog):
+    videos = touch(tmp_path / 'v', *(f'run/{i}.mp4' for i in range(5)), *(f'sit/{i}.mp4' for i in range(25)))
+    save_frames(videos / 'run' / 'frames', [1])
+    lines = write(tmp_path / 'list', 'run/0 0\nrun/1.mp4 0\nrun/../run/2.mp4 0\n')
+    with caplog.at_level(std_logging.WARNING):
+        folder.read(videos, lists={'train': lines}, classes=write(tmp_path / 'classes', '0 run\n1 sit\n2 fall\n'))
+    assert [record.getMessage() for record in caplog.records] == [
+        f'no list names 28 of the 31 clips in {videos}; they are left out: run/3.mp4, run/4.mp4, run/frames, ...',
+        'no list names any clip of 1 folders: sit (25 clips)',
+        f'no list has a clip of 2 of the 3 classes of {tmp_path}/classes; they are left out: sit, fall',
+    ]
+
+
+def test_lists_of_absolute_paths_say_nothing_of_the_folder(tmp_path, caplog):
+    touch(tmp_path, 'v/1.mp4', 'w/2.mp4')
+    folder.read(tmp_path / 'v', lists={'train': write(tmp_path / 'list', f'{tmp_path}/w/2.mp4 0\n')})
+    assert not caplog.records
+
+
+def test_a_list_as_windows_saves_it(tmp_path):
+    touch(tmp_path, '1.mp4', '2.mp4')
+    (tmp_path / 'list').write_bytes('\ufeff1.mp4 跑\r\n2.mp4 跳\r\n'.encode())
+    source = folder.read(tmp_path, lists={'': tmp_path / 'list'})
+    assert {id: label for id, (label, _) in by_id(source).items()} == {'1': '跑', '2': '跳'}
+    (tmp_path / 'list').write_bytes('1.mp4 a\r\n'.encode('utf-16'))
+    with pytest.raises(UserError, match='list: not a text file in UTF-8'):
+        folder.read(tmp_path, lists={'': tmp_path / 'list'})
+
+
+@pytest.mark.parametrize('classes', ['0 sit\n0 stand\n', 'sit\nsit\n', '0 sit\n1 sit\n'])
+def test_a_class_that_stands_twice_in_the_class_file(tmp_path, classes):
+    lines = write(tmp_path / 'list', '1.mp4 0\n')
+    with pytest.raises(UserError, match='classes: a number or a class stands there twice'):
+        folder.read(tmp_path, lists={'': lines}, classes=write(tmp_path / 'classes', classes))
+
+
+def test_a_list_that_cannot_be_read(tmp_path, monkeypatch):
+    lines = write(tmp_path / 'list', '1.mp4 0\n')
+
+    def refuse(*_, **__):  # the tests may run as root, who can read everything
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr('pathlib.Path.read_text', refuse)
+    with pytest.raises(UserError, match=r"list: can't be read \(Permission denied\)"):
+        folder.read(tmp_path, lists={'': lines})
 
 
 def test_a_list_without_splits_is_divided(tmp_path):

@@ -1,11 +1,13 @@
 """Who goes where: exact counts, and no group on both sides."""
 
+import hashlib
 from collections import Counter
 
 import pytest
 
 from data_prep import splits
 from data_prep.clips import hash_order
+from vidcls.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,58 @@ def test_random_parts_depend_on_the_seed_and_on_nothing_else():
         'validation': 10,
         'test': 10,
     }
+
+
+def test_the_default_parts_are_those_of_every_earlier_dataset():
+    labels = {f'c{k}/{i}': k for k in range(0, 130, 3) for i in range(k + 1)}
+    parts = splits.random_parts(labels, 5)
+    lines = ''.join(f'{name} {parts[name]}\n' for name in sorted(parts))
+    # Of the code before fractions could be given: max(1, n // 10) for testing, then as many for validation.
+    assert hashlib.sha256(lines.encode()).hexdigest() == (
+        '095de00fc690853d35375dd68bf91ee19522bfa50b7f1b86d80b1e1d435f6085'
+    )
+
+
+@pytest.mark.parametrize(
+    ('text', 'clips', 'expected'),
+    [
+        ('0.7,0.15,0.15', 20, (14, 3, 3)),
+        ('0.7,0.15,0.15', 27, (19, 4, 4)),  # 4.05 each, and what is left over
+        ('0.7,0.15,0.15', 3, (1, 1, 1)),
+        ('0.7,0.15,0.15', 2, (1, 0, 1)),
+        ('0.7,0.15,0.15', 1, (1, 0, 0)),
+        ('0.1,0.01,0.89', 9, (1, 1, 7)),  # 0, 0.09 and 8.01: validation and training take theirs from testing
+        ('1/3, 1/3, 1/3', 10, (4, 3, 3)),
+        ('0.8,0.2,0', 10, (8, 2, 0)),
+        ('0.8,0,0.2', 2, (1, 0, 1)),
+        ('0,0.5,0.5', 5, (0, 3, 2)),
+        ('0,0,1', 5, (0, 0, 5)),
+        ('1,0,0', 1, (1, 0, 0)),
+    ],
+)
+def test_fractions(text, clips, expected):
+    parts = splits.random_parts({f'a/{i}': 0 for i in range(clips)}, 0, splits.parse_fractions(text))
+    count = Counter(parts.values())
+    assert (count['train'], count['validation'], count['test']) == expected
+
+
+@pytest.mark.parametrize(
+    'text', ['', '0.8', '0.8,0.2', '0.7,0.2,0.2', '0.333,0.333,0.333', '1.2,-0.1,-0.1', '80,10,10', 'a,b,c', 'nan,0,1', '1/0,0,1']
+)  # fmt: skip
+def test_fractions_that_are_none(text):
+    with pytest.raises(UserError, match=rf'--split={text}: give the fractions of train, validation and test'):
+        splits.parse_fractions(text)
+
+
+def test_clips_that_are_added_move_some_of_their_class_and_none_of_others():
+    one = {f'a/{i}': 0 for i in range(50)} | {f'b/{i}': 1 for i in range(50)}
+    two = one | {f'b/{i}': 1 for i in range(50, 60)}
+    moved = Counter()
+    for seed in range(50):
+        before, after = splits.random_parts(one, seed), splits.random_parts(two, seed)
+        moved.update(name[0] for name in one if before[name] != after[name])
+    assert moved['a'] == 0
+    assert 50 < moved['b'] < 100  # of the class's 50 older clips one or two, which `folder` says
 
 
 def test_hash_order_is_the_same_everywhere():

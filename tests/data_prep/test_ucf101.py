@@ -81,7 +81,7 @@ def _write_lists(folder, train='A/v_A_g01_c01.avi 1\n', test='A/v_A_g02_c01.avi\
 def test_lists_that_do_not_fit(tmp_path):
     videos = tmp_path / 'videos'
     (videos / 'A').mkdir(parents=True)
-    with pytest.raises(UserError, match='classInd.txt is missing'):
+    with pytest.raises(UserError, match='classInd.txt: it is missing'):
         ucf101.read(videos, tmp_path)
     with pytest.raises(UserError, match='none of the clips'):
         ucf101.read(videos, _write_lists(tmp_path / 'lists'))
@@ -97,4 +97,4 @@ def test_a_video_in_no_list_is_left_out(tmp_path, caplog):
         (videos / name).touch()
     source = ucf101.read(videos.parent, _write_lists(tmp_path / 'lists'))
     assert [clip.id for clip in source.clips] == ['A/v_A_g01_c01', 'A/v_A_g02_c01']
-    assert '1 videos are in no official list' in caplog.text
+    assert f'no list names 1 of the 3 clips in {videos.parent}; they are left out: A/v_A_g09_c01.avi' in caplog.text

@@ -6,6 +6,7 @@ stored once, in one of several disjoint TFDS splits ("parts"); the dataset's met
 """
 
 import dataclasses
+import shlex
 import zipfile
 from pathlib import Path
 
@@ -71,10 +72,28 @@ def find_folder(path: str | Path) -> Path:
         if not any(part.startswith('.') for part in info.relative_to(path).parts)
     ]
     if not found:
+        _point_to_replaced(path)
         raise UserError(f'{path}: no dataset (a folder with dataset_info.json) here or below; make one with data_prep')
     if len(found) > 1:
         raise UserError(f'{path}: several datasets, name one of {", ".join(map(str, found))}')
     return found[0]
+
+
+def _point_to_replaced(path: Path) -> None:
+    """Raises UserError where a conversion was killed between the two renames of --overwrite (data_prep/publish.py)."""
+    hidden = '.*.replaced'
+    for found in (
+        path.with_name(f'.{path.name}.replaced'),
+        *sorted(path.glob(hidden)),
+        *sorted(path.glob(f'*/{hidden}')),
+    ):
+        if (found / 'dataset_info.json').exists():
+            place = found.with_name(found.name[1:].removesuffix('.replaced'))
+            raise UserError(
+                f'{path}: no dataset here: a conversion was killed while it replaced {place}. Run it again: it brings the '
+                f'old or the new one there before it begins. Or bring the old one back: '
+                f'mv {shlex.quote(str(found))} {shlex.quote(str(place))}'
+            )
 
 
 def open_dataset(path: str | Path) -> Dataset:

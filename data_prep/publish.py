@@ -1,0 +1,109 @@
+"""How a dataset comes to be at its place: whole, or not at all, whenever the process is killed.
+
+All is written to OUT/.<name>-<version>.partial, which gets its name when it is whole. A dataset that is replaced is
+called .<version>.replaced meanwhile; a process that is killed between the two renames leaves both under hidden names,
+and `repair`, which each conversion begins with, ends what it began.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from absl import logging
+
+from vidcls.errors import UserError
+
+
+@contextlib.contextmanager
+def partial_folder(destination: Path) -> Iterator[Path]:
+    """A hidden, empty folder that only this process writes to, gone afterwards if not published.
+
+    Raises:
+      UserError: another process is writing the same dataset.
+    """
+    partial = _partial(destination)
+    with _lock(partial, destination):
+        for leftover in partial.iterdir():
+            shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
+        try:
+            yield partial
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def publish(partial: Path, destination: Path) -> None:
+    """Gives a whole folder its name, in place of one that has it; an error leaves the old one there."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    replaced = _replaced(destination)
+    try:
+        if destination.exists():
+            _delete(replaced)
+            os.rename(destination, replaced)
+        os.rename(partial, destination)
+    except BaseException:
+        if replaced.exists() and not destination.exists():
+            os.rename(replaced, destination)
+        raise
+    _delete(replaced)
+
+
+def repair(destination: Path, last_file: str) -> None:
+    """Ends a replacement that a killed process left between its two renames.
+
+    Args:
+      last_file: the last one to be written: a partial folder with it is whole, and takes the place.
+
+    Raises:
+      UserError: another process is writing the same dataset.
+    """
+    replaced = _replaced(destination)
+    if not replaced.exists():
+        return
+    partial = _partial(destination)
+    with _lock(partial, destination):
+        if not destination.exists():
+            new = (partial / last_file).exists()
+            os.rename(partial if new else replaced, destination)
+            logging.warning(
+                'an earlier conversion was killed while it replaced %s; the %s dataset is there now',
+                destination, 'new' if new else 'old',
+            )  # fmt: skip
+        _delete(replaced)
+        with contextlib.suppress(OSError):  # it is there no more, or holds what the next conversion clears
+            partial.rmdir()
+
+
+def _delete(replaced: Path) -> None:
+    """Deletes a folder under another name: what is called `.replaced` is whole."""
+    doomed = replaced.with_suffix('.deleted')
+    shutil.rmtree(doomed, ignore_errors=True)
+    with contextlib.suppress(OSError):  # nothing to delete, or another process does it
+        os.rename(replaced, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _lock(partial: Path, destination: Path) -> Iterator[None]:
+    """Holds the folder `partial`, made if need be; the lock ends with the process."""
+    partial.mkdir(parents=True, exist_ok=True)
+    lock = os.open(partial, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f'another process is writing {destination}') from error
+        yield
+    finally:
+        os.close(lock)
+
+
+def _partial(destination: Path) -> Path:
+    return destination.parent.parent / f'.{destination.parent.name}-{destination.name}.partial'
+
+
+def _replaced(destination: Path) -> Path:
+    return destination.with_name(f'.{destination.name}.replaced')

@@ -1,0 +1,73 @@
+"""What a dataset holds, as people read it: clips of each class and split."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+
+from data_prep.clips import Clip, Source
+from vidcls.names import readable
+
+_MOST_ROWS = 20  # classes; of more, the ends are shown
+_ENDS = 3
+
+
+def of_clips(source: Source, stored: Sequence[Clip]) -> str:
+    """A table of how many clips each split has of each class; of many classes the smallest and the largest.
+
+    Args:
+      stored: the clips that could be used.
+    """
+    count = _count(source, stored)
+    splits = [name for name in source.splits if any(row[name] for row in count)]
+    total = Counter(clip.label for clip in stored)
+    header = ['class', *splits, 'all clips']
+    rows = [
+        [readable(name), *(row[s] for s in splits), total[k]] for k, (name, row) in enumerate(zip(source.labels, count))
+    ]
+    if len(rows) > _MOST_ROWS:
+        rows.sort(key=lambda row: row[-1])
+        between = len(rows) - 2 * _ENDS
+        rows = [
+            *rows[:_ENDS],
+            [f'... {between} classes of {rows[_ENDS][-1]} to {rows[-_ENDS - 1][-1]} clips'],
+            *rows[-_ENDS:],
+        ]
+    last = [f'all {len(source.labels)} classes', *(sum(row[s] for row in count) for s in splits), len(stored)]
+    return _aligned([header, *rows, last])
+
+
+def gaps(source: Source, stored: Sequence[Clip]) -> list[str]:
+    """A sentence on each split that has clips, but of some classes none."""
+    count, lines = _count(source, stored), []
+    for split in source.splits:
+        absent = [readable(name) for name, row in zip(source.labels, count) if not row[split]]
+        if 0 < len(absent) < len(source.labels):
+            named = ', '.join(absent[:_MOST_ROWS]) + (', ...' if len(absent) > _MOST_ROWS else '')
+            lines.append(f'{split} has no clip of {len(absent)} of the {len(source.labels)} classes: {named}')
+    return lines
+
+
+def _count(source: Source, stored: Sequence[Clip]) -> list[Counter]:
+    """How many clips each split has, for each class."""
+    count = [Counter() for _ in source.labels]
+    splits_of = {part: [s for s, parts in source.splits.items() if part in parts] for part in {c.part for c in stored}}
+    for clip in stored:
+        count[clip.label].update(splits_of[clip.part])
+    return count
+
+
+def _aligned(rows: Sequence[Sequence]) -> str:
+    """Rows of a name and of numbers, in columns; a row may end early."""
+    texts = [[str(value) for value in row] for row in rows]
+    widths = [max(map(_width, column)) for column in zip(*(row for row in texts if len(row) > 1))]
+    lines = []
+    for first, *numbers in texts:
+        cells = [' ' * (width - len(text)) + text for text, width in zip(numbers, widths[1:])]
+        lines.append('  '.join([f'  {first}' + ' ' * (widths[0] - _width(first)), *cells]).rstrip())
+    return '\n'.join(lines)
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal: two for each Chinese, Japanese or Korean character and most emoji, none for accents."""
+    wide = sum(unicodedata.east_asian_width(char) in 'WF' for char in text)
+    return len(text) + wide - sum(unicodedata.category(char) in ('Mn', 'Me', 'Cf') for char in text)
