@@ -134,7 +134,7 @@ def check_classes(source: Source, outcome: Outcome) -> None:
     if lost:
         first = outcome.failures[0]
         raise UserError(
-            f'every video of {", ".join(sorted(lost))} failed ({first[0]}: {first[1]}); '
+            f'every video of {", ".join(sorted(lost))} failed ({readable(first[0])}: {first[1]}); '
             'repair the files or take the class out'
         )
 

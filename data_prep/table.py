@@ -37,9 +37,11 @@ def of_clips(source: Source, stored: Sequence[Clip]) -> str:
 
 
 def gaps(source: Source, stored: Sequence[Clip]) -> list[str]:
-    """A sentence on each split that has clips, but of some classes none."""
+    """A sentence on each split of which no clip could be used, or that has clips, but of some classes none."""
     count, lines = _count(source, stored), []
     for split in source.splits:
+        if not any(row[split] for row in count) and any(row[split] for row in _count(source, source.clips)):
+            lines.append(f'no clip of {split} could be used')
         absent = [readable(name) for name, row in zip(source.labels, count) if not row[split]]
         if 0 < len(absent) < len(source.labels):
             named = ', '.join(absent[:_MOST_ROWS]) + (', ...' if len(absent) > _MOST_ROWS else '')

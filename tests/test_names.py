@@ -53,6 +53,8 @@ def test_labels_that_would_shift_the_others(label):
     assert 'rename' in str(error.value)
 
 
-@pytest.mark.parametrize('label', ['two words', '打篮球', 'e\u0301', '🏀', '👨\u200d👩\u200d👧', '=cmd()', '-1', 'می\u200cرود'])
+@pytest.mark.parametrize(
+    'label', ['two words', '打篮球', 'e\u0301', '🏀', '👨\u200d👩\u200d👧', '=cmd()', '-1', 'می\u200cرود']
+)
 def test_labels_of_every_script(label):
     assert names.check_label(label, 'here') == label

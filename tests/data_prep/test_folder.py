@@ -87,8 +87,8 @@ def test_what_is_left_out_is_said(tmp_path, caplog):
     assert [clip.id for clip in source.clips] == ['jump/1', 'run/1']
     assert [record.getMessage() for record in caplog.records] == [
         'left out, since they lie in no class folder: 1 videos, loose.mp4',
-        'left out, since they are no videos by their ending or kind: 3 files (2 .mxf, 1 .txt), '
-        'jump/3.MXF, run/more/2.mxf, run/notes.txt',
+        'left out, since they are no videos by their ending or kind: 3 files (2 .mxf, 1 .txt), jump/3.MXF, run/more/2.mxf, '
+        + 'run/notes.txt',
     ]
 
 

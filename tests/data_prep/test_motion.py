@@ -1,5 +1,7 @@
 """The made clips: reversed pairs, real videos, and the dataset made of them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -101,6 +103,9 @@ def test_make(tmp_path):
     with pytest.raises(UserError, match='motion_videos exists; --overwrite'):
         motion.make(tmp_path, LOOK, Options(workers=1))
     assert file.stat().st_mtime_ns == before
+    motion.make(tmp_path, dataclasses.replace(LOOK, clips_per_class=3), Options(workers=1, overwrite=True))
+    assert not file.exists() and len(list((tmp_path / 'motion_videos').rglob('*.mp4'))) == 24
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['elsewhere', 'motion', 'motion_videos']
 
 
 def test_an_odd_size_is_refused(tmp_path):

@@ -40,13 +40,18 @@ def test_only_what_could_be_used_counts():
         '  jump               1     0          1',
         '  all 2 classes      2     1          3',
     ]
+    assert table.gaps(made, made.clips[:3]) == ['test has no clip of 1 of the 2 classes: jump']
+    train = [clip for clip in made.clips if clip.part == 'train']
+    assert table.gaps(made, train) == ['no clip of test could be used']
 
 
 def test_a_clip_in_two_official_splits_counts_in_both_and_once_in_all():
     made = source(('run',), (['train_test', 'test_train', 'test_train'],), {
         'train1': ['train_test'], 'test1': ['test_train'], 'train2': ['test_train'], 'test2': ['train_test'],
     })  # fmt: skip
-    assert table.of_clips(made, made.clips).split('\n')[-1] == '  all 1 classes       1      2       2      1          3'
+    assert (
+        table.of_clips(made, made.clips).split('\n')[-1] == '  all 1 classes       1      2       2      1          3'
+    )
     assert not table.gaps(made, made.clips)
 
 
