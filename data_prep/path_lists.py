@@ -124,16 +124,18 @@ def listed_videos(videos: Path, lists: Path, listed: Collection[str]) -> dict[st
 
 def _warn_of_unlisted(listed: Iterable[Path], clips: Sequence[Path], root: Path) -> None:
     """Says which of the clips below `root` no list names, and of which folders no clip is named at all."""
-    listed = {Path(os.path.normpath(path)) for path in listed}  # a list may write a/../b.mp4
-    unlisted = [clip for clip in clips if clip not in listed]
+    # A list may write a/../b.mp4, and a user --videos=../clips.
+    (root,), listed, clips = ([Path(os.path.normpath(path)) for path in paths] for paths in ([root], listed, clips))
+    named = set(listed)
+    unlisted = [clip for clip in clips if clip not in named]
     if not unlisted:
         return
     logging.warning(
         'no list names %d of the %d clips in %s; they are left out: %s',
         len(unlisted), len(clips), readable(str(root)), tree.some(unlisted, root),
     )  # fmt: skip
-    named = {clip.parent for clip in listed}
-    folders = Counter(clip.parent for clip in unlisted if clip.parent not in named | {root})
+    with_named = {root, *(clip.parent for clip in listed)}
+    folders = Counter(clip.parent for clip in unlisted if clip.parent not in with_named)
     if folders:
         counted = [f'{os.path.relpath(folder, root)} ({number} clips)' for folder, number in folders.items()]
         logging.warning('no list names any clip of %d folders: %s', len(folders), tree.few(counted))

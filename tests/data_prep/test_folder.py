@@ -1,6 +1,7 @@
 """The forms in which people have their clips: folders, split folders, lists, frames as images."""
 
 import logging as std_logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,6 +182,13 @@ def test_clips_and_classes_that_no_list_names(tmp_path, caplog):
         'no list names any clip of 1 folders: sit (25 clips)',
         f'no list has a clip of 2 of the 3 classes of {tmp_path}/classes; they are left out: sit, fall',
     ]
+
+
+def test_all_are_named_whatever_way_the_folder_is_written(tmp_path, caplog, monkeypatch):
+    touch(tmp_path, 'v/1.mp4', 'w/x')
+    monkeypatch.chdir(tmp_path / 'w')
+    folder.read(Path('../v'), lists={'train': write(tmp_path / 'list', '1 0\n')})
+    assert not caplog.records
 
 
 def test_lists_of_absolute_paths_say_nothing_of_the_folder(tmp_path, caplog):
