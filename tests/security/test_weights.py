@@ -175,7 +175,7 @@ FILES = {
     'buffers from elsewhere': ('pkl', named(b'\x97'), 'NEXT_BUFFER is not admitted'),
     # What would be taken for something else.
     'a forged dtype': ('pkl', named(array(forged_dtype(), tuple_of(number(1)), b'U\x08' + b'\1' * 8)), 'no known type'),
-    'an attribute detach': ('pkl', named(ORDERED + b')R}' + text('detach') + number(1) + SETITEM + BUILD), 'no named arrays'),
+    'an attribute detach': ('pkl', named(ORDERED + b')R}' + text('detach') + ORDERED + SETITEM + BUILD), 'no named arrays'),
     'a state for a class': ('pkl', named(ORDERED + b'}' + text('x') + number(1) + SETITEM + BUILD), 'state to what has none'),
     'objects': ('pkl', named(array(dtype('O8'))), "arrays of 'O8' are not admitted"),
     'records': (
@@ -192,8 +192,8 @@ FILES = {
     # What would take for ever, or all memory.
     'encode again and again': (
         'pkl',
-        b'\x80\x02]' + text('x' * 400_000) + b'q\x01a' + name('_codecs', 'encode') + b'q\x02a'
-        + b'h\x02h\x01\x85Ra' * 100_000 + STOP,
+        b'\x80\x02]' + text('x' * 400_000) + b'q\x01a' + name('_codecs', 'encode') + b'q\x02a' + text('latin1') + b'q\x03a'
+        + b'h\x02h\x01h\x03\x86Ra' * 50_000 + STOP,
         'the same text many times over',
     ),
     'huge numbers in a shape': ('pkl', named(array(shape=tuple_of(*[number(10**4000)] * 250))), 'of over 200 characters'),
@@ -295,6 +295,31 @@ def test_a_hostile_file_is_refused(tmp_path, attempt):
     assert re.search(reason, outcome.message) and f'w.{ending}' in outcome.message, outcome
     assert outcome.message.isprintable() and len(outcome.message) < 600, outcome  # one line, and no terminal obeys it
     assert os.listdir(tmp_path) == [f'w.{ending}']
+
+
+def read_after(folder, bad, good):
+    """Reads a good file after a bad one."""
+    from vidcls.errors import UserError
+    from vidcls.pretrained import reading
+
+    refused = None
+    try:
+        reading.read(bad)
+    except UserError as error:
+        refused = error
+    try:
+        assert list(reading.read(good)) == ['a']
+    except UserError as error:
+        raise AssertionError('the good file is refused') from error
+    raise refused
+
+
+def test_a_file_changes_nothing_for_the_next(tmp_path):
+    poison = ORDERED + tuple_of(b'N', b'}' + text('__init__') + number(1) + SETITEM) + BUILD  # setattr on the class
+    (tmp_path / 'bad.pkl').write_bytes(named(poison))
+    (tmp_path / 'good.pkl').write_bytes(b'\x80\x02' + ORDERED + b')R' + text('a') + array() + SETITEM + STOP)
+    files = (tmp_path / 'bad.pkl', tmp_path / 'good.pkl')
+    check_refused(attack(read_after, tmp_path, *files, imports=('vidcls.pretrained.reading',)))
 
 
 def pipe(path):
