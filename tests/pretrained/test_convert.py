@@ -1,5 +1,7 @@
 """What is unknown, missing or mis-shaped is named; what may be missing is said; what comes out goes back in."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from tests.pretrained import published
 from vidcls import models, pretrained
+from vidcls.errors import UserError
 
 
 @pytest.fixture(scope='module')
@@ -69,6 +72,23 @@ def test_what_is_not_finite_is_an_error(net, value):
     model, start, arrays = net
     with pytest.raises(ValueError, match='conv1/kernel: holds numbers that are not finite'):
         pretrained.convert({**arrays, 'conv1.weight': np.full((4, 3, 7, 7), value)}, model, start)
+
+
+def test_channels_of_which_there_are_none_have_no_mean(net):
+    model, start, arrays = net
+    with pytest.raises(UserError, match=r'conv1/kernel: of shape \(7, 7, 0, 4\) holds no numbers'):
+        pretrained.convert({**arrays, 'conv1.weight': np.zeros((4, 0, 7, 7), np.float32)}, model, start)
+
+
+@pytest.mark.parametrize('ending', ['npz', 'pth', 'pkl', 'safetensors'])
+def test_a_file_far_larger_than_the_network_is_refused_unread(net, tmp_path, ending):
+    model, start, _ = net
+    path = tmp_path / f'w.{ending}'
+    path.touch()
+    os.truncate(path, 2 << 30)  # of which the disk has none
+    most = (1 << 30) + 64 * sum(leaf.size for leaf in jax.tree.leaves(start))
+    with pytest.raises(UserError, match=f'has 2,147,483,648 bytes; weights for this network have at most {most:,}'):
+        pretrained.load(path, model, start)
 
 
 def test_what_is_over_is_named(net):

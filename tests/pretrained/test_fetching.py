@@ -10,6 +10,7 @@ import pytest
 
 from tests.pretrained import published
 from vidcls import pretrained
+from vidcls.errors import UserError
 from vidcls.pretrained import fetching
 
 ARRAYS = {'a.weight': np.arange(6, dtype=np.float32).reshape(2, 3), 'b': np.array([1.5, -2.0])}
@@ -89,6 +90,13 @@ def test_what_does_not_come_whole_leaves_nothing(server, cache, path, message):
     address, _ = server
     with pytest.raises(ValueError, match=f'{address}{path}: .*{message}'):
         pretrained.read(address + path)
+    assert not list(cache.iterdir())
+
+
+def test_a_file_without_end_is_not_kept(server, cache, monkeypatch):
+    monkeypatch.setattr(fetching, 'MOST_BYTES', 60)
+    with pytest.raises(UserError, match='could not be fetched .it has more than 60 bytes'):
+        pretrained.read(f'{server[0]}/w.safetensors')
     assert not list(cache.iterdir())
 
 

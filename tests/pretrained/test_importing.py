@@ -11,6 +11,7 @@ import pytest
 
 from tests.pretrained import published
 from vidcls import checkpoint, evaluate, models, pretrained, workdir
+from vidcls.errors import UserError
 from vidcls.predict import Classifier
 from vidcls.pretrained import importing
 
@@ -68,6 +69,16 @@ def test_a_timesformers_sizes_are_read_from_its_arrays(tmp_path, attention):
     assert (config.test.crops, config.test.average, config.augment.test_short_side) == (3, 'logits', 16)
     assert config.augment.mean == (0.45,) * 3
     evaluate.build_model(config, 3)
+
+
+@pytest.mark.parametrize('name, shape', [('time', (1, 100_000, 96)), ('position', (1, 1 + 500**2, 1))])
+def test_embeddings_for_more_than_any_network_takes_are_refused(tmp_path, name, shape):
+    model = models.build('timesformer_tiny', 3, num_frames=4, image_size=16)
+    arrays = pretrained.export(published.variables(model, 4, 16, 16, 3), model, 'huggingface')
+    arrays[f'timesformer.embeddings.{name}_embeddings'] = np.zeros(shape, np.float32)
+    pretrained.save(tmp_path / 'w.safetensors', arrays)
+    with pytest.raises(UserError, match='embeddings for .*: at most 512 and 1024 are taken'):
+        importing.import_run(tmp_path / 'w.safetensors', 'timesformer_tiny', labels(tmp_path), tmp_path / 'run')
 
 
 def test_an_address_and_the_sha256_are_kept(tmp_path, monkeypatch):

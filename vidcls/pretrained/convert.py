@@ -6,6 +6,7 @@ error; every array of theirs is used or listed.
 
 import collections
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,18 +14,23 @@ from typing import Any
 
 import flax.linen as nn
 import flax.traverse_util
+import jax
 import numpy as np
 
 from vidcls.errors import UserError
 from vidcls.models import embeddings
 from vidcls.pretrained import fetching, inception, reading, resnet, transformer
 from vidcls.pretrained.layout import NOTHING, Arrays, Layout
+from vidcls.pretrained.plain import MOST_BYTES
 
 LAYOUTS: tuple[Layout, ...] = (*resnet.LAYOUTS, *inception.LAYOUTS, *transformer.LAYOUTS)
 WRAPPERS = ('module.', 'model.')  # what PyTorch's DataParallel and facebookresearch's trainer put before each name
 FIRST_CONVOLUTION = re.compile(r'(backbone/conv1|backbone/conv1_7x7_s2|patch_embed/proj)/kernel')
 BLOCK = re.compile(r'(.*(?:layer\d+|blocks)_)(\d+)(/.*)')
 SHOWN = 5  # names in a message
+# Of a file, for each number of ours and beside them. A training checkpoint has parameters, their averages and an
+# optimizer's two numbers, perhaps of 8 bytes; beside them may stand a classifier of more classes.
+BYTES_EACH, BYTES_MORE = 64, 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,11 +78,21 @@ class _OtherClasses(ValueError):
 
 
 def load(path: str | Path, model: nn.Module, variables: Any, allow_missing: str = '') -> Converted:
-    """`convert` of the arrays in a file, see `vidcls.pretrained.reading`."""
+    """`convert` of the arrays in a file, see `vidcls.pretrained.reading`.
+
+    Raises:
+      UserError: the file can't be read, is far larger than one of this network's can be, or `convert` refuses it.
+    """
     try:
-        return convert(reading.read(path), model, variables, allow_missing)
+        return convert(reading.read(path, most_bytes(variables)), model, variables, allow_missing)
     except ValueError as error:
         raise UserError(f'{path}: {error}' if str(path) not in str(error) else str(error)) from error
+
+
+def most_bytes(variables: Any) -> int:
+    """Of a file of weights for this network, packed or unpacked."""
+    numbers = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables))
+    return min(BYTES_EACH * numbers + BYTES_MORE, MOST_BYTES)
 
 
 def convert(arrays: Arrays, model: nn.Module, variables: Any, allow_missing: str = '') -> Converted:
@@ -216,14 +232,13 @@ def _fit(path: str, found: np.ndarray, shape: tuple[int, ...], model: nn.Module)
         found.dtype.kind != 'f' and found.dtype.name != 'bfloat16'
     ):  # integers too: quantised, by a scale that is elsewhere
         raise _Misfit(f'holds {found.dtype}, no floating-point numbers')
-    with np.errstate(over='ignore'):
-        found = found.astype(np.float32)
-    if not np.isfinite(found).all():
-        raise _Misfit('holds numbers that are not finite')
+    if not found.size:
+        raise _Misfit(f'of shape {found.shape} holds no numbers')
+    # Shapes come first: numbers are converted where there is a place for them.
     if found.shape == shape:
-        return found, ''
+        return _numbers(found), ''
     if FIRST_CONVOLUTION.fullmatch(path) and found.ndim == 4 and _same_but(found.shape, shape, 2):
-        mean = np.repeat(found.mean(2, keepdims=True), shape[2], axis=2)
+        mean = np.repeat(_numbers(found).mean(2, keepdims=True), shape[2], axis=2)
         return mean, f'the mean over {found.shape[2]} channels in each of {shape[2]}'
     # ECO-pytorch's 3-D part was trained alone on wider maps; it starts ECO with the first of them.
     if (
@@ -232,18 +247,26 @@ def _fit(path: str, found: np.ndarray, shape: tuple[int, ...], model: nn.Module)
         and _same_but(found.shape, shape, 3)
         and found.shape[3] > shape[3]
     ):
-        return found[..., : shape[3], :], f'the first {shape[3]} of {found.shape[3]} channels'
+        return _numbers(found)[..., : shape[3], :], f'the first {shape[3]} of {found.shape[3]} channels'
     if path == 'pos_embed' and _same_but(found.shape, shape, 1) and found.shape[1] > 1:
         side = round((found.shape[1] - 1) ** 0.5)
         if side * side == found.shape[1] - 1:
-            resized = np.asarray(embeddings.resize_position(found, (side, side), model.grid))
+            resized = np.asarray(embeddings.resize_position(_numbers(found), (side, side), model.grid))
             return resized, f'resized from {side} x {side} patches to {model.grid[0]} x {model.grid[1]}'
-    if path == 'time_embed' and _same_but(found.shape, shape, 1) and found.size:
-        resized = np.asarray(embeddings.resize_time(found, shape[1]))
+    if path == 'time_embed' and _same_but(found.shape, shape, 1):
+        resized = np.asarray(embeddings.resize_time(_numbers(found), shape[1]))
         return resized, f'resized from {found.shape[1]} frames to {shape[1]}'
     if path.startswith('head/') and found.ndim == len(shape) and found.shape[-1] != shape[-1]:
         raise _OtherClasses(f'{found.shape[-1]} classes there, {shape[-1]} here')
     raise _Misfit(f'of shape {found.shape} in our order of axes, needed {shape}')
+
+
+def _numbers(found: np.ndarray) -> np.ndarray:
+    with np.errstate(over='ignore'):
+        found = found.astype(np.float32)
+    if not np.isfinite(found).all():
+        raise _Misfit('holds numbers that are not finite')
+    return found
 
 
 def _start_head_whole(flat: Mapping, values: dict, loaded: list[str], started: dict[str, str]) -> None:

@@ -10,7 +10,6 @@ import hashlib
 import http.client
 import os
 import re
-import shutil
 import tempfile
 import urllib.error
 import urllib.parse
@@ -20,6 +19,7 @@ from pathlib import Path
 from absl import logging
 
 from vidcls.errors import UserError
+from vidcls.pretrained.plain import MOST_BYTES
 
 HUB = 'hf://'
 HUB_FILE = 'model.safetensors'  # as Hugging Face's libraries name it
@@ -57,8 +57,9 @@ def locate(address: str | Path) -> Path:
     if str(address).startswith(WEB):
         return _from_web(str(address))
     path = Path(address).expanduser()
-    if not path.is_file():
-        raise UserError(f'{path}: ' + ('a folder; name the file in it' if path.is_dir() else 'no such file'))
+    if not path.is_file():  # a pipe or a device may give bytes without end, or none and no end
+        found = 'a folder; name the file in it' if path.is_dir() else 'a pipe, device or other thing that is no file'
+        raise UserError(f'{path}: {found if path.exists() else "no such file"}')
     return path
 
 
@@ -115,7 +116,10 @@ def _download(address: str, file: Path) -> None:
     request = urllib.request.Request(address, headers={'User-Agent': 'vidcls'})
     opener = urllib.request.build_opener(_StaysSafe)
     with opener.open(request, timeout=PATIENCE) as response, file.open('wb') as out:
-        shutil.copyfileobj(response, out, 1 << 20)
+        while block := response.read(1 << 20):
+            out.write(block)
+            if out.tell() > MOST_BYTES:
+                raise ValueError(f'it has more than {MOST_BYTES:,} bytes')
         expected = response.headers.get('Content-Length')
         if expected is not None and out.tell() != int(expected):
             raise ValueError(f'it broke off after {out.tell()} of {expected} bytes')

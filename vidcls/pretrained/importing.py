@@ -24,6 +24,7 @@ from vidcls.workdir import Frames, Run
 SHORT_SIDE = 256  # pixels that a video is scaled to, as all of these authors do
 # Bertasius et al. 2021 (arXiv:2102.05095), section 4: a distance of 32 frames for 8, 16 for 16 and 4 for 96.
 DISTANCES = {8: 32, 16: 16, 96: 4}
+FRAMES, PIXELS = 512, 1024  # that a file's embeddings may be for; published: 96 and 448
 PICTURE_WEIGHTS = 'start training from such weights with --config.init.weights'
 
 
@@ -54,8 +55,9 @@ def import_run(weights: str | Path, model: str, labels: str | Path, folder: str 
     config = configuration(model, arrays, recognise(arrays))
     validate(config)
     net = evaluate.build_model(config, len(names))
-    video = jnp.zeros((1, config.sampling.num_frames, config.augment.crop_size, config.augment.crop_size, 3))
-    converted = convert(arrays, net, jax.eval_shape(lambda: {**net.init(jax.random.key(0), video)}))
+    video = (1, config.sampling.num_frames, config.augment.crop_size, config.augment.crop_size, 3)
+    shapes = jax.eval_shape(lambda: {**net.init(jax.random.key(0), jnp.zeros(video))})
+    converted = convert(arrays, net, shapes)
     _check_whole(weights, converted, len(names))
     source = origin(weights, converted)
     logging.info('%s (sha256 %s): %s', weights, source['sha256'], converted.summary())
@@ -105,6 +107,11 @@ def _timesformer(name: str, arrays: Arrays, layout: Layout) -> tuple[int, int, d
             raise UserError(f'an embedding of shape {embedding.shape}: must be (1, places or times, width)')
     frames = default.num_frames if time is None else time.shape[1]
     side = default.grid[0] if place is None else round((place.shape[1] - 1) ** 0.5)
+    if frames > FRAMES or side * default.patch_size > PIXELS:
+        raise UserError(
+            f'embeddings for {frames:,} frames of {side * default.patch_size:,} pixels a side: at most {FRAMES} and '
+            f'{PIXELS} are taken from a file'
+        )
     return frames, side * default.patch_size, {'attention': attention}
 
 

@@ -1,45 +1,59 @@
-"""Files of weights -> arrays of numpy by name. No file runs code: what isn't plain arrays is refused.
+"""Files of weights -> arrays of numpy by name. Nothing that a file names is run, imported or made.
 
-.safetensors           safetensors
-.npz                   numpy, without pickles
-.pth .pt .pyth .tar .bin   torch's `weights_only=True`, if torch is installed
-.pdparams .pkl .pickle a pickle, through an unpickler that knows arrays and plain containers and nothing else
+.safetensors                     safetensors
+.npz                             numpy's headers; `vidcls.pretrained.zipped`
+.pth .pt .pyth .tar .bin         PyTorch's, without PyTorch; `vidcls.pretrained.pytorch`
+.pdparams .pkl .pickle           pickles of numpy's arrays, without a pickle machine; `vidcls.pretrained.pickled`
 """
 
-import collections
-import math
-import pickle
-import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
-from typing import Any, ClassVar
+from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from vidcls.errors import UserError
-from vidcls.pretrained import fetching
+from vidcls.pretrained import admitted, fetching, pytorch, zipped
+from vidcls.pretrained.pickled import Walk
+from vidcls.pretrained.plain import MOST_BYTES, refuse
 
 PARTS = ('state_dict', 'model_state', 'model')  # under which a training checkpoint keeps the network
+HEADER = 4 << 20  # bytes of a .safetensors' names and sizes; a hundred times those of the largest network here
+NAMES, NAME = 10_000, 300  # arrays of a file, and characters of the name of one
+# What a broken file leads the libraries and the walk to. The files' makers have the choice of the type.
+BROKEN = (
+    ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, NotImplementedError, RecursionError, RuntimeError,
+    TypeError, ValueError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
-def read(path: str | Path) -> dict[str, np.ndarray]:
+def read(path: str | Path, most_bytes: int = MOST_BYTES) -> dict[str, np.ndarray]:
     """The arrays of a file, by their names; `path` may be an address, see `vidcls.pretrained.fetching`.
 
+    Args:
+      most_bytes: that the file may have and unpack to.
+
+    Returns:
+      Arrays of bool, integer or floating-point numbers in the file's own types, which may be views and read-only.
+
     Raises:
-      UserError: no such file.
-      UserError: an unknown ending, a file that is broken or holds more than arrays, or torch is needed and absent.
+      UserError: no such file, an unknown ending, a file that is broken, holds more than arrays, or is too large.
     """
     ending = PurePath(fetching.name(path)).suffix.lower()
     reader = READERS.get(ending)
     if reader is None:  # before anything is fetched
         raise UserError(f'{path}: unknown ending {ending!r}; known: {", ".join(READERS)}')
     path = fetching.locate(path)
+    size = path.stat().st_size
+    if size > most_bytes:
+        raise UserError(f'{path}: has {size:,} bytes; weights for this network have at most {most_bytes:,}')
     try:
-        arrays = _arrays(reader(path))
-    except (TypeError, RuntimeError) as error:  # such as a sparse tensor
-        raise UserError(f'{path}: holds what numpy has no array for: {_first_line(error)}') from error
+        arrays = _checked(reader(path, most_bytes))
+    except BROKEN as error:
+        raise UserError(f'{path}: refused, it holds more than arrays or is broken: {_one_line(error)}') from error
     if not arrays:
         raise UserError(f'{path}: holds no named arrays')
     return arrays
@@ -54,206 +68,58 @@ def save(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path, metadata={'format': 'pt'})
 
 
-def _arrays(read: Any) -> dict[str, np.ndarray]:
-    """The named arrays of what a reader found, without the rest of a training checkpoint."""
+def _chosen(saved: Any) -> dict[str, Any]:
+    """The named values of the network in what a pickle describes, without the rest of a training checkpoint."""
     for _ in PARTS:  # one within another, and not for ever: a pickle may hold itself
-        inner = [part for part in PARTS if isinstance(read, dict) and isinstance(dict.get(read, part), dict)]
-        read = dict.get(read, inner[0]) if inner else read
-    if not isinstance(read, dict):
-        return {}
-    arrays = {}
-    for name, value in dict.items(read):
-        if isinstance(value, tuple) and len(value) == 2:  # PaddlePaddle's (name, array)
-            value = value[1]
-        array = _numpy(value)
-        if isinstance(name, str) and array is not None:
-            arrays[name] = array
+        inner = [part for part in PARTS if isinstance(saved, dict) and isinstance(saved.get(part), dict)]
+        saved = saved[inner[0]] if inner else saved
+    named = saved if isinstance(saved, dict) else {}
+    # PaddlePaddle's values are (name, array)
+    values = {name: value[1] if type(value) is tuple and len(value) == 2 else value for name, value in named.items()}
+    return {name: value for name, value in values.items() if isinstance(name, str)}
+
+
+def _checked(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """With names that may stand in a message, and not so many that looking at each takes long."""
+    if len(arrays) > NAMES:
+        refuse(f'{len(arrays):,} arrays; at most {NAMES:,}')
+    for name in arrays:
+        if len(name) > NAME or not name.isprintable():
+            refuse(f'an array whose name is no plain line of at most {NAME} characters: {name[:NAME]!a}')
     return arrays
 
 
-def _numpy(value: Any) -> np.ndarray | None:
-    """A reader's form of an array; None for anything else."""
-    if isinstance(value, _Array):
-        return value.array
-    if hasattr(value, 'detach'):  # a tensor of torch, which needn't be installed
-        value = value.detach()
-        return (value.float() if value.is_floating_point() else value).numpy()
-    return value if isinstance(value, np.ndarray) else None
-
-
-def _safetensors(path: Path) -> dict[str, np.ndarray]:
+def _safetensors(path: Path, _: int) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    with path.open('rb') as file:
+        (header,) = struct.unpack('<Q', file.read(8))
+    if header > HEADER:
+        refuse(f'a header of {header:,} bytes; at most {HEADER:,}')
     try:
         return load_file(path)
-    except Exception as error:  # broken, or of a type that numpy lacks
-        raise UserError(f'{path}: no safetensors file that numpy can read: {_first_line(error)}') from error
+    except SafetensorError as error:
+        refuse(f'safetensors: {error}')
 
 
-def _npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        if not zipfile.is_zipfile(path):
-            raise ValueError('it is not a whole zip file')
-        with np.load(path, allow_pickle=False) as file:
-            return {name: _bfloat16(file[name]) for name in file.files}
-    except Exception as error:  # an array may be broken in any way, or claim to be larger than any memory
-        raise UserError(f'{path}: no .npz of plain arrays: {_first_line(error)}') from error
+def _pickle(path: Path, _: int) -> dict[str, np.ndarray]:
+    with path.open('rb') as file:
+        saved = Walk(file, path.stat().st_size, admitted.NUMPY).result()
+    arrays = {name: value.array for name, value in _chosen(saved).items() if isinstance(value, admitted.Array)}
+    return {name: array for name, array in arrays.items() if array is not None}
 
 
-def _bfloat16(array: np.ndarray) -> np.ndarray:
-    """.npz has no name for bfloat16, which Google's larger networks are published in, and leaves two bytes."""
-    if not isinstance(array, np.ndarray):
-        raise TypeError('it has other files than arrays')
-    return array.view(jnp.bfloat16) if array.dtype == np.dtype('V2') else array
+def _one_line(error: BaseException) -> str:
+    """The reason, without what a terminal would take for a command."""
+    line = (str(error).strip() or 'unreadable').splitlines()[0]
+    line = line if isinstance(error, UserError) else f'{type(error).__name__}: {line}'
+    return ''.join(letter if letter.isprintable() else '?' for letter in line[:NAME])
 
 
-def _torch(path: Path) -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError(
-            f'{path}: reading {path.suffix} needs PyTorch: `pip install torch`, or save the weights as .safetensors where it is'
-        ) from error
-
-    try:
-        return torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # as below
-        # Around its reason stands advice to load it all the same.
-        reason = re.search(r'(Unsupported global: .*|unsupported GLOBAL .*)', str(error))
-        reason = reason[1] if reason else _first_line(error)
-        raise UserError(f'{path}: refused, it holds more than arrays or is broken: {reason}') from error
-
-
-def _pickle(path: Path) -> Any:
-    try:
-        with path.open('rb') as file:
-            return _Unpickler(file, encoding='latin1').load()
-    except Exception as error:  # a broken pickle raises anything
-        raise UserError(f'{path}: refused, it holds more than arrays or is broken: {_first_line(error)}') from error
-
-
-class _Unpickler(pickle._Unpickler):
-    """Arrays of numbers, strings, dictionaries, lists and tuples.
-
-    The one written in Python: in C, a file of a few bytes can ask for a memo of any size, and the process is killed.
-    """
-
-    def load_bytearray8(self):
-        size = int.from_bytes(self.read(8), 'little')
-        self.append(bytearray(self.read(size)))  # what is there, instead of making room for what is said
-
-    # Nested tuples take for ever to hash, and no weights have any for names.
-
-    def load_setitem(self):
-        _check_names(self.stack[-2:-1])
-        super().load_setitem()
-
-    def load_setitems(self):
-        _check_names(self.stack[::2])
-        super().load_setitems()
-
-    def load_dict(self):
-        _check_names(self.stack[::2])
-        super().load_dict()
-
-    def load_set(self):
-        raise pickle.UnpicklingError('sets are not admitted in a file of weights')
-
-    dispatch: ClassVar = {
-        **pickle._Unpickler.dispatch,
-        pickle.BYTEARRAY8[0]: load_bytearray8,
-        pickle.SETITEM[0]: load_setitem,
-        pickle.SETITEMS[0]: load_setitems,
-        pickle.DICT[0]: load_dict,
-        **dict.fromkeys((pickle.EMPTY_SET[0], pickle.FROZENSET[0]), load_set),
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        admitted = _admitted().get((module.replace('numpy._core', 'numpy.core'), name))
-        if admitted is None:
-            raise pickle.UnpicklingError(f'{module}.{name} is not admitted in a file of weights')
-        return admitted
-
-
-# Stand-ins of our own for what a pickle of arrays refers to, so that none of numpy's code sees a state that was made up.
-
-
-def _check_names(names: list[Any]) -> None:
-    for name in names:
-        if not isinstance(name, (str, bytes, int)):
-            raise pickle.UnpicklingError(f'a {type(name).__name__} as a name is not admitted')
-
-
-class _OrderedDict(collections.OrderedDict):
-    def __init__(self, items: Any = ()):
-        pairs = list(items)
-        _check_names([pair[0] for pair in pairs])
-        super().__init__(pairs)
-
-
-class _Type:
-    """numpy.dtype: only its bytes' order follows as state."""
-
-    def __init__(self, kind: Any):
-        if not isinstance(kind, str):
-            raise pickle.UnpicklingError(f'a {type(kind).__name__} as the type of an array is not admitted')
-        self.dtype = np.dtype(kind)
-        if self.dtype.kind not in 'biuf':
-            raise pickle.UnpicklingError(f'arrays of {self.dtype} are not admitted')
-
-    def __setstate__(self, state: tuple):
-        self.dtype = self.dtype.newbyteorder(state[1])
-
-
-class _Array:
-    """numpy.ndarray: shape, type, order and bytes follow as state."""
-
-    array = None
-
-    def __setstate__(self, state: tuple):
-        _, shape, kind, columns_first, data = state
-        data = data.encode('latin1') if isinstance(data, str) else data  # of Python 2
-        if not isinstance(data, (bytes, bytearray)) or len(data) != math.prod(shape) * kind.dtype.itemsize:
-            raise pickle.UnpicklingError(f'an array of {shape} {kind.dtype} without as many bytes')
-        self.array = np.ndarray(shape, kind.dtype, data, order='F' if columns_first else 'C')
-
-
-def _admitted() -> dict[tuple[str, str], Any]:
-    def reconstruct(subtype, shape, kind):
-        return _Array()
-
-    def dtype(kind, *_):
-        return _Type(kind)
-
-    def encode(text, encoding):
-        if encoding not in ('latin1', 'latin-1'):
-            raise pickle.UnpicklingError(f'bytes as {encoding!r} are not admitted')
-        return text.encode('latin1')
-
-    def from_buffer(buffer, kind, shape, order):
-        array = _Array()
-        array.__setstate__((1, shape, kind, order == 'F', buffer))
-        return array
-
-    return {
-        ('numpy.core.multiarray', '_reconstruct'): reconstruct,
-        ('numpy.core.numeric', '_frombuffer'): from_buffer,
-        ('numpy', 'ndarray'): 'ndarray',
-        ('numpy', 'dtype'): dtype,
-        ('_codecs', 'encode'): encode,
-        ('collections', 'OrderedDict'): _OrderedDict,
-        ('builtins', 'tuple'): tuple,
-        ('__builtin__', 'tuple'): tuple,
-    }
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-READERS: dict[str, Callable[[Path], Any]] = {
+READERS: dict[str, Callable[[Path, int], dict[str, np.ndarray]]] = {
     '.safetensors': _safetensors,
-    '.npz': _npz,
-    **dict.fromkeys(('.pth', '.pt', '.pyth', '.tar', '.bin'), _torch),
+    '.npz': zipped.arrays,
+    **dict.fromkeys(('.pth', '.pt', '.pyth', '.tar', '.bin'), lambda path, most: pytorch.arrays(path, most, _chosen)),
     **dict.fromkeys(('.pdparams', '.pkl', '.pickle'), _pickle),
 }
