@@ -11,6 +11,7 @@ import pytest
 
 from tests.pretrained import published
 from vidcls import checkpoint, evaluate, models, pretrained, workdir
+from vidcls.data.sampling import Sampler
 from vidcls.predict import Classifier
 from vidcls.pretrained import importing
 
@@ -68,6 +69,47 @@ def test_a_timesformers_sizes_are_read_from_its_arrays(tmp_path, attention):
     assert (config.test.crops, config.test.average, config.augment.test_short_side) == (3, 'logits', 16)
     assert config.augment.mean == (0.45,) * 3
     evaluate.build_model(config, 3)
+
+
+# Bertasius et al.'s code starts at the beginning and sums logits, Hugging Face's weights are theirs, PaddleVideo's code is
+# theirs; mmaction2's takes frames 32 apart from the middle and averages probabilities. 300 frames, 30 a second.
+AUTHORS = ('linspace', 'start', 'logits', [0, 36, 72, 109, 145, 182, 218, 255])
+
+
+@pytest.mark.parametrize(
+    ('layout', 'expected'),
+    [
+        ('facebookresearch', AUTHORS),
+        ('huggingface', AUTHORS),
+        ('paddlevideo', AUTHORS),
+        ('mmaction2', ('dense', 'centre', 'probabilities', [37, 69, 101, 133, 165, 197, 229, 261])),
+    ],
+)
+def test_a_timesformers_view_is_its_authors(layout, expected):
+    model = models.build('timesformer_tiny', 3, image_size=16)
+    arrays = pretrained.export(published.variables(model, 8, 16, 16, 3), model, layout)
+    config = importing.configuration('timesformer_tiny', arrays, importing.recognise(arrays))
+    frames = Sampler(config.sampling, training=False).view(300, 30.0, 0, config.test.clips)
+    found = (config.sampling.scheme, config.sampling.view_offset, config.test.average, frames.tolist())
+    assert found == expected and config.test.crops == 3
+
+
+@pytest.mark.parametrize(
+    ('name', 'layout', 'views'),
+    [
+        ('tsn_tiny', 'mmaction2', (25, 10)),
+        ('tsn_tiny', 'tsn-pytorch', (25, 10)),
+        ('tsn_tiny', 'paddlevideo', (25, 10)),
+        ('tsn_bninception', 'bn-inception', (25, 10)),
+        ('eco_tiny', 'eco-pytorch', (16, 1)),
+    ],
+)
+def test_tsn_and_eco_are_scored_by_the_mean_of_logits(name, layout, views):
+    model = models.build(name, 3, width=4)
+    arrays = pretrained.export(published.variables(model, 4, 32, 32, 3), model, layout)
+    config = importing.configuration(name, arrays, importing.recognise(arrays))
+    assert config.test.average == 'logits'
+    assert (Sampler(config.sampling, training=False).num_frames, config.test.crops) == views
 
 
 def test_an_address_and_the_sha256_are_kept(tmp_path, monkeypatch):
