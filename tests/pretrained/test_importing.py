@@ -94,6 +94,14 @@ def test_a_timesformers_view_is_its_authors(layout, expected):
     assert found == expected and config.test.crops == 3
 
 
+@pytest.mark.parametrize(('frames', 'distance'), [(8, 32), (16, 16), (96, 4)])
+def test_a_timesformers_frames_are_as_far_apart_as_published(frames, distance):
+    model = models.build('timesformer_tiny', 3, image_size=16, num_frames=frames)
+    arrays = pretrained.export(published.variables(model, frames, 16, 16, 3), model, 'facebookresearch')
+    sampling = importing.configuration('timesformer_tiny', arrays, importing.recognise(arrays)).sampling
+    assert (sampling.num_frames, sampling.sampling_rate, sampling.target_fps) == (frames, distance, 30)
+
+
 @pytest.mark.parametrize(
     ('name', 'layout', 'views'),
     [
