@@ -3,7 +3,8 @@
     python -m experiments.eco_ucf101 --workdir=runs/eco_ucf101 --config.data.dir=datasets/ucf101
 
 From ECO_full/ucf101 of the authors' Caffe code: 16 segments, Nesterov momentum 0.9, rate 0.001 with a tenth every 1000 of
-4500 steps of 32 clips (16, twice accumulated), L2 5e-4, gradients clipped at 40. It starts from Kinetics weights.
+4500 steps of 32 clips (16, twice accumulated), L2 5e-4 of kernels, gradients clipped at 20: Caffe clips the sum of the two
+halves, at 40. It starts from Kinetics weights. docs/protocols.md says what differs.
 `eco_ucf101_textbook` has the textbook's settings. --config.model.name=eco_lite trains the 3-D branch alone.
 
 Not run on the whole of UCF101 here. The authors report 92.8 top-1 with Kinetics weights (three splits), and 53.4 was
@@ -22,7 +23,8 @@ def config() -> Config:
         data=DataConfig(train_split='train1+validation1', validation_split='', test_split='test1'),
         sampling=SamplingConfig(num_segments=16),
         optim=OptimConfig(
-            learning_rate=0.001, nesterov=True, weight_decay=5e-4, clip_norm=40.0, accumulation=2,
+            learning_rate=0.001, nesterov=True, weight_decay=5e-4, clip_norm=20.0, accumulation=2,
+            decay_all=False,
             milestones=(_STEP, 2 * _STEP, 3 * _STEP, 4 * _STEP),
         ),
         epochs=4.5 * _STEP,

@@ -38,6 +38,7 @@ def test_a_wrong_file_is_refused(tmp_path, text, message):
     [
         (Config(batch_size=0), 'batch_size=0: must be greater than 0'),
         (Config(sampling=SamplingConfig(scheme='random')), "scheme='random': must be one of segments, dense, linspace"),
+        (Config(sampling=SamplingConfig(view_offset='end')), "view_offset='end': must be one of centre, start"),
         (Config(augment=AugmentConfig(short_side=200)), 'short_side=200: must be at least the crop, 224'),
         (Config(augment=AugmentConfig(short_side_max=320)), 'scale jitter goes with'),
         (Config(augment=AugmentConfig(scales=(1.0, 1.2))), 'scales'),

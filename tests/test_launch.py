@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from experiments import eco_ucf101, eco_ucf101_textbook
+from experiments import eco_ucf101, eco_ucf101_textbook, timesformer_ucf101
 from vidcls import evaluate
 from vidcls.models.eco import ECOFull, ECOLite
 
@@ -83,6 +83,34 @@ def test_hosts_that_cannot_be_joined_are_one_line(arguments, message, tmp_path):
     assert done.returncode == 1
     assert re.search(message, done.stderr)
     assert 'Traceback' not in done.stderr
+
+
+def test_ecos_recipe_is_its_authors_solver():
+    """models_ECO_Full/ucf101/solver.prototxt; 9537 clips, 32 a step. Caffe clips the sum of iter_size = 2 gradients."""
+    config = eco_ucf101.config()
+    steps = [epochs * 9537 / 32 for epochs in (*config.optim.milestones, config.epochs)]
+    assert steps == pytest.approx([1000, 2000, 3000, 4000, 4500])
+    optim = config.optim
+    assert (optim.name, optim.nesterov, optim.momentum, optim.learning_rate) == ('sgd', True, 0.9, 0.001)
+    assert (optim.weight_decay, optim.decay_all, optim.decay, optim.clip_norm) == (5e-4, False, 0.1, 40 / 2)
+
+
+def test_timesformers_recipe_is_its_authors():
+    """configs/Kinetics/TimeSformer_divST_8x32_224.yaml, with the code's defaults."""
+    config = timesformer_ucf101.config()
+    optim, sampling, augment = config.optim, config.sampling, config.augment
+    assert (optim.name, optim.nesterov, optim.momentum, optim.learning_rate) == ('sgd', True, 0.9, 0.005)
+    assert (optim.weight_decay, optim.decay_all, optim.clip_norm) == (1e-4, True, 0)
+    assert (optim.milestones, optim.decay, config.epochs, config.batch_size) == ((11, 14), 0.1, 15, 64)
+    assert (sampling.scheme, sampling.num_frames, sampling.sampling_rate, sampling.target_fps) == (
+        'linspace',
+        8,
+        32,
+        30,
+    )
+    assert (augment.crop, augment.short_side, augment.short_side_max, augment.crop_size) == ('random', 256, 320, 224)
+    assert (augment.test_short_side, augment.mean, augment.std, augment.flip) == (224, (0.45,) * 3, (0.225,) * 3, True)
+    assert (config.test.clips, config.test.crops, config.test.average) == (1, 3, 'logits')
 
 
 @pytest.mark.parametrize('experiment', [eco_ucf101, eco_ucf101_textbook])

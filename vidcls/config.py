@@ -63,6 +63,7 @@ class SamplingConfig:
     seg_len: int = 1
     sampling_rate: int = 1  # dense, linspace: distance between frames
     target_fps: float = 30.0  # linspace: the rate that sampling_rate is counted at
+    view_offset: str = 'centre'  # dense, linspace: where a single test view lies; or start (sampling.view_start)
 
     @property
     def num_frames(self) -> int:
@@ -128,7 +129,7 @@ class EvalConfig:
 
     clips: int = 1
     crops: int = 1
-    average: str = 'probabilities'  # or logits, as TimeSformer was published with
+    average: str = 'probabilities'  # or logits, as the networks' authors score
     batch_size: int = 8  # clips, over all devices
 
 
@@ -154,6 +155,7 @@ class Config:
 _CHOICES = {
     'model.dtype': ('float32', 'bfloat16'),
     'sampling.scheme': ('segments', 'dense', 'linspace'),
+    'sampling.view_offset': ('centre', 'start'),
     'augment.crop': ('multi_scale', 'random'),
     'optim.name': ('sgd', 'adamw'),
     'optim.schedule': ('multi_step', 'cosine'),

@@ -161,6 +161,7 @@ def evaluate(
         'crops': crops,
         'frames_per_clip': sampler.num_frames,
         'sampling': config.sampling.scheme,
+        'view_offset': config.sampling.view_offset,
         'short_side': config.augment.test_short_side or config.augment.short_side,
         'crop_size': config.augment.crop_size,
         'average': config.test.average,

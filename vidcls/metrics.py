@@ -45,8 +45,7 @@ def average_views(logits: np.ndarray, average: str) -> np.ndarray:
 def scores(logits: np.ndarray, labels: np.ndarray, average: str = 'probabilities') -> dict[str, float]:
     """Clip-level and video-level scores of an evaluation.
 
-    Video-level: `average_views`. Clip-level: each view by itself, as validation during the
-    published training runs has it.
+    Video-level: `average_views`. Clip-level: each view by itself.
 
     Args:
       logits: float32[b v k], v views of each video.

@@ -1,6 +1,7 @@
 """Optimizers and schedules, of optax parts.
 
-SGD as torch and Caffe have it: the gradient is clipped, weight decay is added to it (L2), then momentum.
+SGD as torch has it: the gradient is clipped, weight decay is added to it (L2), then momentum, then the rate. Caffe is the
+same as long as the rate is: its momentum has the rate in it, so that the steps after a drop are longer there.
 """
 
 from typing import Any

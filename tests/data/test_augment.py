@@ -43,6 +43,8 @@ def test_three_crops_follow_the_long_side():
     config = AugmentConfig(short_side=224, crop_size=224)
     assert [w[:2] for w in augment.views(224, 300, config, 3)] == [(0, 0), (0, 38), (0, 76)]
     assert [w[:2] for w in augment.views(300, 224, config, 3)] == [(0, 0), (38, 0), (76, 0)]
+    # The middle of 77 places is rounded up (datasets/transform.py of TimeSformer, `uniform_crop`).
+    assert [w[:2] for w in augment.views(224, 301, config, 3)] == [(0, 0), (0, 39), (0, 77)]
 
 
 def test_ten_crops_are_five_and_their_mirror_images():
@@ -51,6 +53,8 @@ def test_ten_crops_are_five_and_their_mirror_images():
     places = [(0, 0), (0, 116), (32, 0), (32, 116), (16, 58)]
     assert [w[:2] for w in windows] == places * 2
     assert [w.flip for w in windows] == [False] * 5 + [True] * 5
+    # (343 - 224) // 4 = 29 columns a step: corners at 4 steps, centre at 2 (transforms.py of tsn-pytorch).
+    assert [w[:2] for w in augment.views(256, 343, config, 10)] == places * 2
 
 
 @pytest.mark.parametrize('crop', ['multi_scale', 'random'])

@@ -57,6 +57,33 @@ def test_dense_on_a_short_video_repeats_the_last_frame():
     assert sampler.draw(5, 25.0, np.random.default_rng(0)).tolist() == [0, 2, 4, 4]
 
 
+def test_linspace_from_the_start_is_timesformers_own_test():
+    """datasets/decoder.py: start = delta * clip_idx / num_clips, linspace(start, start + clip_size - 1), cut off."""
+    config = SamplingConfig(scheme='linspace', num_segments=8, sampling_rate=32, view_offset='start')
+    sampler = Sampler(config, training=False)
+    # 300 frames at 30 fps: clip_size 256, delta 44, steps of 255 / 7.
+    assert sampler.view(300, 30.0).tolist() == [0, 36, 72, 109, 145, 182, 218, 255]
+    assert sampler.view(300, 30.0, 1, 2).tolist() == [22, 58, 94, 131, 167, 204, 240, 277]
+    # The last of three starts at 44 * 2 / 3 = 29.33 and stops short of the end.
+    assert sampler.view(300, 30.0, 2, 3).tolist() == [29, 65, 102, 138, 175, 211, 247, 284]
+    # 25 fps: clip_size 213.33, steps of 212.33 / 7.
+    assert sampler.view(250, 25.0).tolist() == [0, 30, 60, 91, 121, 151, 182, 212]
+    assert sampler.view(100, 30.0).tolist() == [0, 36, 72, 99, 99, 99, 99, 99]
+
+
+def test_dense_from_the_start():
+    sampler = Sampler(SamplingConfig('dense', 4, sampling_rate=2, view_offset='start'), training=False)
+    assert [sampler.view(20, 25.0, view, 2).tolist() for view in range(2)] == [[0, 2, 4, 6], [6, 8, 10, 12]]
+
+
+def test_a_place_that_is_a_whole_number_is_that_frame():
+    # The last of 96 frames 4 apart is 0 + 383, and 383 / 95 * 95 in floating point is less than that.
+    config = SamplingConfig(scheme='linspace', num_segments=96, sampling_rate=4, view_offset='start')
+    assert Sampler(config, training=False).view(500, 30.0)[[0, -1]].tolist() == [0, 383]
+    # The middle of 122 frames, likewise.
+    assert sampling.segments(122, 7, 1, 0.5)[3] == 61
+
+
 def test_linspace_is_the_timesformer_reader():
     sampler = Sampler(SamplingConfig(scheme='linspace', num_segments=8, sampling_rate=32), training=False)
     # 300 frames at 30 fps: a span of 8 * 32 = 256, free 44, the centre from 22 to 22 + 255.

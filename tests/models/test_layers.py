@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,6 +57,37 @@ def test_batchnorm_statistics_are_float32_under_bfloat16():
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(updated))
     mean = np.asarray(x, np.float64).mean()
     assert float(updated['batch_stats']['mean'][0]) == pytest.approx(0.1 * mean, rel=1e-5)
+
+
+@pytest.mark.parametrize('deviations', [0, 3, 10, 30])
+@pytest.mark.parametrize('training', [True, False])
+def test_batchnorm_in_bfloat16_is_rounded_once(deviations, training):
+    spread = np.random.default_rng(0).uniform(-(3**0.5), 3**0.5, (4096, 8))  # of deviation 1
+    x = jnp.asarray(deviations + spread, jnp.bfloat16)
+    wide = np.asarray(x, np.float64)
+    mean, var = wide.mean(0), wide.var(0)
+    exact = (wide - mean) / np.sqrt(var + 1e-5)
+    variables = {
+        'params': {'scale': jnp.ones(8), 'bias': jnp.zeros(8)},
+        'batch_stats': {'mean': jnp.float32(mean), 'var': jnp.float32(var)},
+    }
+    ours = BatchNorm(dtype=jnp.bfloat16).apply(variables, x, not training, mutable=['batch_stats'])[0]
+    flaxs = nn.BatchNorm(not training, dtype=jnp.bfloat16).apply(variables, x, mutable=['batch_stats'])[0]
+    off, flax_off = (np.asarray(y, np.float64) - exact for y in (ours, flaxs))
+    assert np.abs(exact).max() < 2
+    # Half of what bfloat16 tells apart between 1 and 2, and next to nothing on average.
+    assert np.abs(off).max() < 2**-8 + 1e-4
+    assert np.abs(off.mean(0)).max() < 2e-3
+    assert np.abs(off).max() < np.abs(flax_off).max() + 1e-4
+
+
+def test_a_convolutions_bias_is_not_rounded_by_itself():
+    # 30.06 lies between bfloat16's 30 and 30.125; the outputs, spread over more than that, keep it on average.
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 1, 4096, 1)), jnp.bfloat16)
+    params = {'kernel': jnp.ones((1, 1, 1, 1)), 'bias': jnp.array([30.06])}
+    y = Conv(1, (1, 1), dtype=jnp.bfloat16, use_bias=True).apply({'params': params}, x)
+    assert y.dtype == jnp.bfloat16
+    assert np.asarray(y - np.float32(30.06) - x, np.float64).mean() == pytest.approx(0, abs=0.005)
 
 
 def test_synchronised_batchnorm_on_eight_devices_is_one_device():

@@ -70,28 +70,47 @@ def test_remat_takes_less_memory():
     assert temporary[True] < temporary[False] / 2
 
 
-def test_drop_path_scales_the_samples_it_keeps():
+def test_drop_path_scales_the_sequences_it_keeps():
     class Drop(flax.linen.Module):
         @flax.linen.compact
         def __call__(self, x, train):
             return drop_path(x, 0.2, train)
 
-    x = jnp.ones((4000, 2, 3))
+    x = jnp.ones((1000, 4, 2, 3))  # 1000 clips of 4 sequences
     y = np.asarray(Drop().apply({}, x, True, rngs={'dropout': jax.random.key(0)}))
     np.testing.assert_allclose(np.unique(y), [0, 1.25])
-    np.testing.assert_array_equal(y, np.broadcast_to(y[:, :1, :1], y.shape))
-    assert y.mean() == pytest.approx(1, abs=0.03)  # three deviations of the mean of 4000
+    np.testing.assert_array_equal(y, np.broadcast_to(y[:, :, :1, :1], y.shape))
+    kept = y[:, :, 0, 0] > 0
+    assert kept.mean() == pytest.approx(0.8, abs=0.02)  # three deviations of the mean of 4000
+    # Independent of each other: of four sequences all are kept by 0.8 ** 4 of the clips.
+    assert kept.all(1).mean() == pytest.approx(0.8**4, abs=0.05)
     np.testing.assert_array_equal(Drop().apply({}, x, False), x)
 
 
-# Each path of the last block is kept or dropped, and without attention over space CLS sees nothing of that over time.
-@pytest.mark.parametrize('attention, networks', [('divided', 6), ('space', 4)])
-def test_paths_are_dropped_for_a_clip_as_a_whole(attention, networks, video):
-    model = small(attention, drop_path=0.5)
-    same, rngs = jnp.repeat(video[:1], 256, axis=0), {'dropout': key(3)}
-    logits = jit(lambda params: model.apply({'params': params}, same, True, rngs=rngs))(parameters(model))
-    # No clip is a mixture of such networks, as it would be if its frames or patches were dropped one by one.
-    assert len(np.unique(np.round(logits, 3), axis=0)) == networks
+# A patch's frames are a sequence, and so are a frame's patches: 6 patches, 4 frames. The last is the MLP.
+@pytest.mark.parametrize(
+    'attention, sequences', [('divided', [(8, 6), (8, 4), (8,)]), ('joint', [(8,), (8,)]), ('space', [(8, 4), (8, 4)])]
+)
+def test_paths_are_dropped_for_each_sequence_by_itself(attention, sequences, video):
+    """The masks of the published blocks: [(b h w) 1 1], [(b t) 1 1] and [b 1 1]."""
+    model, dropped = small(attention, drop_path=0.5), []
+
+    def see(run, args, kwargs, context):
+        out = run(*args, **kwargs)
+        if isinstance(context.module, flax.linen.Dropout) and context.module.rate == 0.5:
+            dropped.append((np.asarray(args[0]), np.asarray(out)))
+        return out
+
+    params, clips = parameters(model), jnp.repeat(video[:1], 8, axis=0)
+    with flax.linen.intercept_methods(see):
+        model.apply({'params': params}, clips, True, rngs={'dropout': key(3)})
+    assert [x.shape[:-2] for x, _ in dropped] == sequences
+    for x, out in dropped:
+        kept = (out != 0).any((-2, -1))
+        np.testing.assert_allclose(out, 2 * x * kept[..., None, None], rtol=1e-6)
+        assert 0 < kept.sum() < kept.size
+        if kept.ndim > 1:
+            assert (kept.any(1) & ~kept.all(1)).any()  # not a clip as a whole
 
 
 def test_drop_path_rises_linearly_over_the_blocks(video):

@@ -12,6 +12,7 @@ import pytest
 from tests.pretrained import published
 from vidcls import checkpoint, evaluate, models, pretrained, workdir
 from vidcls.errors import UserError
+from vidcls.data.sampling import Sampler
 from vidcls.predict import Classifier
 from vidcls.pretrained import importing
 
@@ -79,6 +80,53 @@ def test_embeddings_for_more_than_any_network_takes_are_refused(tmp_path, name, 
     pretrained.save(tmp_path / 'w.safetensors', arrays)
     with pytest.raises(UserError, match='embeddings for .*: at most 512 and 1024 are taken'):
         importing.import_run(tmp_path / 'w.safetensors', 'timesformer_tiny', labels(tmp_path), tmp_path / 'run')
+# Bertasius et al.'s code starts at the beginning and sums logits, Hugging Face's weights are theirs, PaddleVideo's code is
+# theirs; mmaction2's takes frames 32 apart from the middle and averages probabilities. 300 frames, 30 a second.
+AUTHORS = ('linspace', 'start', 'logits', [0, 36, 72, 109, 145, 182, 218, 255])
+
+
+@pytest.mark.parametrize(
+    ('layout', 'expected'),
+    [
+        ('facebookresearch', AUTHORS),
+        ('huggingface', AUTHORS),
+        ('paddlevideo', AUTHORS),
+        ('mmaction2', ('dense', 'centre', 'probabilities', [37, 69, 101, 133, 165, 197, 229, 261])),
+    ],
+)
+def test_a_timesformers_view_is_its_authors(layout, expected):
+    model = models.build('timesformer_tiny', 3, image_size=16)
+    arrays = pretrained.export(published.variables(model, 8, 16, 16, 3), model, layout)
+    config = importing.configuration('timesformer_tiny', arrays, importing.recognise(arrays))
+    frames = Sampler(config.sampling, training=False).view(300, 30.0, 0, config.test.clips)
+    found = (config.sampling.scheme, config.sampling.view_offset, config.test.average, frames.tolist())
+    assert found == expected and config.test.crops == 3
+
+
+@pytest.mark.parametrize(('frames', 'distance'), [(8, 32), (16, 16), (96, 4)])
+def test_a_timesformers_frames_are_as_far_apart_as_published(frames, distance):
+    model = models.build('timesformer_tiny', 3, image_size=16, num_frames=frames)
+    arrays = pretrained.export(published.variables(model, frames, 16, 16, 3), model, 'facebookresearch')
+    sampling = importing.configuration('timesformer_tiny', arrays, importing.recognise(arrays)).sampling
+    assert (sampling.num_frames, sampling.sampling_rate, sampling.target_fps) == (frames, distance, 30)
+
+
+@pytest.mark.parametrize(
+    ('name', 'layout', 'views'),
+    [
+        ('tsn_tiny', 'mmaction2', (25, 10)),
+        ('tsn_tiny', 'tsn-pytorch', (25, 10)),
+        ('tsn_tiny', 'paddlevideo', (25, 10)),
+        ('tsn_bninception', 'bn-inception', (25, 10)),
+        ('eco_tiny', 'eco-pytorch', (16, 1)),
+    ],
+)
+def test_tsn_and_eco_are_scored_by_the_mean_of_logits(name, layout, views):
+    model = models.build(name, 3, width=4)
+    arrays = pretrained.export(published.variables(model, 4, 32, 32, 3), model, layout)
+    config = importing.configuration(name, arrays, importing.recognise(arrays))
+    assert config.test.average == 'logits'
+    assert (Sampler(config.sampling, training=False).num_frames, config.test.crops) == views
 
 
 def test_an_address_and_the_sha256_are_kept(tmp_path, monkeypatch):

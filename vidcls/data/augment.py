@@ -6,6 +6,7 @@ they are mapped back to the stored frame.
 
 Sources: multi-scale crop, TSN (Wang et al. 2016, section 3.2) and its code for the 13 offsets; scale jitter, Simonyan &
 Zisserman 2014, section 3.1, with TimeSformer's 256 to 320; 10 crops, TSN section 4.1; 3 crops, SlowFast section 4.
+docs/protocols.md compares the pixels with those of the published code.
 """
 
 from typing import NamedTuple
@@ -85,13 +86,15 @@ def views(height: int, width: int, config: AugmentConfig, crops: int) -> list[Wi
     if crops == 1:
         places = [centre]
     elif crops == 3:
+        centre = (-(-down // 2), -(-right // 2))  # rounded up, in the code of SlowFast and of TimeSformer
         places = (
             [(0, centre[1]), centre, (down, centre[1])]
             if height > width
             else [(centre[0], 0), centre, (centre[0], right)]
         )
     else:
-        places = [(0, 0), (0, right), (down, 0), (down, right), centre]
+        # Of the code of TSN: its corners lie on the grid of quarters too, up to 3 pixels short of the frame's edge.
+        places = fixed_offsets(*scaled, size, size)[:5]
     flips = (False, True) if crops == 10 else (False,)
     return [
         _to_stored(height, width, short_side, Window(top, left, size, size, flip))

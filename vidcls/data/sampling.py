@@ -4,7 +4,7 @@ A video shorter than what is asked for repeats frames, in order: segments shrink
 end is the last frame.
 
 Sources: TSN (Wang et al. 2016, section 3.1) for segments; TimeSformer's clip of `sampling_rate` (Bertasius et al. 2021,
-section 4) for strided clips.
+section 4) for strided clips. docs/protocols.md compares the rules with those of the published code.
 """
 
 import numpy as np
@@ -20,23 +20,29 @@ def segments(num_frames: int, num_segments: int, seg_len: int, where: np.ndarray
         centre; uniform draws are the training of TSN. (Its code divides in whole frames, which never draws the
         last few; here every frame can be drawn.)
     """
-    tick = max(num_frames - seg_len + 1, 1) / num_segments
-    starts = np.floor(tick * (np.arange(num_segments) + where)).astype(np.int64)
+    places = max(num_frames - seg_len + 1, 1)
+    # Here and below multiplied before it is divided: a place that is a whole number must not come out just below it.
+    starts = np.floor(places * (np.arange(num_segments) + where) / num_segments).astype(np.int64)
     frames = (starts[:, None] + np.arange(seg_len)).reshape(-1)
     return np.minimum(frames, num_frames - 1)
 
 
-def strided(num_frames: int, count: int, step: float, start: float) -> np.ndarray:
-    """`count` frames, `step` apart (a fraction is cut off last), the first at `start`."""
-    frames = np.floor(start + step * np.arange(count)).astype(np.int64)
+def strided(num_frames: int, count: int, extent: float, start: float) -> np.ndarray:
+    """`count` frames, evenly from `start` to `start + extent` (a fraction is cut off last)."""
+    frames = np.floor(start + extent * np.arange(count) / max(count - 1, 1)).astype(np.int64)
     return np.clip(frames, 0, num_frames - 1)
 
 
-def view_start(free: float, view: int, views: int) -> float:
+def view_start(free: float, view: int, views: int, offset: str) -> float:
     """Where view number `view` starts when a clip can be moved by `free` frames.
 
-    The first of several views starts at the beginning, the last one reaches the end; a single view is the centre.
+    Args:
+      offset: 'centre': the first of several views starts at the beginning, the last one reaches the end, and a single
+        view is the centre. 'start': `free` is divided by the number of views, so that the last one never reaches the
+        end, and a single view is the beginning: TimeSformer's own test (its datasets/decoder.py, `get_start_end_idx`).
     """
+    if offset == 'start':
+        return max(free, 0) * view / views
     return max(free, 0) * (view / (views - 1) if views > 1 else 0.5)
 
 
@@ -59,24 +65,26 @@ class Sampler:
         if self._config.scheme == 'segments':
             where = rng.random(self.num_segments)
             return segments(num_frames, self.num_segments, self._config.seg_len, where)
-        step, free = self._stride(num_frames, fps)
+        extent, free = self._clip(num_frames, fps)
         whole = self._config.scheme == 'dense'
         start = rng.integers(max(int(free), 0) + 1) if whole else rng.uniform(0, max(free, 0))
-        return strided(num_frames, self.num_frames, step, start)
+        return strided(num_frames, self.num_frames, extent, start)
 
     def view(self, num_frames: int, fps: float, view: int = 0, views: int = 1) -> np.ndarray:
         """int64[t]: the view-th of `views` fixed clips, for testing."""
         if self._config.scheme == 'segments':
             where = (view + 0.5) / views
             return segments(num_frames, self.num_segments, self._config.seg_len, where)
-        step, free = self._stride(num_frames, fps)
-        return strided(num_frames, self.num_frames, step, view_start(free, view, views))
+        extent, free = self._clip(num_frames, fps)
+        start = view_start(free, view, views, self._config.view_offset)
+        return strided(num_frames, self.num_frames, extent, start)
 
-    def _stride(self, num_frames: int, fps: float) -> tuple[float, float]:
-        """(frames between two samples, frames by which the clip can be moved)."""
+    def _clip(self, num_frames: int, fps: float) -> tuple[float, float]:
+        """(frames between the first and the last sample, frames by which the clip can be moved)."""
         rate = self._config.sampling_rate
         if self._config.scheme == 'dense':
-            return rate, num_frames - 1 - (self.num_frames - 1) * rate
+            extent = (self.num_frames - 1) * rate
+            return extent, num_frames - 1 - extent
         # As the TimeSformer reader has it: the clip's length is that of all its strides, the last one too.
         span = rate * self.num_frames * fps / self._config.target_fps
-        return (span - 1) / max(self.num_frames - 1, 1), num_frames - span
+        return span - 1, num_frames - span

@@ -61,16 +61,20 @@ class Conv(nn.Module):
         y = convolve(x.astype(self.dtype), kernel, self.stride, self.padding)
         if not self.use_bias:
             return y
-        return y + self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        # In float32, rounded once: of a rounded bias every output of a channel would be off by the same amount, which a
+        # norm with published statistics takes for a shift.
+        bias = self.param('bias', nn.initializers.zeros, (self.features,))
+        return (y.astype(jnp.float32) + bias).astype(self.dtype)
 
 
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015, arXiv:1502.03167).
 
-    The statistics are float32 whatever the compute type. The running averages move by 0.1 a step
-    (momentum 0.9) and, as in PyTorch, hold the unbiased variance, so that published weights and
-    ours mean the same; the batch itself is normalised by the biased one. With `axis_name` the
-    statistics are those of all devices of that pmap axis together, else each device's own.
+    The statistics and the normalisation are float32 whatever the compute type; the output is rounded to
+    it, once. The running averages move by 0.1 a step (momentum 0.9) and, as in PyTorch, hold the unbiased
+    variance, so that published weights and ours mean the same; the batch itself is normalised by the
+    biased one. With `axis_name` the statistics are those of all devices of that pmap axis together, else
+    each device's own.
     """
 
     momentum: float = 0.9
@@ -100,7 +104,7 @@ class BatchNorm(nn.Module):
         # order of operations, and the centred input need not be kept for the backward pass.
         factor = scale * lax.rsqrt(var + self.epsilon)
         shift = bias - mean * factor
-        return (x * factor.astype(x.dtype) + shift.astype(x.dtype)).astype(self.dtype)
+        return (x.astype(jnp.float32) * factor + shift).astype(self.dtype)
 
 
 def batch_statistics(x, axis_name: str | None = None):

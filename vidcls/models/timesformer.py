@@ -27,6 +27,10 @@ class DividedBlock(nn.Module):
     Behind CLS the tokens lie patch by patch, and a patch's frames side by side. CLS takes no part
     in the attention over time; for that over space each frame gets a copy of it, and what the copies
     see is averaged. `temporal_fc` ends the attention over time, and `temporal_init` starts its kernel.
+
+    `drop_path` is the rate at which a path is left out in training, drawn as published for each sequence that it sees:
+    attention over time for each patch of a clip ([b n 1 1]), attention over space for each frame ([b t 1 1]), the MLP for
+    each clip ([b 1 1]).
     """
 
     num_heads: int

@@ -93,7 +93,8 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Attention within each sequence, then the MLP, each added to its input: [b ... n d] -> [b ... n d].
 
-    `drop_path` is the rate at which either is left out in training, see the function of that name.
+    `drop_path` is the rate at which either is left out in training, for each sequence by itself, see the function of that
+    name.
     """
 
     num_heads: int
@@ -111,9 +112,10 @@ class Block(nn.Module):
 
 
 def drop_path(x, rate: float, train: bool):
-    """x[b ...] with each sample zero at this rate in training, and else divided by 1 - rate.
+    """x[... n d] with each sequence [n d] zero at this rate in training, and else divided by 1 - rate.
 
-    Stochastic depth (Huang et al. 2016, arXiv:1603.09382). To be called within a module; the random
-    numbers are of its 'dropout' stream.
+    Stochastic depth (Huang et al. 2016, arXiv:1603.09382), drawn for each sequence by itself, as the authors' code of
+    TimeSformer has it: the axes before n are its batch. To be called within a module; the random numbers are of its
+    'dropout' stream.
     """
-    return nn.Dropout(rate, broadcast_dims=tuple(range(1, x.ndim)))(x, deterministic=not train)
+    return nn.Dropout(rate, broadcast_dims=(-2, -1))(x, deterministic=not train)

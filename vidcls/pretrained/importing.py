@@ -1,7 +1,7 @@
 """A work directory from published weights, so that evaluation and prediction work without training.
 
 Pictures are prepared as the weights' authors did, and views are theirs at test time: TSN 25 segments in ten crops, ECO 16
-segments in one, TimeSformer one clip in three crops.
+segments in one, TimeSformer one clip in three crops. docs/protocols.md has what is theirs to the letter and what is not.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ from vidcls.pretrained.convert import SHOWN, Converted, convert, origin, recogni
 from vidcls.pretrained.layout import Arrays, Layout
 from vidcls.workdir import Frames, Run
 
-SHORT_SIDE = 256  # pixels that a video is scaled to, as all of these authors do
+SHORT_SIDE = 256  # pixels that a video is scaled to, as the code that each of these layouts is of
 # Bertasius et al. 2021 (arXiv:2102.05095), section 4: a distance of 32 frames for 8, 16 for 16 and 4 for 96.
 DISTANCES = {8: 32, 16: 16, 96: 4}
 FRAMES, PIXELS = 512, 1024  # that a file's embeddings may be for; published: 96 and 448
@@ -73,15 +73,20 @@ def import_run(weights: str | Path, model: str, labels: str | Path, folder: str 
 
 def configuration(name: str, arrays: Arrays, layout: Layout) -> Config:
     """The network and the preparation of its pictures, as the arrays and their authors have them."""
-    sampling, test, settings, crop = SamplingConfig(num_segments=3, test_segments=25), EvalConfig(crops=10), {}, 224
-    test_short_side = 0
+    # The score of a video is the mean of its views' logits: tsn-pytorch and ECO-pytorch average what the classifier gives,
+    # the heads of mmaction2 and PaddleVideo the features of all frames in all crops, which is the same.
+    sampling, test = SamplingConfig(num_segments=3, test_segments=25), EvalConfig(crops=10, average='logits')
+    settings, crop, test_short_side = {}, 224, 0
     if name.startswith('eco'):
-        sampling, test = SamplingConfig(num_segments=16), EvalConfig()
+        sampling, test = SamplingConfig(num_segments=16), EvalConfig(average='logits')
     if name.startswith('timesformer'):
         frames, crop, settings = _timesformer(name, arrays, layout)
         distance = DISTANCES.get(frames, max(256 // frames, 1))
-        sampling = SamplingConfig(scheme='linspace', num_segments=frames, sampling_rate=distance)
-        average = 'probabilities' if 'mmaction2' in layout.title else 'logits'
+        sampling = SamplingConfig(num_segments=frames, sampling_rate=distance)
+        if 'mmaction2' in layout.title:
+            sampling.scheme, sampling.view_offset, average = 'dense', 'centre', 'probabilities'
+        else:
+            sampling.scheme, sampling.view_offset, average = 'linspace', 'start', 'logits'
         test, test_short_side = EvalConfig(crops=3, average=average), crop
     augment = AugmentConfig(
         short_side=max(SHORT_SIDE, crop), crop_size=crop, test_short_side=test_short_side,
