@@ -31,7 +31,7 @@ class Outcome:
 def attack(function: Callable[..., Any], *args: Any, imports: tuple[str, ...] = ()) -> Outcome:
     """Calls `function` of a test module's top level in a fresh process; `imports` are made before the clock runs."""
     context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['numpy', 'jax', *imports])
+    context.set_forkserver_preload(['numpy', 'jax', 'tensorflow', *imports])
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_call, args=(sender, function, args, imports))
     process.start()
