@@ -171,11 +171,7 @@ def _check_arrays(part: Path) -> None:
     """Refuses arrays that state far more numbers than the files could hold, before room is made for them."""
     on_disk = sum(file.stat().st_size for file in part.rglob('*') if file.is_file())
     limit = _UNPACKED * on_disk + _UNPACKED_BYTES
-    with ocp.StandardCheckpointer() as checkpointer:
-        found = checkpointer.metadata(part).item_metadata
-    if found is None:
-        raise UserError(f'{part}: its list of arrays cannot be read; take another step that is there, or train again')
-    arrays = jax.tree.leaves(found.tree)
+    arrays = jax.tree.leaves(ocp.StandardCheckpointHandler().metadata(part).tree)
     shapes = [(array.shape, array.dtype) for array in arrays]
     chunks = [(array.storage.chunk_shape, array.dtype) for array in arrays]
     for what, found in (('arrays', shapes), ('chunks of arrays', chunks)):
