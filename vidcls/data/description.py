@@ -69,10 +69,7 @@ def read(folder: Path) -> Description:
       UserError: a file that is broken, hostile or not as data_prep writes it; names the file and what is wrong.
       OSError: a file that is missing or can't be read.
     """
-    path = folder / 'dataset_info.json'
-    info = read_json(path, _MAX_BYTES)
-    name, version = (_plain(path, key, info.get(key)) for key in ('name', 'version'))
-    parts = _parts(path, name, info)
+    name, version, parts = read_parts(folder)
     labels = read_labels(folder / 'label.labels.txt')
     _check_features(folder / 'features.json', len(labels))
     path = folder / 'metadata.json'
@@ -81,6 +78,18 @@ def read(folder: Path) -> Description:
     check_storage(path, MAX_SHORT_SIDE if short_side is None else short_side, fps)
     splits = _splits(path, parts, metadata.get('splits') or {part: part for part in parts})
     return Description(name, version, labels, parts, splits, short_side, fps)
+
+
+def read_parts(folder: Path) -> tuple[str, str, dict[str, dict[str, int]]]:
+    """`name`, `version` and `parts` of the description, from dataset_info.json alone.
+
+    Raises:
+      As of `read`.
+    """
+    path = folder / 'dataset_info.json'
+    info = read_json(path, _MAX_BYTES)
+    name, version = (_plain(path, key, info.get(key)) for key in ('name', 'version'))
+    return name, version, _parts(path, name, info)
 
 
 def check_storage(path: Path, short_side: Any, fps: Any) -> None:
