@@ -14,6 +14,7 @@ from data_prep.clips import Source
 from data_prep.convert import Options, convert
 from data_prep.example import Storage
 from vidcls import script
+from vidcls.data import description
 
 
 def main(read_source: Callable[[Path, Options], Source], closing: str = '') -> None:
@@ -29,7 +30,8 @@ def main(read_source: Callable[[Path, Options], Source], closing: str = '') -> N
         'short_side',
         defaults.storage.short_side,
         'Frames are shrunk until their short side has at most this many pixels.',
-        lower_bound=16,
+        lower_bound=description.MIN_SHORT_SIDE,
+        upper_bound=description.MAX_SHORT_SIDE,
     )
     fps = flags.DEFINE_float('fps', defaults.storage.fps, 'Store frames at this rate; all frames if not given.')
     strict = flags.DEFINE_bool('strict', defaults.strict, 'A video that cannot be read whole is an error, not skipped.')
@@ -40,7 +42,11 @@ def main(read_source: Callable[[Path, Options], Source], closing: str = '') -> N
     )
     beam_options = flags.DEFINE_list('beam_options', defaults.beam_options, "key=value,... for Beam's runner.")
     seed = flags.DEFINE_integer('seed', defaults.seed, 'Of random splits and of the order of clips.', lower_bound=0)
-    flags.register_validator('fps', lambda v: v is None or v > 0, '--fps must be positive')
+    flags.register_validator(
+        'fps',
+        lambda v: v is None or 0 < v <= description.MAX_FPS,
+        f'--fps must be more than 0 and at most {description.MAX_FPS:g}',
+    )
 
     def work(_) -> int:
         options = Options(

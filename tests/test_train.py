@@ -41,7 +41,7 @@ def _assert_same(ours, theirs, tolerance=0.0):
 def test_the_work_directory_is_complete(one_device):
     folder, scores = one_device
     assert {p.name for p in folder.iterdir()} == {
-        'config.json', 'labels.txt', 'frames.json', 'checkpoints', 'metrics.jsonl', 'tensorboard',
+        'config.json', 'labels.txt', 'frames.json', 'dataset.json', 'checkpoints', 'metrics.jsonl', 'tensorboard',
     }  # fmt: skip
     rows = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
     assert rows[-1] == {'step': 3} | {f'validation/{name}': value for name, value in scores.items()}

@@ -5,17 +5,28 @@ Saved in two parts, so that evaluation restores the model alone: `model` (params
 
 import contextlib
 import math
+import os
+import re
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
 from vidcls import shortage
+from vidcls.bounded_file import read_json
 from vidcls.errors import UserError
 
 BEST_METRIC = 'top1'
+_METADATA_BYTES = 16 << 20  # of orbax's list of arrays, which names each in some 300 bytes
+# Arrays may take this many bytes a byte on disk, and some beside: trained numbers compress by a tenth, zeros much more.
+_UNPACKED, _UNPACKED_BYTES = 16, 64 << 20
+_PLAIN = re.compile(r'[A-Za-z0-9_-]+')
 
 
 class Checkpoints:
@@ -56,13 +67,17 @@ class Checkpoints:
         """Both parts, in the structure of the given ones.
 
         Raises:
-          UserError: a shape differs.
+          UserError: a shape differs, or the checkpoint is broken.
         """
         args = {
             'model': ocp.args.StandardRestore(model),
             'optimizer': ocp.args.StandardRestore(opt_state),
         }
-        restored = self._manager.restore(step, args=ocp.args.Composite(**args))
+        with _explained(self._folder / str(step)):
+            _check_files(self._folder)
+            for part in args:
+                _check_metadata(self._folder / str(step) / part)
+            restored = self._manager.restore(step, args=ocp.args.Composite(**args))
         return restored['model'], restored['optimizer']
 
     def close(self) -> None:
@@ -93,17 +108,76 @@ def restore_model(folder: Path, which: str, ema: bool = True) -> tuple[int, Any]
 
     Raises:
       UserError: there is no such checkpoint; names those there are.
+      UserError: it is broken, points elsewhere, or states more numbers than it holds.
     """
     saved = steps(folder)
     if not saved:
         raise UserError(f'{folder}: no checkpoint yet; train first')
     options = ocp.CheckpointManagerOptions(best_fn=_top1, best_mode='max', create=False)
-    with ocp.CheckpointManager(Path(folder).absolute(), options=options, item_names=('model',)) as manager:
-        step = _find(manager, which, saved, folder)
-        logging.info('restoring step %d (%s) of %s', step, which, folder)
-        saved = manager.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore()))['model']
+    absolute = Path(folder).absolute()
+    with _explained(folder):
+        _check_files(absolute)
+        with ocp.CheckpointManager(absolute, options=options, item_names=('model',)) as manager:
+            step = _find(manager, which, saved, folder)
+            logging.info('restoring step %d (%s) of %s', step, which, folder)
+            part = absolute / str(step) / 'model'
+            _check_metadata(part)
+            _check_arrays(part)
+            saved = manager.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore()))['model']
     averages = saved.pop('ema', None)
     return step, averages if ema and averages else saved
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turns what orbax raises of a broken checkpoint, which may be anything, into one line about it."""
+    try:
+        yield
+    except (UserError, PermissionError):
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f'{path}: this checkpoint cannot be restored ({reason:.300}); take another step that is there, or train again'
+        ) from error
+
+
+def _check_files(folder: Path) -> None:
+    """Refuses links, devices and pipes in `checkpoints/`; the folder itself may be a link."""
+    for parent, folders, files in os.walk(folder):
+        for name in folders + files:
+            path = Path(parent, name)
+            try:
+                mode = path.lstat().st_mode
+            except FileNotFoundError:  # a training that goes on clears old steps
+                continue
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                raise UserError(f'{path}: must be a file or a folder, and is a link, a device or a pipe')
+
+
+def _check_metadata(part: Path) -> None:
+    """Refuses a list of arrays that leads orbax to files beside those of the checkpoint: names become paths."""
+    path = part / '_METADATA'
+    metadata = read_json(path, _METADATA_BYTES)
+    if metadata.get('use_ocdbt') is not True:
+        raise UserError(f'{path}: is not of the form that training saves; train again')
+    for entry in metadata.get('tree_metadata', {}).values():
+        for key in entry['key_metadata']:
+            if not _PLAIN.fullmatch(str(key['key'])):
+                raise UserError(f'{path}: {key["key"]!r:.100} is no name of a parameter')
+
+
+def _check_arrays(part: Path) -> None:
+    """Refuses arrays that state far more numbers than the files could hold, before room is made for them."""
+    on_disk = sum(file.stat().st_size for file in part.rglob('*') if file.is_file())
+    limit = _UNPACKED * on_disk + _UNPACKED_BYTES
+    arrays = jax.tree.leaves(ocp.StandardCheckpointHandler().metadata(part).tree)
+    shapes = [(array.shape, array.dtype) for array in arrays]
+    chunks = [(array.storage.chunk_shape, array.dtype) for array in arrays]
+    for what, found in (('arrays', shapes), ('chunks of arrays', chunks)):
+        total = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in found)
+        if total > limit:
+            raise UserError(f'{part}: states {what} of {total:,} bytes in files of {on_disk:,}; train again')
 
 
 def _find(manager: ocp.CheckpointManager, which: str, steps: list[int], folder: Path) -> int:

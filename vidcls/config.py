@@ -6,7 +6,6 @@ it as `config.json`, which is all that evaluation and prediction need to know ab
 
 import dataclasses
 import json
-import math
 import os
 import re
 import types
@@ -14,6 +13,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from vidcls.bounded_file import read_json
 from vidcls.errors import UserError
 
 
@@ -178,6 +178,21 @@ _NOT_NEGATIVE = (
 _BELOW_ONE = (
     'model.dropout', 'model.frame_dropout', 'model.drop_path', 'optim.momentum', 'optim.label_smoothing', 'optim.ema_decay',
 )  # fmt: skip
+# What multiplies work or memory. Far above what anybody trains, and far below what brings a machine down.
+_AT_MOST = {
+    'model.width': 16_384, 'model.depth': 1000, 'model.num_heads': 1024, 'model.patch_size': 1024,
+    'sampling.num_segments': 4096, 'sampling.test_segments': 4096, 'sampling.seg_len': 4096,
+    'sampling.sampling_rate': 100_000, 'sampling.target_fps': 100_000,
+    'augment.short_side': 4320, 'augment.short_side_max': 4320, 'augment.test_short_side': 4320,
+    'augment.crop_size': 4320, 'test.clips': 4096, 'test.batch_size': 1 << 20, 'batch_size': 1 << 20,
+    'optim.accumulation': 1 << 20, 'epochs': 10_000_000, 'log_every_steps': 1 << 31, 'profile_steps': 1 << 31,
+}  # fmt: skip
+_MAX_VIDEO = 1 << 30  # pixels of all views of one video: ten times 10 clips of 96 frames in 3 crops of 224 x 224
+_MAX_NUMBER = 1e30  # also of integers, which JSON has of any length
+_MAX_NUMBERS = 100  # in a setting of several
+_MAX_TEXT = 4096
+_MAX_PATTERN = 200  # some classes of characters take 50 ms to compile; one that a run was trained with is never matched
+_MAX_BYTES = 1 << 20  # of config.json
 _LENGTH_3 = ('augment.mean', 'augment.std')
 _PATTERNS = ('init.allow_missing', 'init.freeze')
 _SEED_LIMIT = 2**32  # what a jax key takes without 64-bit integers
@@ -194,12 +209,15 @@ def validate(config: Config) -> None:
         if values[name] not in choices:
             raise UserError(f'--config.{name}={values[name]!r}: must be one of {", ".join(map(str, choices))}')
     for name, value in values.items():
+        if isinstance(value, str | tuple) and len(value) > (_MAX_TEXT if isinstance(value, str) else _MAX_NUMBERS):
+            raise UserError(f'--config.{name}={value!r:.80}...: is too long')
         numbers = value if isinstance(value, tuple) else (value,)
         if isinstance(value, tuple) and not all(type(number) in (int, float) for number in numbers):
             raise UserError(f'--config.{name}={value!r}: must be numbers')
         numbers = [number for number in numbers if isinstance(number, int | float)]
         for wrong, limit in (
-            (not all(map(math.isfinite, numbers)), 'finite'),
+            (not all(-_MAX_NUMBER < number < _MAX_NUMBER for number in numbers), 'finite'),
+            (not all(number <= _AT_MOST.get(name, number) for number in numbers), f'at most {_AT_MOST.get(name)}'),
             (name in _POSITIVE and not all(number > 0 for number in numbers), 'greater than 0'),
             (name in _NOT_NEGATIVE and not all(number >= 0 for number in numbers), 'at least 0'),
             (name in _BELOW_ONE and not all(0 <= number < 1 for number in numbers), 'in [0, 1)'),
@@ -208,9 +226,11 @@ def validate(config: Config) -> None:
             if wrong:
                 raise UserError(f'--config.{name}={value!r}: must be {limit}')
     for name in _PATTERNS:
+        if len(values[name]) > _MAX_PATTERN:
+            raise UserError(f'--config.{name}={values[name]!r:.80}...: must have at most {_MAX_PATTERN} characters')
         try:
             re.compile(values[name])
-        except re.error as error:
+        except (re.error, RecursionError, OverflowError) as error:
             raise UserError(f'--config.{name}={values[name]!r}: must be a regular expression: {error}') from error
     if config.seed >= _SEED_LIMIT:
         raise UserError(f'--config.seed={config.seed}: must be below {_SEED_LIMIT}')
@@ -220,6 +240,7 @@ def validate(config: Config) -> None:
     if steps and not (len(steps) == 2 and all(type(step) is int for step in steps) and 0 < steps[0] <= steps[1]):
         raise UserError(f'--config.profile_steps={steps}: must be the first and the last step, counted from 1')
     _validate_windows(config.augment)
+    _validate_video(config)
 
 
 def _validate_windows(augment: AugmentConfig) -> None:
@@ -237,6 +258,22 @@ def _validate_windows(augment: AugmentConfig) -> None:
         )
     if not augment.scales or not all(0 < scale <= 1 for scale in augment.scales):
         raise UserError(f'--config.augment.scales={augment.scales}: must be one or more numbers in (0, 1]')
+
+
+def _validate_video(config: Config) -> None:
+    sampling, test = config.sampling, config.test
+    segments = {
+        'num_segments': (sampling.num_segments, 1),
+        'test_segments': (sampling.test_segments or sampling.num_segments, test.clips * test.crops),
+    }
+    for name, (count, views) in segments.items():
+        pixels = count * sampling.seg_len * views * config.augment.crop_size**2
+        if pixels > _MAX_VIDEO:
+            raise UserError(
+                f'--config.sampling.{name}={count}: {count} x {sampling.seg_len} frames in {views} views of '
+                f'{config.augment.crop_size} x {config.augment.crop_size} are {pixels:,} pixels of a video; the limit is '
+                f'{_MAX_VIDEO:,}'
+            )
 
 
 def flatten(config: Config) -> dict[str, Any]:
@@ -277,16 +314,23 @@ def load(path: Path) -> Config:
     """Reads what `save` wrote. Fields that the file lacks keep their default.
 
     Raises:
-      UserError: a field that no `Config` has, or a value of another type.
+      UserError: a field that no `Config` has, a value of another type or one that can't work, or no file of settings.
     """
-    return _from_dict(Config, json.loads(path.read_text()), str(path))
+    config = _from_dict(Config, read_json(path, _MAX_BYTES), str(path))
+    try:
+        validate(config)
+    except UserError as error:
+        raise UserError(f'{path}: {error}') from error
+    return config
 
 
 def _from_dict(cls: type, values: dict[str, Any], where: str) -> Any:
     hints = typing.get_type_hints(cls)
+    if not isinstance(values, dict):
+        raise UserError(f'{where}={values!r:.80}: must be an object')
     unknown = set(values) - set(hints)
     if unknown:
-        raise UserError(f'{where}: unknown setting {min(unknown)!r}; known: {", ".join(hints)}')
+        raise UserError(f'{where}: unknown setting {min(unknown)!r:.80}; known: {", ".join(hints)}')
     return cls(**{name: _coerce(hints[name], value, f'{where}: {name}') for name, value in values.items()})
 
 
@@ -295,10 +339,11 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
         return _from_dict(hint, value, where)
     if isinstance(hint, types.UnionType):  # `T | None`
         return None if value is None else _coerce(hint.__args__[0], value, where)
-    if typing.get_origin(hint) is tuple:
+    if typing.get_origin(hint) is tuple and isinstance(value, list):
         return tuple(value)
-    if hint is float and type(value) is int:
+    if hint is float and type(value) is int and abs(value) < _MAX_NUMBER:
         return float(value)
     if type(value) is not hint:
-        raise UserError(f'{where}={value!r}: must be of type {hint.__name__}')
+        hint = typing.get_origin(hint) or hint
+        raise UserError(f'{where}={value!r:.80}: must be of type {hint.__name__}')
     return value

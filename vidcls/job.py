@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from absl import logging
 
-from vidcls import checkpoint, evaluate, fine_tuning, hosts, optim, overview, parallel, pretrained, workdir
+from vidcls import checkpoint, evaluate, fine_tuning, hosts, optim, overview, parallel, pretrained, trained_on, workdir
 from vidcls import config as config_lib
 from vidcls.config import Config
 from vidcls.data.dataset import Dataset, open_dataset
@@ -73,12 +73,16 @@ def prepare(config: Config, folder: str | Path, devices: Sequence[jax.Device]) -
         if config.init.weights and begins:
             state, origin = _start_from_weights(config, model, state)
         run = workdir.check(folder, config, dataset.labels, workdir.Frames(dataset.short_side, dataset.target_fps))
+        if not begins:
+            trained_on.check(run, dataset)
     settings, saved = config_lib.flatten(config) | {'data.dir': ''}, checkpoint.steps(run.checkpoints)
     hosts.check_same('configuration, dataset or work directory', (settings, dataset.index.ids.tolist(), saved))
     with hosts.together():
         # Only now: a model that can't be built should leave no work directory that refuses the corrected command.
         if hosts.is_first():
             workdir.prepare(run)
+            if begins or not (run.folder / trained_on.FILENAME).exists():
+                trained_on.save(run, dataset)
             if begins:
                 workdir.save_origin(run, origin)
     return Job(config, dataset, steps_per_epoch, num_steps, model, optimizer, learning_rate, state, run)

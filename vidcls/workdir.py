@@ -3,6 +3,7 @@
 config.json      the resolved configuration
 labels.txt       class names, one a line, in the order of the logits
 frames.json      how the dataset's frames were stored, so that a new video is prepared alike
+dataset.json     which clips it is trained and validated on (`vidcls.trained_on`)
 weights.json     where published weights came from, if any: file, sha256, what of it was loaded
 checkpoints/     orbax: the latest and the best
 metrics.jsonl    a JSON object a line: step, and what was measured
@@ -18,8 +19,12 @@ from typing import Any
 
 from vidcls import checkpoint
 from vidcls import config as config_lib
+from vidcls.bounded_file import read_json, read_labels
 from vidcls.config import Config
+from vidcls.data import description
 from vidcls.errors import UserError
+
+_FRAMES_BYTES = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +94,8 @@ def load(folder: str | Path) -> Run:
     """Opens an existing work directory.
 
     Raises:
-      UserError: it holds no run.
+      UserError: it holds no run, or a file that can't be one of training's; names the file and what is wrong.
+      OSError: a file that is missing or can't be read.
     """
     folder = Path(folder).expanduser()
     if not (folder / 'config.json').exists():
@@ -97,9 +103,17 @@ def load(folder: str | Path) -> Run:
     return Run(
         folder,
         config_lib.load(folder / 'config.json'),
-        tuple((folder / 'labels.txt').read_text(encoding='utf-8').split('\n')[:-1]),
-        Frames(**json.loads((folder / 'frames.json').read_text())),
+        read_labels(folder / 'labels.txt'),
+        _load_frames(folder / 'frames.json'),
     )
+
+
+def _load_frames(path: Path) -> Frames:
+    values, names = read_json(path, _FRAMES_BYTES), [field.name for field in dataclasses.fields(Frames)]
+    if sorted(values) != sorted(names):
+        raise UserError(f'{path}: must have {" and ".join(names)} and nothing else')
+    description.check_storage(path, **values)
+    return Frames(**values)
 
 
 def check_labels(run: Run, labels: tuple[str, ...]) -> None:

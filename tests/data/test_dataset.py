@@ -1,6 +1,10 @@
 """What is found on disk, and the frame index against TFDS's own reading."""
 
+import concurrent.futures
+import contextlib
 import dataclasses
+import os
+import resource
 import shutil
 
 import numpy as np
@@ -9,7 +13,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from vidcls.data import dataset as dataset_lib
-from vidcls.data import frame_index
+from vidcls.data import description, frame_index
 from vidcls.data.dataset import open_dataset
 from vidcls.errors import UserError
 
@@ -125,3 +129,108 @@ def test_a_damaged_index_is_made_again(motion_folder, motion_dataset, tmp_path):
         file.write_bytes(damaged)
         assert open_dataset(folder).index.ids.tolist() == motion_dataset.index.ids.tolist()
         assert file.stat().st_size == len(whole)
+
+
+@pytest.mark.parametrize(
+    'template',
+    ['', '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}', '{SPLIT}_{SHARD_INDEX}.{FILEFORMAT}', 'x.{SHARD_X_OF_Y}'],
+)
+def test_the_description_is_what_tfds_reads(motion_folder, tmp_path, template):
+    info = tfds.builder_from_directory(motion_folder).info
+    splits = [
+        tfds.core.SplitInfo(
+            name=name,
+            shard_lengths=[3] * shards,
+            num_bytes=7,
+            filename_template=tfds.core.ShardedFileTemplate(
+                dataset_name='motion',
+                data_dir=tmp_path,
+                split=name,
+                filetype_suffix='tfrecord',
+                template=template and f'{name}{template}',
+            ),
+        )
+        for name, shards in (('train', 12), ('a-2.part', 1), ('none', 0))
+    ]
+    info.set_splits(tfds.core.splits.SplitDict(splits))
+    info.write_to_directory(tmp_path)
+    theirs = tfds.builder_from_directory(tmp_path).info
+    ours = description.read_parts(tmp_path)[2]
+    assert {part: list(shards) for part, shards in ours.items()} == {
+        name: split.filenames for name, split in theirs.splits.items() if split.num_examples
+    }
+    assert [list(shards.values()) for shards in ours.values()] == [[3] * 12, [3]]
+
+
+def test_a_dataset_of_tfds_own_has_its_labels_and_storage(motion_folder):
+    theirs, ours = tfds.builder_from_directory(motion_folder).info, description.read(motion_folder)
+    assert (ours.name, ours.version) == (theirs.name, str(theirs.version)) == ('motion', '1.0.0')
+    assert list(ours.labels) == theirs.features['label'].names
+    assert {split: '+'.join(parts) for split, parts in ours.splits.items()} == theirs.metadata['splits']
+    assert (ours.short_side, ours.fps) == (theirs.metadata['short_side'], theirs.metadata['fps']) == (256, None)
+
+
+def _many_shards(folder, count: int) -> frame_index.FrameIndex:
+    """An index of `count` shards, each with a clip of one frame that tells its number."""
+    for number in range(count):
+        (folder / f'{number}').write_bytes(b'\xff\xd8%06d' % number)
+    ones, zeros = np.ones(count, np.int32), np.zeros(count, np.int32)
+    numbers = np.arange(count, dtype=np.int32)
+    return frame_index.FrameIndex(
+        shards=numbers.astype(str), shard_bytes=ones.astype(np.int64) * 8, shard=numbers, ids=numbers.astype(str),
+        labels=zeros, fps=ones.astype(np.float32), height=ones, width=ones, first=np.arange(count + 1, dtype=np.int64),
+        offset=zeros.astype(np.int64), length=ones * 8,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _descriptors(count: int):
+    """Leaves room for `count` more open files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(name) for name in os.listdir('/proc/self/fd'))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def _read_from_threads(folder, index: frame_index.FrameIndex, threads: int) -> int:
+    """Reads frames of all shards in a drawn order; returns how many descriptors are open at the end."""
+    reader = frame_index.FrameReader(folder, index)
+
+    def read(seed: int) -> None:
+        for clip in np.random.default_rng(seed).integers(0, len(index), 3000).tolist():
+            assert reader.read(clip, [0, 0]) == [b'\xff\xd8%06d' % clip] * 2
+
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        list(pool.map(read, range(threads)))
+    return len(os.listdir('/proc/self/fd'))
+
+
+@pytest.mark.parametrize('most', [frame_index.MAX_OPEN, 2])
+def test_more_shards_than_descriptors_are_read_from_many_threads(tmp_path, monkeypatch, most):
+    monkeypatch.setattr(frame_index, 'MAX_OPEN', most)
+    index, threads = _many_shards(tmp_path, most + 200), 8
+    index.check(tmp_path)
+    before = len(os.listdir('/proc/self/fd'))
+    with _descriptors(most + 2 * threads):
+        assert _read_from_threads(tmp_path, index, threads) <= before + most
+    assert len(os.listdir('/proc/self/fd')) <= before
+
+
+def test_a_frame_that_cannot_be_read_is_named(copied):
+    data = open_dataset(copied)
+    clip = int(np.flatnonzero(data.index.shard == 1)[2])
+    row = data.index.first[clip] + 3
+    path = copied / data.index.shards[1]
+    whole = path.read_bytes()
+    middle = int(data.index.offset[row]) + int(data.index.length[row]) // 2
+    for damaged, found in (
+        (whole[:middle], f'{data.index.length[row] // 2} of {data.index.length[row]} bytes'),
+        (whole[: data.index.offset[row]] + bytes(len(whole) - data.index.offset[row]), 'no JPEG at byte'),
+    ):
+        path.write_bytes(damaged)
+        data.reader().read(clip, [0, 2])
+        with pytest.raises(UserError, match=f'{path}: frame 3 of clip {str(data.index.ids[clip])!r}: {found}'):
+            data.reader().read(clip, [0, 3])

@@ -1,6 +1,8 @@
 """Order, resuming, sharding and exactly-once, on made clips; pixels against another decoder."""
 
+import dataclasses
 import itertools
+import shutil
 
 import numpy as np
 import pytest
@@ -8,7 +10,9 @@ import simplejpeg
 
 from vidcls.config import AugmentConfig, Config, EvalConfig, SamplingConfig
 from vidcls.data import augment, pipeline
+from vidcls.data.dataset import open_dataset
 from vidcls.data.sampling import Sampler
+from vidcls.errors import UserError
 
 AUGMENT = AugmentConfig(crop='random', short_side=32, crop_size=24)
 
@@ -118,3 +122,32 @@ def test_views_are_clips_times_crops(motion_dataset):
     views = batch.clips.canvas.reshape(2, 2, 10, 3, 32, 32, 3)
     assert (views[:, 0] != views[:, 1]).any()  # another time
     np.testing.assert_array_equal(views[:, :, 0], views[:, :, 5])  # mirrored on the device, not here
+
+
+@pytest.mark.parametrize(
+    ('damage', 'found'),
+    [
+        (lambda shard, start, end: shard[: end - 1], 'bytes at byte'),
+        (lambda shard, start, end: shard[:start] + b'\0\0' + shard[start + 2 :], 'no JPEG at byte'),
+        (lambda shard, start, end: shard[: start + 2] + bytes(end - start - 2) + shard[end:], 'a broken JPEG'),
+    ],
+)
+@pytest.mark.parametrize('pieces', [1, 4])
+def test_a_frame_that_cannot_be_decoded_is_named(motion_folder, tmp_path, monkeypatch, damage, found, pieces):
+    data = open_dataset(shutil.copytree(motion_folder, tmp_path / '1.0.0'))
+    index, clip = data.index, int(data.clips('test')[5])
+    path = data.folder / index.shards[index.shard[clip]]
+    start, length = int(index.offset[index.first[clip]]), int(index.length[index.first[clip]])
+    path.write_bytes(damage(path.read_bytes(), start, start + length))
+    monkeypatch.setattr(pipeline, '_num_pieces', lambda size, clip_bytes: pieces)
+    # The first of 8 views of a clip has its first frame.
+    batches = pipeline.eval_batches(data, _config(test=EvalConfig(batch_size=4)), 'test', clips=8)
+    with pytest.raises(UserError, match=f'{path}: frame 0 of clip {str(index.ids[clip])!r}: .*{found}'):
+        list(batches)
+
+
+def test_a_frame_of_another_size_is_named(motion_dataset):
+    wrong = dataclasses.replace(motion_dataset.index, height=motion_dataset.index.height + 40)
+    data = dataclasses.replace(motion_dataset, index=wrong)
+    with pytest.raises(UserError, match='frame . of clip .*: 32 x 32 pixels, not 32 x 72'):
+        list(pipeline.eval_batches(data, _config(test=EvalConfig(batch_size=4)), 'test', crops=3))

@@ -80,6 +80,8 @@ def test_embeddings_for_more_than_any_network_takes_are_refused(tmp_path, name, 
     pretrained.save(tmp_path / 'w.safetensors', arrays)
     with pytest.raises(UserError, match='embeddings for .*: at most 512 and 1024 are taken'):
         importing.import_run(tmp_path / 'w.safetensors', 'timesformer_tiny', labels(tmp_path), tmp_path / 'run')
+
+
 # Bertasius et al.'s code starts at the beginning and sums logits, Hugging Face's weights are theirs, PaddleVideo's code is
 # theirs; mmaction2's takes frames 32 apart from the middle and averages probabilities. 300 frames, 30 a second.
 AUTHORS = ('linspace', 'start', 'logits', [0, 36, 72, 109, 145, 182, 218, 255])

@@ -7,14 +7,17 @@ stored once, in one of several disjoint TFDS splits ("parts"); the dataset's met
 
 import dataclasses
 import shlex
-import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from absl import logging
 
-from vidcls.data import frame_index
+from vidcls.bounded_file import check_regular
+from vidcls.data import description, frame_index
 from vidcls.errors import UserError
+
+_INDEX_BYTES = 1 << 20  # that an index may have beside what its shards account for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,36 +103,43 @@ def open_dataset(path: str | Path) -> Dataset:
     """Opens the dataset at `path` (see `find_folder`), indexing its frames if that was not done yet.
 
     Raises:
-      UserError: no dataset, or shards that its description names are missing.
+      UserError: no dataset, a description that is not as data_prep writes it, or shards that it names are missing.
       UserError: a clip's label is none of the dataset's.
     """
-    import tensorflow_datasets as tfds
-
     folder = find_folder(path)
-    info = tfds.builder_from_directory(folder).info
-    parts = {name: split.filenames for name, split in info.splits.items() if split.num_examples}
-    shards = [name for names in parts.values() for name in sorted(names)]
-    missing = [name for name in shards if not (folder / name).exists()]
-    if missing:
-        raise UserError(f'{folder / missing[0]} is missing; convert the dataset again')
-    index = _load_index(folder, shards)
-    _check_labels(folder, index, info.features['label'].names)
-    part_of_shard = {name: part for part, names in parts.items() for name in names}
-    part_of_clip = np.array([part_of_shard[index.shards[shard]] for shard in index.shard])
-    metadata = info.metadata or {}
-    sums = metadata.get('splits') or {name: name for name in parts}
+    described = description.read(folder)
+    part_of_shard, clips_of_shard = {}, {}
+    for number, shards in enumerate(described.parts.values()):
+        clips_of_shard |= shards
+        part_of_shard |= dict.fromkeys(shards, number)
+    _check_shards(folder, list(clips_of_shard))
+    index = _load_index(folder, clips_of_shard, described.short_side or description.MAX_SHORT_SIDE)
+    _check_labels(folder, index, described.labels)
+    part_of_clip = np.array(list(part_of_shard.values()))[index.shard]
+    number_of_part = {part: number for number, part in enumerate(described.parts)}
     return Dataset(
         folder=folder,
-        name=f'{info.name} {info.version}',
-        labels=tuple(info.features['label'].names),
-        splits={name: np.flatnonzero(np.isin(part_of_clip, parts_sum.split('+'))) for name, parts_sum in sums.items()},
+        name=f'{described.name} {described.version}',
+        labels=described.labels,
+        splits={
+            split: np.flatnonzero(np.isin(part_of_clip, [number_of_part[part] for part in parts]))
+            for split, parts in described.splits.items()
+        },
         index=index,
-        short_side=metadata.get('short_side') or int(np.minimum(index.height, index.width).max()),
-        target_fps=metadata.get('fps'),
+        short_side=described.short_side or max(_short_side(index), description.MIN_SHORT_SIDE),
+        target_fps=described.fps,
     )
 
 
-def _check_labels(folder: Path, index: frame_index.FrameIndex, names: list[str]) -> None:
+def _check_shards(folder: Path, shards: list[str]) -> None:
+    for name in shards:
+        try:
+            check_regular(folder / name)
+        except FileNotFoundError as error:
+            raise UserError(f'{folder / name} is missing; convert the dataset again') from error
+
+
+def _check_labels(folder: Path, index: frame_index.FrameIndex, names: Sequence[str]) -> None:
     wrong = np.flatnonzero((index.labels < 0) | (index.labels >= len(names)))
     if len(wrong):
         raise UserError(
@@ -138,19 +148,47 @@ def _check_labels(folder: Path, index: frame_index.FrameIndex, names: list[str])
         )
 
 
-def _load_index(folder: Path, shards: list[str]) -> frame_index.FrameIndex:
-    if (folder / frame_index.FILENAME).exists():
+def _load_index(folder: Path, clips_of_shard: dict[str, int], short_side: int) -> frame_index.FrameIndex:
+    """The index that lies in the folder; made anew where there is none or it does not fit the description."""
+    shards, path = list(clips_of_shard), folder / frame_index.FILENAME
+    if path.exists():
         try:
-            index = frame_index.FrameIndex.load(folder)
+            index = _read_index(folder, clips_of_shard, short_side)
             if list(index.shards) == shards and index.matches(folder):
                 return index
             reason = 'it is stale'
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            reason = f'it is damaged: {error}'
-        logging.warning('%s: indexing the frames again, %s', folder / frame_index.FILENAME, reason)
+        except UserError as error:
+            reason = str(error)
+        logging.warning('%s: indexing the frames again: %s', path, reason)
     index = frame_index.build(folder, shards)
+    _check_description(folder, index, clips_of_shard, short_side)
     try:
         index.save(folder)
     except OSError as error:
         logging.warning('%s: the frame index could not be kept (%s)', folder, error)
     return index
+
+
+def _read_index(folder: Path, clips_of_shard: dict[str, int], short_side: int) -> frame_index.FrameIndex:
+    path = folder / frame_index.FILENAME
+    frames_bytes = sum((folder / name).stat().st_size for name in clips_of_shard)
+    if path.stat().st_size > _INDEX_BYTES + 4 * frames_bytes:
+        raise UserError(f'{path}: is larger than what it could be an index of')
+    index = frame_index.FrameIndex.load(folder)
+    _check_description(folder, index, clips_of_shard, short_side)
+    return index
+
+
+def _check_description(
+    folder: Path, index: frame_index.FrameIndex, clips_of_shard: dict[str, int], short_side: int
+) -> None:
+    counted = np.bincount(index.shard, minlength=len(clips_of_shard)).tolist()
+    for (name, stated), found in zip(clips_of_shard.items(), counted, strict=True):
+        if stated != found:
+            raise UserError(f'{folder / name}: has {found} clips, and dataset_info.json states {stated}; convert again')
+    if _short_side(index) > short_side:
+        raise UserError(f'{folder}: has frames whose short side is {_short_side(index)} pixels, over {short_side}')
+
+
+def _short_side(index: frame_index.FrameIndex) -> int:
+    return int(np.minimum(index.height, index.width).max())

@@ -170,7 +170,8 @@ def _batches(
     import tensorflow as tf
 
     tf.config.set_visible_devices([], 'GPU')  # or TensorFlow takes the accelerator's memory
-    fetch = functools.partial(_fetch, dataset.reader(), dataset.index.labels, plan, share)
+    reader = dataset.reader()
+    fetch = functools.partial(_fetch, reader, dataset.index.labels, plan, share)
     side = int(np.minimum(dataset.index.height, dataset.index.width).max())
 
     def read(numbers):
@@ -201,8 +202,18 @@ def _batches(
     data = data.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     shapes = ([num_views * num_frames, side, side, 3], [num_views, 5], [], [])
     pieces = _num_pieces(share.size, int(np.prod(shapes[0])))
-    data = data.padded_batch(share.size // pieces, shapes, drop_remainder=True).prefetch(2 * pieces)
-    return _Batches(data, pieces)
+    size = share.size // pieces
+    data = data.padded_batch(size, shapes, drop_remainder=True).prefetch(2 * pieces)
+
+    def check(piece: int) -> None:
+        # A call that reads several clips fails with the piece that has the first of them.
+        last = -(-(piece + 1) * size // _CLIPS_PER_CALL) * _CLIPS_PER_CALL
+        for number in range(start_step * share.size + piece * size, start_step * share.size + last):
+            clip, views = plan(share.position(number))
+            for view in views:
+                reader.check(max(clip, 0), view.frames)
+
+    return _Batches(data, pieces, check)
 
 
 def _num_pieces(size: int, clip_bytes: int) -> int:
@@ -227,10 +238,14 @@ class _Batches:
     """Iterates over the pipeline's batches, and shuts it down before the interpreter goes.
 
     TensorFlow's threads call `fetch`; one that is still at it when Python finalises waits for ever, and the exit with it.
+
+    Args:
+      data: tf.data.Dataset of pieces; `pieces` of them are a batch.
+      check: raises what is wrong with the clips of a piece, given its number: TensorFlow's own error names none.
     """
 
-    def __init__(self, data, pieces: int):
-        self._pieces = pieces
+    def __init__(self, data, pieces: int, check: Callable[[int], None]):
+        self._pieces, self._check, self._done = pieces, check, 0
         self._iterators = [data.as_numpy_iterator()]
         weakref.finalize(self, self._iterators.clear)  # at the latest, when the interpreter exits
 
@@ -238,9 +253,20 @@ class _Batches:
         return self
 
     def __next__(self) -> Batch:
-        found = [next(self._iterators[0]) for _ in range(self._pieces)]
+        found = [self._piece() for _ in range(self._pieces)]
         # numpy asks for large pages.
         canvas, windows, label, clip = map(np.concatenate, zip(*found)) if self._pieces > 1 else found[0]
         canvas = einops.rearrange(canvas, 'b (v t) y x c -> (b v) t y x c', v=windows.shape[1])
         windows = einops.rearrange(windows, 'b v window -> (b v) window')
         return Batch(Clips(canvas, windows[:, 2:4], windows[:, 4].astype(bool)), label, clip, mask=clip >= 0)
+
+    def _piece(self):
+        import tensorflow as tf
+
+        try:
+            piece = next(self._iterators[0])
+        except tf.errors.OpError:
+            self._check(self._done)
+            raise
+        self._done += 1
+        return piece

@@ -1,0 +1,218 @@
+"""What a dataset's folder says of itself: name, labels, and which shards hold how many clips of which part.
+
+TensorFlow Datasets reads the same files, but imports the module of every class that `features.json` names before it looks
+at the class: a module in the dataset's own folder would run. The files are a few lines of JSON, so they are read here, with a
+limit on everything that a later step multiplies, and TensorFlow Datasets isn't needed to open a dataset.
+
+dataset_info.json   name, version, splits ("parts") with the number of clips of each shard, and the template of shard names
+features.json       what an example is made of; must be what data_prep writes
+label.labels.txt    class names, one a line
+metadata.json       the sums of parts that people use, and how frames were stored; may be absent
+
+Format: tensorflow_datasets/core/proto/dataset_info.proto and feature.proto, as JSON; names: its `core/naming.py`.
+"""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+from vidcls.bounded_file import read_json, read_labels
+from vidcls.errors import UserError
+
+MIN_SHORT_SIDE, MAX_SHORT_SIDE = 16, 4320  # pixels; the most is that of 8K video
+MAX_FPS = 1000.0
+MAX_SHARDS = 100_000
+_MAX_PARTS = 1000
+_MAX_DEPTH = 12
+_MAX_TEMPLATE = 200
+_MAX_BYTES = 4 << 20  # of each JSON file
+_TEMPLATE = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'
+_PLAIN = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.-]{0,199}')  # a name that stays in its folder
+_FEATURES = 'tensorflow_datasets.core.features.'
+_CLASSES = {
+    'video': (f'{_FEATURES}sequence_feature.Sequence',),
+    'label': (f'{_FEATURES}class_label_feature.ClassLabel',),
+    'id': (f'{_FEATURES}text_feature.Text',),
+    'fps': (f'{_FEATURES}scalar.Scalar', f'{_FEATURES}tensor_feature.Tensor'),
+}
+_KNOWN = {f'{_FEATURES}features_dict.FeaturesDict', f'{_FEATURES}image_feature.Image'}.union(*_CLASSES.values())
+_CLASS_KEYS = ('pythonClassName', 'type')  # the second one: of TensorFlow Datasets before 4.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What the files say; of the shards nothing is known yet.
+
+    Attributes:
+      name, version: of the dataset, such as 'ucf101' and '1.0.0'.
+      labels: class names; a label is a position in this list.
+      parts: part -> {file name of a shard: number of its clips}, without those that have no clip; shards by name.
+      splits: the name that people use -> the parts that it is the sum of.
+      short_side: the limit on the short side that frames were stored with, pixels; None: not told.
+      fps: the rate that frames were resampled to; None where every frame was kept.
+    """
+
+    name: str
+    version: str
+    labels: tuple[str, ...]
+    parts: dict[str, dict[str, int]]
+    splits: dict[str, tuple[str, ...]]
+    short_side: int | None
+    fps: float | None
+
+
+def read(folder: Path) -> Description:
+    """Reads and checks the files of a dataset's folder.
+
+    Raises:
+      UserError: a file that is broken, hostile or not as data_prep writes it; names the file and what is wrong.
+      OSError: a file that is missing or can't be read.
+    """
+    name, version, parts = read_parts(folder)
+    labels = read_labels(folder / 'label.labels.txt')
+    _check_features(folder / 'features.json', len(labels))
+    path = folder / 'metadata.json'
+    metadata = read_json(path, _MAX_BYTES) if path.exists() else {}
+    short_side, fps = metadata.get('short_side'), metadata.get('fps')
+    check_storage(path, MAX_SHORT_SIDE if short_side is None else short_side, fps)
+    splits = _splits(path, parts, metadata.get('splits') or {part: part for part in parts})
+    return Description(name, version, labels, parts, splits, short_side, fps)
+
+
+def read_parts(folder: Path) -> tuple[str, str, dict[str, dict[str, int]]]:
+    """`name`, `version` and `parts` of the description, from dataset_info.json alone.
+
+    Raises:
+      As of `read`.
+    """
+    path = folder / 'dataset_info.json'
+    info = read_json(path, _MAX_BYTES)
+    name, version = (_plain(path, key, info.get(key)) for key in ('name', 'version'))
+    return name, version, _parts(path, name, info)
+
+
+def check_storage(path: Path, short_side: Any, fps: Any) -> None:
+    """Refuses a way to store frames that data_prep has no flag for.
+
+    Raises:
+      UserError: names the file, the value and the limits.
+    """
+    if type(short_side) is not int or not MIN_SHORT_SIDE <= short_side <= MAX_SHORT_SIDE:
+        raise UserError(
+            f'{path}: short_side={short_side!r:.80}: must be from {MIN_SHORT_SIDE} to {MAX_SHORT_SIDE} pixels'
+        )
+    if fps is not None and (type(fps) not in (int, float) or not 0 < fps <= MAX_FPS):
+        raise UserError(
+            f'{path}: fps={fps!r:.80}: must be more than 0 and at most {MAX_FPS:g}, or null for every frame'
+        )
+
+
+def _plain(path: Path, what: str, value: Any) -> str:
+    if not isinstance(value, str) or not _PLAIN.fullmatch(value):
+        raise UserError(f'{path}: the {what} {value!r:.80} must be letters, digits, _, . and -')
+    return value
+
+
+def _parts(path: Path, name: str, info: dict[str, Any]) -> dict[str, dict[str, int]]:
+    file_format = info.get('fileFormat') or 'tfrecord'
+    if file_format != 'tfrecord':
+        raise UserError(f'{path}: the shards are of the format {file_format!r:.80}; only tfrecord is read')
+    entries = info.get('splits') or []
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise UserError(f'{path}: splits must be a list of objects')
+    lengths: dict[str, list[int]] = {}
+    for entry in entries:
+        part = _plain(path, 'split name', entry.get('name'))
+        if part in lengths:
+            raise UserError(f'{path}: has the split {part!r} twice')
+        counts = entry.get('shardLengths') or []
+        if not isinstance(counts, list):
+            raise UserError(f'{path}: shardLengths of {part!r} must be a list')
+        lengths[part] = [_count(path, count) for count in counts]
+    num_shards = sum(map(len, lengths.values()))
+    if num_shards > MAX_SHARDS or len(lengths) > _MAX_PARTS:
+        raise UserError(
+            f'{path}: has {num_shards:,} shards in {len(lengths):,} splits; the limits are {MAX_SHARDS:,} and {_MAX_PARTS:,}'
+        )
+    templates = {entry['name']: entry.get('filepathTemplate') or _TEMPLATE for entry in entries}
+    parts = {
+        part: dict(zip(_shard_names(path, templates[part], name, part, len(counts)), counts))
+        for part, counts in lengths.items()
+        if sum(counts)
+    }
+    if not parts:
+        raise UserError(f'{path}: the dataset has no clips')
+    shards = [shard for part in parts.values() for shard in part]
+    if len(set(shards)) < len(shards) or sum(map(len, parts.values())) < sum(len(lengths[part]) for part in parts):
+        raise UserError(f'{path}: several shards have one name; the template must tell splits and shards apart')
+    return parts
+
+
+def _count(path: Path, value: Any) -> int:
+    """A number of clips; int64 is a string in the JSON of protocol buffers."""
+    if isinstance(value, str) and re.fullmatch('[0-9]{1,10}', value):
+        value = int(value)
+    if type(value) is not int or not 0 <= value < 2**31:
+        raise UserError(f'{path}: {value!r:.80} must be a number of clips')
+    return value
+
+
+def _shard_names(path: Path, template: Any, name: str, part: str, count: int) -> list[str]:
+    if not isinstance(template, str) or len(template) > _MAX_TEMPLATE:
+        raise UserError(f'{path}: filepathTemplate {template!r:.80} is no text of a file name')
+    digits = max(len(str(count)), 5)
+    names = []
+    for shard in range(count):
+        index, total = f'{shard:0{digits}}', f'{count:0{digits}}'
+        values = {
+            'DATASET': name, 'SPLIT': part, 'FILEFORMAT': 'tfrecord',
+            'SHARD_INDEX': index, 'NUM_SHARDS': total, 'SHARD_X_OF_Y': f'{index}-of-{total}',
+        }  # fmt: skip
+        shard_name = template
+        for key, value in values.items():
+            shard_name = shard_name.replace(f'{{{key}}}', value)
+        if not _PLAIN.fullmatch(shard_name):
+            raise UserError(f'{path}: filepathTemplate {template!r:.80} must name files in the folder of the dataset')
+        names.append(shard_name)
+    return names
+
+
+def _splits(path: Path, parts: dict[str, Any], sums: Any) -> dict[str, tuple[str, ...]]:
+    if not isinstance(sums, dict) or len(sums) > _MAX_PARTS or not all(isinstance(v, str) for v in sums.values()):
+        raise UserError(f'{path}: splits must be an object of at most {_MAX_PARTS:,} sums such as "train+validation"')
+    splits = {_plain(path, 'split name', split): tuple(text.split('+')) for split, text in sums.items()}
+    for split, names in splits.items():
+        for part in names:
+            if part not in parts:
+                raise UserError(f'{path}: the split {split!r} names {part!r:.80}, which is not in dataset_info.json')
+    return splits
+
+
+def _check_features(path: Path, num_labels: int) -> None:
+    tree = read_json(path, _MAX_BYTES)
+    _check_classes(path, tree, 0)
+    features = tree.get('featuresDict')
+    features = features.get('features') if isinstance(features, dict) else None
+    if not isinstance(features, dict) or set(features) != set(_CLASSES):
+        raise UserError(f'{path}: an example must have {", ".join(_CLASSES)} and nothing else; convert with data_prep')
+    for name, classes in _CLASSES.items():
+        feature = features[name]
+        if not isinstance(feature, dict) or feature.get('pythonClassName') not in classes:
+            raise UserError(f'{path}: {name} must be of the class {classes[0]}; convert with data_prep')
+    label = features['label'].get('classLabel')
+    stated = label.get('numClasses') if isinstance(label, dict) else None
+    if _count(path, stated) != num_labels:
+        raise UserError(f'{path}: states {stated!r:.80} classes, and label.labels.txt has {num_labels}')
+
+
+def _check_classes(path: Path, node: Any, depth: int) -> None:
+    """Refuses every class but ours, wherever it stands: others who open the folder would import its module."""
+    if depth > _MAX_DEPTH:
+        raise UserError(f'{path}: is nested too deeply')
+    for key in _CLASS_KEYS:
+        name = node.get(key) if isinstance(node, dict) else None
+        if isinstance(name, str) and name not in _KNOWN:
+            raise UserError(f'{path}: the class {name!r:.120} is none that data_prep writes; it was not imported')
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        _check_classes(path, child, depth + 1)
