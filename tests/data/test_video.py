@@ -299,9 +299,9 @@ def test_what_nobody_foresaw_names_the_file_and_the_place(counted, monkeypatch):
     def broken(*_):
         raise KeyError('no such\nthing')
 
-    monkeypatch.setattr(frame_jpeg.FrameEncoder, '_planes', broken)
+    monkeypatch.setattr(frame_jpeg.FrameEncoder, '__init__', broken)
     reason = r"internal error: KeyError at test_video.py:\d+: 'no such\\nthing'"
-    for read in (video.encode, lambda p: video.read_frames(p, [0]), lambda p: list(video.watch(str(p)))):
+    for read in (*READERS, lambda p: list(video.watch(str(p)))):
         with pytest.raises(video.VideoError, match=f'{re.escape(str(counted))}: {reason}') as raised:
             read(counted)
         assert isinstance(raised.value.__cause__, KeyError)

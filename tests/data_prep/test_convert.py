@@ -17,8 +17,8 @@ import simplejpeg
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from data_prep import beam, folder, records
 from data_prep import convert as converting
-from data_prep import folder, records
 from data_prep.convert import Options, convert
 from data_prep.example import Storage
 from tests.data_prep import working
@@ -243,6 +243,15 @@ def test_an_error_of_ours_costs_its_clip(small, tmp_path, monkeypatch):
     assert num_frames(dataset.open_dataset(made)).keys() == {'a/0', 'a/1', 'a/3'}
     metadata = json.loads((made / 'metadata.json').read_text())
     assert metadata['num_failed'] == 1
+
+
+def test_an_error_of_ours_in_beam_costs_its_clip(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(video, 'encode', lambda *_, **__: {}['no such thing'])
+    assert list(beam._examples(small.clips[0], Storage(), tmp_path)) == []
+    (note,) = tmp_path.glob('*.json')
+    found = json.loads(note.read_text())
+    assert found['skipped'] and found['id'] == small.clips[0].id
+    assert found['reason'].startswith('internal error: KeyError at test_convert.py:')
 
 
 @pytest.mark.parametrize(
