@@ -110,5 +110,7 @@ def reason(path: str, error: Exception) -> str:
         return 'no such file'
     if os.path.isfile(path) and not os.path.getsize(path):
         return 'an empty file'
+    if isinstance(error, EOFError):
+        return 'it ends too soon'
     text = getattr(error, 'strerror', None) or str(error)
     return f'{text} ({type(error).__name__})'
