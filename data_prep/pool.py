@@ -57,20 +57,22 @@ def map_in_order(
                 taken += 1
             if number == taken:
                 return
-            while number not in pool.done:
-                pool.work()
-            result = pool.done.pop(number)
-            number += 1
-            if isinstance(result, _Lost):
-                if lost is None:
-                    raise UserError(f'{result.reason}; fewer --workers take less memory')
-                yield lost(result.item, result.reason)
-            elif isinstance(result, _Raised):
-                raise result.error
-            else:
-                yield result.value
+            pool.work(wait=number not in pool.done)
+            if number in pool.done:
+                yield _opened(pool.done.pop(number), lost)
+                number += 1
     finally:
         pool.close()
+
+
+def _opened(result: '_Value | _Raised | _Lost', lost: Callable[[Any, str], Any] | None) -> Any:
+    if isinstance(result, _Raised):
+        raise result.error
+    if isinstance(result, _Value):
+        return result.value
+    if lost is None:
+        raise UserError(f'{result.reason}; fewer --workers take less memory')
+    return lost(result.item, result.reason)
 
 
 class _Value:
@@ -99,15 +101,15 @@ class _Pool:
         self._failed_starts = 0
         self._workers: list[_Worker] = []
 
-    def work(self) -> None:
-        """Hands out what waits, then sleeps until a worker has something to tell, dies or is late."""
+    def work(self, wait: bool) -> None:
+        """Hands out items and hears the workers; with `wait` sleeps until one has something to tell, dies or is late."""
         in_hand = sum(len(worker.held) for worker in self._workers)
         while len(self._workers) < min(self.size, len(self.waiting) + in_hand):
             self._workers.append(_Worker(self._function))
         self._hand_out()
         by_pipe = {worker.pipe: worker for worker in self._workers}
-        patience = min((w.time_left(self._timeout) for w in self._workers), default=None) if self._timeout else None
-        for pipe in connection.wait(by_pipe, patience):
+        patience = min(w.time_left(self._timeout) for w in self._workers) if self._timeout and wait else None
+        for pipe in connection.wait(by_pipe, patience if wait else 0):
             try:
                 self._hear(by_pipe[pipe], pipe.recv())
             except (EOFError, OSError):  # half a message is an OSError
@@ -115,6 +117,7 @@ class _Pool:
         for worker in [w for w in self._workers if self._timeout and w.time_left(self._timeout) <= 0]:
             if not worker.pipe.poll():  # what it told meanwhile comes first
                 self._replace(worker, f'no progress for {self._timeout:g} s (--clip_timeout)')
+        self._hand_out()
 
     def _hand_out(self) -> None:
         """One item a worker; and one ahead while others wait, so that none stands idle while this process writes."""
@@ -199,7 +202,7 @@ class _Worker:
 
     def end(self) -> None:
         self._process.kill()
-        self._process.join()
+        self._process.join(5.0)  # one that waits for a dead disk may not even die
         self.pipe.close()
 
 

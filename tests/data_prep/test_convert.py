@@ -21,7 +21,7 @@ from data_prep import beam, folder, records
 from data_prep import convert as converting
 from data_prep.convert import Options, convert
 from data_prep.example import Storage
-from tests.data_prep import working
+from tests.data_prep import failing
 from tests.data_prep.test_folder import save_frames
 from tests.made_videos import grey_levels, scenery, turn_clockwise, write_gif, write_sound, write_video
 from vidcls.data import dataset, frame_index, video
@@ -236,10 +236,10 @@ def test_strict(videos, tmp_path, name, reason):
 
 
 def test_an_error_of_ours_costs_its_clip(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(converting, 'convert_clip', working.fail_on_2)
+    monkeypatch.setattr(converting, 'convert_clip', failing.fail_on_2)
     made = convert(small, tmp_path / 'out', Options(workers=2))
-    (reason,) = [failures(made)['2.mp4']]
-    assert re.fullmatch(r"internal error: KeyError at working.py:\d+: 'no such thing'", reason)
+    (reason,) = failures(made).values()
+    assert re.fullmatch(r"internal error: TypeError at video.py:\d+: 'NoneType' object is not callable", reason)
     assert num_frames(dataset.open_dataset(made)).keys() == {'a/0', 'a/1', 'a/3'}
     metadata = json.loads((made / 'metadata.json').read_text())
     assert metadata['num_failed'] == 1
@@ -256,7 +256,7 @@ def test_an_error_of_ours_in_beam_costs_its_clip(small, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ('function', 'reason'),
-    [(working.crash_on_2, 'its worker process died of SIGSEGV'), (working.hang_on_2, 'no progress for 2 s')],
+    [(failing.crash_on_2, 'its worker process died of SIGSEGV'), (failing.hang_on_2, 'no progress for 2 s')],
 )
 def test_a_crash_or_a_standstill_costs_its_clip(small, tmp_path, monkeypatch, function, reason):
     monkeypatch.setattr(converting, 'convert_clip', function)
@@ -267,7 +267,7 @@ def test_a_crash_or_a_standstill_costs_its_clip(small, tmp_path, monkeypatch, fu
 
 
 def test_a_crash_under_strict(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(converting, 'convert_clip', working.crash_on_2)
+    monkeypatch.setattr(converting, 'convert_clip', failing.crash_on_2)
     with pytest.raises(UserError, match=r'2.mp4: its worker process died of SIGSEGV; without --strict'):
         convert(small, tmp_path / 'out', Options(workers=1, strict=True))
     assert not list((tmp_path / 'out').iterdir())

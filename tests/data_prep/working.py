@@ -1,16 +1,10 @@
-"""What workers do in test_pool and test_convert; apart from the tests, for a worker that imports pytest starts late."""
+"""What the workers of test_pool do; apart from the tests, for a worker that imports pytest or PyAV starts late."""
 
 import os
 import signal
 import time
-from pathlib import Path
 
-import numpy as np
-
-from data_prep import example, pool
-from data_prep.clips import Clip
-from data_prep.example import Result, Storage
-from vidcls.data import video
+from data_prep import pool
 
 
 def slow_square(x: int) -> int:
@@ -44,7 +38,7 @@ def hang_at_three(x: int) -> int:
     return x
 
 
-def same(x: np.ndarray) -> np.ndarray:
+def same(x):
     return x
 
 
@@ -57,29 +51,3 @@ class EndsAtOnce:
 
     def __reduce__(self):
         return os._exit, (9,)
-
-
-# In place of `convert_clip`: what goes wrong with clip a/2.
-
-
-def _fail():
-    raise KeyError('no such thing')
-
-
-def fail_on_2(clip: Clip, storage: Storage, spool: Path) -> Result:
-    video.check_size = (lambda *_: _fail()) if clip.id == 'a/2' else (lambda *_: None)
-    return example.convert_clip(clip, storage, spool)
-
-
-def crash_on_2(clip: Clip, storage: Storage, spool: Path) -> Result:
-    if clip.id == 'a/2':
-        (spool / 'half').touch()
-        os.kill(os.getpid(), signal.SIGSEGV)
-    return example.convert_clip(clip, storage, spool)
-
-
-def hang_on_2(clip: Clip, storage: Storage, spool: Path) -> Result:
-    if clip.id == 'a/2':
-        (spool / 'half').touch()
-        time.sleep(600)
-    return example.convert_clip(clip, storage, spool)

@@ -9,6 +9,8 @@ What is on disk and what is stored:
   - Every frame in the order of presentation; with `fps`, the frame on screen at 0, 1/fps, 2/fps...
   - Decoding starts at the first frame that decodes and ends at the first error after it: what was
     read until there is kept and `Video.damage` says what is missing. No frame at all: `VideoError`.
+  - A file of pictures too large, or with `fps` of times too far apart (`LONGEST_GAP`), is refused: what it
+    states must not decide how much memory is taken. Limits on opening: `vidcls.data.container`.
   - Rotation in the metadata is applied. Pixels count as square, interlacing is ignored.
   - A frame whose size differs from the first one's is resized to it.
 """
