@@ -1,4 +1,4 @@
-"""Conversion on many machines: `read_clip` as an Apache Beam step, TFDS's Beam writer behind it.
+"""Conversion on many machines: `try_clip` as an Apache Beam step, TFDS's Beam writer behind it.
 
 Records equal those of one machine; TFDS chooses their order and the number of shards. OUT must be a
 folder that all workers see. Needs the extra `beam`.
@@ -14,9 +14,8 @@ from pathlib import Path
 from data_prep import records
 from data_prep.clips import Clip, Source
 from data_prep.convert import Options, Outcome, check_classes, describe
-from data_prep.example import Storage, read_clip
+from data_prep.example import Storage, try_clip
 from vidcls.data import frame_index
-from vidcls.data.video import VideoError
 from vidcls.errors import UserError
 
 
@@ -103,13 +102,11 @@ def _builder_class(source: Source, clips: Sequence[Clip], storage: Storage, prob
 
 def _examples(clip: Clip, storage: Storage, problems: Path) -> Iterator[tuple[str, dict]]:
     """The Beam step: (key, example), or nothing of a video that cannot be used."""
-    try:
-        frames = read_clip(clip, storage)
-    except VideoError as error:
-        _note(problems, clip, error.reason, skipped=True)
+    frames, problem = try_clip(clip, storage)
+    if problem:
+        _note(problems, clip, problem, skipped=frames is None)
+    if frames is None:
         return
-    if frames.damage:
-        _note(problems, clip, frames.damage, skipped=False)
     yield (
         clip.id,
         {'video': frames.jpegs, 'label': clip.label, 'id': clip.id, 'fps': frames.fps},

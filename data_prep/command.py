@@ -35,13 +35,19 @@ def main(read_source: Callable[[Path, Options], Source], closing: str = '') -> N
     )
     fps = flags.DEFINE_float('fps', defaults.storage.fps, 'Store frames at this rate; all frames if not given.')
     strict = flags.DEFINE_bool('strict', defaults.strict, 'A video that cannot be read whole is an error, not skipped.')
-    workers = flags.DEFINE_integer('workers', defaults.workers, 'Processes; 0 for one a core.', lower_bound=0)
+    workers = flags.DEFINE_integer(
+        'workers', defaults.workers, 'Processes that decode; 0 for one a core.', lower_bound=0
+    )
+    clip_timeout = flags.DEFINE_float(
+        'clip_timeout', defaults.clip_timeout, 'A clip of which no frame comes for so many seconds is skipped.'
+    )
     overwrite = flags.DEFINE_bool('overwrite', defaults.overwrite, 'Replace a dataset in --out.')
     beam_runner = flags.DEFINE_string(
         'beam_runner', defaults.beam_runner, 'Convert with this Apache Beam runner (extra `beam`).'
     )
     beam_options = flags.DEFINE_list('beam_options', defaults.beam_options, "key=value,... for Beam's runner.")
     seed = flags.DEFINE_integer('seed', defaults.seed, 'Of random splits and of the order of clips.', lower_bound=0)
+    flags.register_validator('clip_timeout', lambda v: v > 0, '--clip_timeout must be positive')
     flags.register_validator(
         'fps',
         lambda v: v is None or 0 < v <= description.MAX_FPS,
@@ -53,6 +59,7 @@ def main(read_source: Callable[[Path, Options], Source], closing: str = '') -> N
             storage=Storage(short_side.value, fps.value),
             strict=strict.value,
             workers=workers.value,
+            clip_timeout=clip_timeout.value,
             overwrite=overwrite.value,
             beam_runner=beam_runner.value,
             beam_options=tuple(beam_options.value),

@@ -36,7 +36,8 @@ class Options:
     Attributes:
       storage: size and rate of the stored frames.
       strict: a video that cannot be used, or only in part, is an error.
-      workers: processes; 0 for one a core, 1 for none beside this one.
+      workers: processes that decode, beside this one; 0 for one a core.
+      clip_timeout: seconds without a decoded frame after which a clip is given up.
       overwrite: replace a dataset that is there.
       beam_runner: name of an Apache Beam runner to convert with instead.
       beam_options: 'key=value' for it.
@@ -46,6 +47,7 @@ class Options:
     storage: Storage = dataclasses.field(default_factory=Storage)
     strict: bool = False
     workers: int = 0
+    clip_timeout: float = 60.0
     overwrite: bool = False
     beam_runner: str = ''
     beam_options: Sequence[str] = ()
@@ -157,7 +159,7 @@ def _write(source: Source, clips: Sequence[Clip], folder: Path, options: Options
     spool.mkdir()
     try:
         one = functools.partial(convert_clip, storage=options.storage, spool=spool)
-        results = pool.map_in_order(one, clips, options.workers)
+        results = pool.map_in_order(one, clips, options.workers, timeout=options.clip_timeout, lost=_lost)
         for result in _with_progress(results, len(clips), outcome):
             if result.problem:
                 skipped = result.record is None
@@ -167,7 +169,7 @@ def _write(source: Source, clips: Sequence[Clip], folder: Path, options: Options
                 result.record.unlink()
                 outcome.num_frames += len(result.layout.lengths)
         check_classes(source, outcome)
-        spool.rmdir()
+        shutil.rmtree(spool)  # of a worker that was ended something may be left
         index = writer.finish(source, describe(source, options, outcome, writer.stored))
     except BaseException as error:
         done = sum(writer.stored.values())
@@ -177,6 +179,10 @@ def _write(source: Source, clips: Sequence[Clip], folder: Path, options: Options
             raise UserError(_disk_full_message(folder, need)) from error
         raise
     return outcome, index
+
+
+def _lost(clip: Clip, reason: str) -> Result:
+    return Result(clip, None, None, reason)
 
 
 def _with_progress(results: Iterator[Result], total: int, outcome: Outcome) -> Iterator[Result]:

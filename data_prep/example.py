@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
+from data_prep import pool
 from data_prep.clips import Clip
 from vidcls.data import video
+from vidcls.errors import internal_error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,23 +80,45 @@ def read_clip(clip: Clip, storage: Storage) -> Frames:
     return Frames(jpegs, info.fps, info.damage)
 
 
+def try_clip(clip: Clip, storage: Storage) -> tuple[Frames | None, str]:
+    """`read_clip`'s frames and what is wrong with the file; or None and why there are none.
+
+    Whatever decoding raises is the fault of this clip: thousands of others must not suffer for it.
+    """
+    try:
+        frames = read_clip(clip, storage)
+    except video.VideoError as error:
+        # Of a folder of frames, which one.
+        return None, error.reason if len(clip.files) == 1 else str(error)
+    except Exception as error:  # noqa: BLE001, see above
+        return None, internal_error(error)
+    return frames, frames.damage
+
+
 def convert_clip(clip: Clip, storage: Storage, spool: Path) -> Result:
     """`read_clip`, serialised into a file in the folder `spool`, which the caller removes.
 
     A file and not the result itself: megabytes through a pipe of 64 KiB would make worker and
     parent wait for each other dozens of times a clip.
     """
+    video.report_frames(pool.report_progress)
+    frames, problem = try_clip(clip, storage)
+    if frames is None:
+        return Result(clip, None, None, problem)
     try:
-        frames = read_clip(clip, storage)
-    except video.VideoError as error:
-        return Result(clip, None, None, error.reason)
-    record = serialize(frames.jpegs, clip.label, clip.id, frames.fps)
+        record = serialize(frames.jpegs, clip.label, clip.id, frames.fps)
+        layout = _lay_out(frames, len(record))
+    except Exception as error:  # noqa: BLE001, as of `try_clip`
+        return Result(clip, None, None, internal_error(error))
     file = spool / hashlib.sha256(clip.id.encode()).hexdigest()
-    file.write_bytes(record)
+    file.write_bytes(record)  # what goes wrong here is the disk's fault, and ends the work
+    return Result(clip, file, layout, problem)
+
+
+def _lay_out(frames: Frames, record_bytes: int) -> Layout:
     height, width, _, _ = simplejpeg.decode_jpeg_header(frames.jpegs[0])
     lengths = np.array([len(jpeg) for jpeg in frames.jpegs], np.int32)
-    offsets = frame_offsets(len(record), lengths)
-    return Result(clip, file, Layout(frames.fps, height, width, offsets, lengths), frames.damage)
+    return Layout(frames.fps, height, width, frame_offsets(record_bytes, lengths), lengths)
 
 
 def serialize(jpegs: Sequence[bytes], label: int, id: str, fps: float) -> bytes:

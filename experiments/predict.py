@@ -28,7 +28,6 @@ _CROPS = flags.DEFINE_enum('crops', '', ['', '1', '3', '10'], 'Views in space; e
 
 
 def main(argv: list[str]) -> int:
-    from vidcls.data.video import VideoError
     from vidcls.predict import Classifier, find_videos
 
     if not argv:
@@ -49,7 +48,7 @@ def main(argv: list[str]) -> int:
                 write(path, classifier.classify(path, _TOP_K.value))
             except BrokenPipeError:
                 raise
-            except (VideoError, OSError) as error:
+            except (UserError, OSError) as error:
                 failed += 1
                 print(f'error: {readable(str(error))}', file=sys.stderr)
     return int(failed > 0)

@@ -15,6 +15,7 @@ import pytest
 
 from data_prep import convert
 from data_prep import folder as folder_source
+from tests.made_videos import scenery, write_video
 from vidcls import checkpoint, evaluate, parallel, train, workdir
 from vidcls.config import AugmentConfig, Config, DataConfig, EvalConfig, ModelConfig, SamplingConfig
 from vidcls.data.dataset import open_dataset
@@ -111,12 +112,28 @@ def test_the_script_goes_on_after_a_bad_file(run_folder, videos, tmp_path):
     good = sorted(videos.rglob('*.mp4'))[:2]
     strange = os.fsencode(tmp_path) + b'/caf\xe9.mp4'  # Latin-1: no valid UTF-8
     shutil.copy(good[1], strange)
-    done = _predict(run_folder, good[0], bad, os.fsdecode(strange), '--format=json', '--top_k=2')
+    pipe, unknown = tmp_path / 'pipe.mp4', tmp_path / 'unknown.avi'
+    os.mkfifo(pipe)
+    write_video(unknown, scenery(3), codec='mpeg4')
+    unknown.write_bytes(unknown.read_bytes().replace(b'FMP4', b'ZZZZ'))
+    named = [good[0], bad, pipe, unknown, os.fsdecode(strange)]
+    done = _predict(run_folder, *named, '--format=json', '--top_k=2')
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row['video'] for row in rows] == [str(good[0]), f'{tmp_path}/caf\udce9.mp4']
     assert all(len(row['labels']) == 2 for row in rows)
     assert done.returncode == 1
-    assert f'error: {bad}' in done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
+    assert [line.split(': ')[1] for line in errors] == [str(bad), str(pipe), str(unknown)]
+    assert 'Traceback' not in done.stderr
+
+
+def test_a_stream_that_cannot_be_decoded_is_a_line(run_folder, tmp_path):
+    bad = write_video(tmp_path / 'bad.avi', scenery(3), codec='mpeg4')
+    bad.write_bytes(bad.read_bytes().replace(b'FMP4', b'ZZZZ'))
+    command = [sys.executable, '-m', 'experiments.stream', f'--workdir={run_folder}', str(bad)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and not done.stdout and 'Traceback' not in done.stderr
+    assert f'error: {bad}: the codec of its video stream is unknown to FFmpeg' in done.stderr.splitlines()
 
 
 def test_the_script_writes_csv(run_folder, videos):

@@ -86,7 +86,7 @@ class Classifier:
 
 
 def find_videos(path: str | Path) -> list[Path]:
-    """A file as it is; of a folder, every file in it and below whose ending is that of a video, sorted.
+    """Anything but a folder as it is; of a folder, every file in it and below whose ending is that of a video, sorted.
 
     Raises:
       UserError: nothing there.
@@ -94,7 +94,7 @@ def find_videos(path: str | Path) -> list[Path]:
     path = Path(path).expanduser()
     if not path.exists():
         raise UserError(f'{path}: no such file or folder')
-    if path.is_file():
+    if not path.is_dir():
         return [path]
     found = sorted(
         file

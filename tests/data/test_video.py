@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -17,11 +18,12 @@ from tests.made_videos import (
     grey_levels,
     scenery,
     turn_clockwise,
+    write_gif,
     write_plane_levels,
     write_sound,
     write_video,
 )
-from vidcls.data import frame_jpeg, video
+from vidcls.data import container, frame_jpeg, video
 
 LEVELS = (10, 40, 70, 100, 130, 160, 190, 220)
 
@@ -218,6 +220,98 @@ def test_what_cannot_be_read_is_named_with_the_reason(tmp_path, make, reason):
     for read in (video.probe, video.encode, lambda p: video.read_frames(p, [0])):
         with pytest.raises(video.VideoError, match=f'{re.escape(str(path))}: {reason}'):
             read(path)
+
+
+READERS = (video.probe, video.encode, lambda p: video.read_frames(p, [0]), lambda p: video.encode_images([p]))
+
+
+def _without_codec(path: Path) -> Path:
+    write_video(path, scenery(3), codec='mpeg4')
+    return _write(path, path.read_bytes().replace(b'FMP4', b'ZZZZ'))
+
+
+def _without_pictures(path: Path) -> Path:
+    write_video(path, grey_levels(LEVELS), codec='mpeg4')
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    data = path.read_bytes()
+    for packet in packets:
+        data = data.replace(packet, bytes(len(packet)))
+    return _write(path, data)
+
+
+@pytest.mark.parametrize(
+    ('make', 'reason'),
+    [
+        (_without_codec, 'the codec of its video stream is unknown to FFmpeg'),
+        (_without_pictures, 'no frame can be decoded'),
+        (lambda p: write_gif(p, (16_000, 16_000), 40), 'no frame can be decoded; .* 67,108,864 pixels are not tried'),
+        (lambda p: write_gif(p, (1, 65_501), 2), 'its pictures have 65501 x 1 pixels; .* a side of 65,500'),
+        (lambda p: os.mkfifo(p) or p, 'not a file but a pipe'),
+        (lambda p: p.symlink_to('/dev/zero') or p, 'not a file but a pipe, a socket or a device'),
+        (lambda p: p.symlink_to(p) or p, 'Too many levels of symbolic links'),
+    ],
+)
+def test_hostile_files_are_named_with_the_reason(tmp_path, make, reason):
+    path = make(tmp_path / 'clip.avi')
+    for read in READERS:
+        with pytest.raises(video.VideoError, match=f'{re.escape(str(path))}: {reason}'):
+            read(path)
+
+
+def test_the_size_that_a_header_states_is_checked_first(counted, monkeypatch):
+    monkeypatch.setattr(container, 'MAX_PIXELS', 32 * 48 - 1)
+    for read in READERS:
+        with pytest.raises(video.VideoError, match='its pictures have 48 x 32 pixels; at most 1,535'):
+            read(counted)
+
+
+def test_a_picture_that_grows_ends_what_is_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(container, 'MAX_PIXELS', 48 * 64)
+    jpegs = [simplejpeg.encode_jpeg(grey_levels([50], size)[0]) for size in ((48, 64), (48, 64), (96, 128))]
+    info = video.probe(_write(tmp_path / 'sizes.mjpeg', b''.join(jpegs)))
+    assert info.num_frames == 2 and info.damage.startswith('2 frames, then ')
+
+
+@pytest.mark.parametrize('ticks', [10**10, 5 * 10**7, 6010])
+def test_a_time_stamp_far_away(tmp_path, ticks):
+    """A tenth of a second is a tick: at 25 a second 10^10 of them want 200 GB of frame numbers."""
+    path = write_video(tmp_path / 'v.mkv', grey_levels(LEVELS[:4]), codec='ffv1', times=[0, 1, 2, ticks])
+    with pytest.raises(video.VideoError, match=f'frame 3 comes {(ticks - 2) / 10:,.0f} s after .* at most 600 s'):
+        video.probe(path, fps=25)
+    info = video.probe(path)
+    assert (info.num_frames, info.fps) == (4, 10.0)
+
+
+def test_a_long_pause_is_filled(tmp_path):
+    path = write_video(tmp_path / 'v.mkv', grey_levels(LEVELS[:4]), codec='ffv1', times=[0, 1, 2, 5902])
+    decoded = video.probe(path, fps=2).decoded
+    assert decoded.tolist() == [0] + [2] * 1180 + [3] * 393  # the last stays for the mean gap, 590.2 / 3 s
+
+
+def test_more_frames_than_a_clip_holds(counted):
+    # 0.8 s; 2^30 bytes hold 1.8 million JPEGs, were each nothing but its tables.
+    with pytest.raises(video.VideoError, match='at 1e.07 frames a second it has 8,000,000, .* at most 1,789,569'):
+        video.encode(counted, fps=1e7)
+
+
+def test_what_nobody_foresaw_names_the_file_and_the_place(counted, monkeypatch):
+    def broken(*_):
+        raise KeyError('no such\nthing')
+
+    monkeypatch.setattr(frame_jpeg.FrameEncoder, '__init__', broken)
+    reason = r"internal error: KeyError at test_video.py:\d+: 'no such\\nthing'"
+    for read in (*READERS, lambda p: list(video.watch(str(p)))):
+        with pytest.raises(video.VideoError, match=f'{re.escape(str(counted))}: {reason}') as raised:
+            read(counted)
+        assert isinstance(raised.value.__cause__, KeyError)
+
+
+def test_each_frame_is_reported(counted, monkeypatch):
+    seen = []
+    monkeypatch.setattr(video, '_report_frame', lambda: seen.append(1))
+    video.encode(counted, fps=5)
+    assert len(seen) == 8 + 7  # counted to the end, then decoded up to the last that is stored
 
 
 def test_a_clip_too_large_for_a_record_is_refused(counted, monkeypatch):

@@ -5,6 +5,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,11 +18,13 @@ import simplejpeg
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from data_prep import folder, records
+from data_prep import beam, folder, records
+from data_prep import convert as converting
 from data_prep.convert import Options, convert
 from data_prep.example import Storage
+from tests.data_prep import failing
 from tests.data_prep.test_folder import save_frames, touch
-from tests.made_videos import grey_levels, scenery, turn_clockwise, write_sound, write_video
+from tests.made_videos import grey_levels, scenery, turn_clockwise, write_gif, write_sound, write_video
 from vidcls.data import dataset, frame_index, video
 from vidcls.errors import UserError
 
@@ -233,6 +236,44 @@ def test_strict(videos, tmp_path, name, reason):
     assert not list((tmp_path / 'out').iterdir())
 
 
+def test_an_error_of_ours_costs_its_clip(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(converting, 'convert_clip', failing.fail_on_2)
+    made = convert(small, tmp_path / 'out', Options(workers=2))
+    (reason,) = failures(made).values()
+    assert re.fullmatch(r"internal error: TypeError at video.py:\d+: 'NoneType' object is not callable", reason)
+    assert num_frames(dataset.open_dataset(made)).keys() == {'a/0', 'a/1', 'a/3'}
+    metadata = json.loads((made / 'metadata.json').read_text())
+    assert metadata['num_failed'] == 1
+
+
+def test_an_error_of_ours_in_beam_costs_its_clip(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(video, 'encode', lambda *_, **__: {}['no such thing'])
+    assert list(beam._examples(small.clips[0], Storage(), tmp_path)) == []
+    (note,) = tmp_path.glob('*.json')
+    found = json.loads(note.read_text())
+    assert found['skipped'] and found['id'] == small.clips[0].id
+    assert found['reason'].startswith('internal error: KeyError at test_convert.py:')
+
+
+@pytest.mark.parametrize(
+    ('function', 'reason'),
+    [(failing.crash_on_2, 'its worker process died of SIGSEGV'), (failing.hang_on_2, 'no progress for 2 s')],
+)
+def test_a_crash_or_a_standstill_costs_its_clip(small, tmp_path, monkeypatch, function, reason):
+    monkeypatch.setattr(converting, 'convert_clip', function)
+    made = convert(small, tmp_path / 'out', Options(workers=2, clip_timeout=2.0))
+    assert failures(made)['2.mp4'].startswith(reason) and len(failures(made)) == 1
+    assert num_frames(dataset.open_dataset(made)).keys() == {'a/0', 'a/1', 'a/3'}
+    assert not (made / 'spool').exists()
+
+
+def test_a_crash_under_strict(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(converting, 'convert_clip', failing.crash_on_2)
+    with pytest.raises(UserError, match=r'2.mp4: its worker process died of SIGSEGV; without --strict'):
+        convert(small, tmp_path / 'out', Options(workers=1, strict=True))
+    assert not list((tmp_path / 'out').iterdir())
+
+
 def test_a_list_that_names_a_missing_file(videos, tmp_path):
     lines = tmp_path / 'list'
     lines.write_text('a/whole.mp4 0\na/gone.mp4 0\na/one 0\n')
@@ -348,10 +389,11 @@ def test_a_full_disk(tmp_path):
 
 def test_an_interrupt_half_way(tmp_path):
     clips, out = tmp_path / 'clips', tmp_path / 'out'
-    long = write_video(tmp_path / 'long.mp4', scenery(200, (256, 340)))
-    (clips / 'x').mkdir(parents=True)
-    for number in range(300):
-        (clips / 'x' / f'{number}.mp4').symlink_to(long)
+    for number in range(3):
+        write_video(clips / f'{number}.mp4', grey_levels([10 * number]))
+    write_gif(clips / 'long.gif', (2000, 2000), 100_000)  # minutes of decoding
+    lines = tmp_path / 'list'
+    lines.write_text('0 x\n1 x\n2 x\nlong.gif x\n')
     # A shell has what it runs with & ignore the signal.
     command = ['env', '--default-signal=INT', sys.executable, '-m', 'data_prep.folder', '--workers=2', f'--out={out}']
     process = subprocess.Popen(

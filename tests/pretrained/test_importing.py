@@ -11,8 +11,8 @@ import pytest
 
 from tests.pretrained import published
 from vidcls import checkpoint, evaluate, models, pretrained, workdir
-from vidcls.errors import UserError
 from vidcls.data.sampling import Sampler
+from vidcls.errors import UserError
 from vidcls.predict import Classifier
 from vidcls.pretrained import importing
 

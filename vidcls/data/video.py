@@ -9,6 +9,8 @@ What is on disk and what is stored:
   - Every frame in the order of presentation; with `fps`, the frame on screen at 0, 1/fps, 2/fps...
   - Decoding starts at the first frame that decodes and ends at the first error after it: what was
     read until there is kept and `Video.damage` says what is missing. No frame at all: `VideoError`.
+  - A file of pictures too large, or with `fps` of times too far apart (`LONGEST_GAP`), is refused: what it
+    states must not decide how much memory is taken. Limits on opening: `vidcls.data.container`.
   - Rotation in the metadata is applied. Pixels count as square, interlacing is ignored.
   - A frame whose size differs from the first one's is resized to it.
 """
@@ -16,22 +18,32 @@ What is on disk and what is stored:
 import dataclasses
 import math
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import av
 import numpy as np
 import simplejpeg
 
+from vidcls.data.container import (
+    MAX_PIXELS,
+    VideoError,
+    check_size,
+    naming,
+    open_container,
+    reason,
+    video_stream,
+)
 from vidcls.data.frame_jpeg import FrameEncoder
-from vidcls.errors import UserError
 
 SHORT_SIDE = 256
-_TIMEOUT = 10.0  # seconds without a word from a network address
 _CLOCK = 1e-3  # seconds: containers round their clocks to as much
 IMAGE_FPS = 25.0  # of frames that come as image files, which carry no clock
 # A TFRecord is one protocol buffer, which ends at 2 GiB.
 MAX_CLIP_BYTES = 1 << 30
+_SMALLEST_JPEG = 600  # bytes: its tables alone
+# Seconds from one frame to the next. What is further away is a damaged clock, not a pause: a file of 800 bytes can say that
+# its next frame comes in a year.
+LONGEST_GAP = 600.0
 
 # What counts as a video where a folder is searched; a file that is named is always tried.
 SUFFIXES = frozenset((
@@ -40,15 +52,13 @@ SUFFIXES = frozenset((
 ))  # fmt: skip
 
 
-class VideoError(UserError):
-    """A video (or frame image) of which nothing can be used; the message names path and reason."""
+_report_frame: Callable[[], None] = lambda: None
 
-    def __init__(self, path: str | os.PathLike, reason: str):
-        super().__init__(f'{os.fspath(path)}: {reason}')
-        self.path, self.reason = os.fspath(path), reason
 
-    def __reduce__(self):  # crosses process boundaries
-        return type(self), (self.path, self.reason)
+def report_frames(to: Callable[[], None]) -> None:
+    """From now on this process calls `to` at each frame that it decodes, so that others see that it goes on."""
+    global _report_frame
+    _report_frame = to
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,10 +93,11 @@ def probe(path: str | os.PathLike, *, short_side: int = SHORT_SIDE, fps: float |
     Raises:
       VideoError: nothing in the file can be decoded.
     """
-    stream = _Stream(path)
-    for _ in stream:
-        pass
-    return stream.describe(FrameEncoder(stream.first, short_side), fps)
+    with naming(path):
+        stream = _Stream(path)
+        for _ in stream:
+            pass
+        return stream.describe(FrameEncoder(stream.first, short_side), fps)
 
 
 def read_frames(
@@ -128,14 +139,16 @@ def _encode_chosen(path: str | os.PathLike, numbers: np.ndarray, short_side: int
     """JPEGs of the decoded frames `numbers`, in that order; decodes no further than the last."""
     pending = set(numbers.tolist())
     jpegs, encoder, stream = {}, None, _Stream(path)
-    for number, frame in enumerate(stream):
-        encoder = encoder or FrameEncoder(frame, short_side)
-        if number in pending:
-            jpegs[number] = encoder(frame)
-            pending.remove(number)
-        if not pending:
-            break
+    with naming(path):
+        for number, frame in enumerate(stream):
+            encoder = encoder or FrameEncoder(frame, short_side)
+            if number in pending:
+                jpegs[number] = encoder(frame)
+                pending.remove(number)
+            if not pending:
+                break
     if pending:
+        stream.first  # noqa: B018, raises where nothing came
         raise VideoError(path, f'there is no frame {min(pending)}, only {number + 1}')
     return [jpegs[number] for number in numbers.tolist()]
 
@@ -154,20 +167,21 @@ def watch(source: str, *, short_side: int = SHORT_SIDE, fps: float | None = None
     """
     stream = _Stream(source, live=True)
     encoder, start, due, last = None, None, 0.0, 0.0
-    for number, frame in enumerate(stream):
-        encoder = encoder or FrameEncoder(frame, short_side)
-        time = number / (stream.nominal_fps or IMAGE_FPS) if frame.time is None else frame.time
-        start = time if start is None else start
-        moment = time - start
-        last = max(last, moment)
-        if fps is not None:
-            if moment < due - _CLOCK:
-                continue
-            due = (math.floor((moment + _CLOCK) * fps) + 1) / fps  # a gap is not made up for
-        yield moment, simplejpeg.decode_jpeg(encoder(frame))
-    stream.first  # noqa: B018, raises where nothing came
-    if damage := stream.damage or stream.missing(last, stream.nominal_fps or IMAGE_FPS):
-        raise VideoError(source, damage)
+    with naming(source):
+        for number, frame in enumerate(stream):
+            encoder = encoder or FrameEncoder(frame, short_side)
+            time = number / (stream.nominal_fps or IMAGE_FPS) if frame.time is None else frame.time
+            start = time if start is None else start
+            moment = time - start
+            last = max(last, moment)
+            if fps is not None:
+                if moment < due - _CLOCK:
+                    continue
+                due = (math.floor((moment + _CLOCK) * fps) + 1) / fps  # a gap is not made up for
+            yield moment, simplejpeg.decode_jpeg(encoder(frame))
+        stream.first  # noqa: B018, raises where nothing came
+        if damage := stream.damage or stream.missing(last, stream.nominal_fps or IMAGE_FPS):
+            raise VideoError(source, damage)
 
 
 def encode(
@@ -182,16 +196,17 @@ def encode(
         # Most frames will not be stored: decoding twice is cheaper than encoding them.
         video = probe(path, short_side=short_side, fps=fps)
         jpegs = _encode_chosen(path, video.decoded, short_side)
-        _check_size(path, sum(map(len, jpegs)))
+        _check_bytes(path, sum(map(len, jpegs)))
         return video, jpegs
     stream = _Stream(path)
     encoder, jpegs, size = None, [], 0
-    for frame in stream:
-        encoder = encoder or FrameEncoder(frame, short_side)
-        jpegs.append(encoder(frame))
-        size += len(jpegs[-1])
-        _check_size(path, size)
-    return stream.describe(encoder or FrameEncoder(stream.first, short_side), None), jpegs
+    with naming(path):
+        for frame in stream:
+            encoder = encoder or FrameEncoder(frame, short_side)
+            jpegs.append(encoder(frame))
+            size += len(jpegs[-1])
+            _check_bytes(path, size)
+        return stream.describe(encoder or FrameEncoder(stream.first, short_side), None), jpegs
 
 
 def encode_images(paths: Sequence[str | os.PathLike], *, short_side: int = SHORT_SIDE) -> tuple[int, int, list[bytes]]:
@@ -202,14 +217,15 @@ def encode_images(paths: Sequence[str | os.PathLike], *, short_side: int = SHORT
     """
     encoder, jpegs = None, []
     for path in paths:
-        stream = _Stream(path)
-        frame = next(iter(stream), None) or stream.first
-        encoder = encoder or FrameEncoder(frame, short_side)
-        jpegs.append(encoder(frame))
+        with naming(path):
+            stream = _Stream(path)
+            frame = next(iter(stream), None) or stream.first
+            encoder = encoder or FrameEncoder(frame, short_side)
+            jpegs.append(encoder(frame))
     return encoder.height, encoder.width, jpegs
 
 
-def _check_size(path: str | os.PathLike, size: int) -> None:
+def _check_bytes(path: str | os.PathLike, size: int) -> None:
     if size > MAX_CLIP_BYTES:
         raise VideoError(
             path,
@@ -233,28 +249,24 @@ class _Stream:
         self._times: list[float | None] = []
         self.nominal_fps: float | None = None
         self._promised = 0.0  # seconds, by the header
+        self._is_sized = True  # whether the header states the pictures' size
 
     def __iter__(self) -> Iterator[av.VideoFrame]:
         try:
-            with _open(self.path) as container:
+            with open_container(self.path, self._live) as container:
                 yield from self._decode(container)
         except VideoError:
             raise
         except (av.error.FFmpegError, OSError, ValueError) as error:
             if self._first is None:
-                raise VideoError(self.path, _reason(self.path, error)) from error
-            self.damage = f'{self._count} frames, then {_reason(self.path, error)}'
+                raise VideoError(self.path, reason(self.path, error)) from error
+            self.damage = f'{self._count} frames, then {reason(self.path, error)}'
 
     def _decode(self, container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
-        # A sound file's cover picture is a video stream as well.
-        cover = av.stream.Disposition.attached_pic
-        streams = [s for s in container.streams.video if not s.disposition & cover]
-        if not streams:
-            raise VideoError(self.path, 'no video stream')
-        stream = streams[0]
-        # Conversion has a process a core, and on small frames threads cost more than they bring.
-        stream.codec_context.thread_count = 1
-        self.nominal_fps = float(stream.average_rate or 0) or None
+        stream = video_stream(self.path, container)
+        self._is_sized = stream.codec_context.width > 0
+        rate = float(stream.average_rate or 0)
+        self.nominal_fps = rate if rate > 1 / LONGEST_GAP else None
         # A cut AVI has its duration recomputed from what is left, its frame count not.
         durations = (
             float((stream.duration or 0) * (stream.time_base or 0)),
@@ -271,6 +283,8 @@ class _Stream:
             for frame in frames:
                 # libavcodec's order is the order of presentation. The clocks are not: AVIs with
                 # packed B-frames (all of HMDB51) have 1, 4, 3, 5... on frames in perfect order.
+                check_size(self.path, frame.width, frame.height)
+                _report_frame()
                 self._first = self._first or frame
                 self._count += 1
                 if not self._live:
@@ -281,12 +295,15 @@ class _Stream:
     def first(self) -> av.VideoFrame:
         """The first frame, after iterating."""
         if self._first is None:
-            raise VideoError(self.path, 'no frame can be decoded')
+            hint = '' if self._is_sized else f'; pictures of more than {MAX_PIXELS:,} pixels are not tried'
+            raise VideoError(self.path, f'no frame can be decoded{hint}')
         return self._first
 
     def describe(self, encoder: FrameEncoder, fps: float | None) -> Video:
         """What was read, stored at `fps` or at its own rate; after iterating to the end."""
         times, rate = frame_times(self._times, self.nominal_fps)
+        if fps is not None:
+            _check_clock(self.path, times, rate, fps)
         return Video(
             path=self.path,
             short_side=encoder.short_side,
@@ -306,25 +323,12 @@ class _Stream:
         return ''
 
 
-def _open(source: str) -> av.container.InputContainer:
-    """A camera by its number, an address, or a file."""
-    if _is_device_or_address(source):
-        if source.isdecimal():
-            return av.open(f'/dev/video{source}', format='v4l2')
-        return av.open(source, metadata_errors='ignore', timeout=_TIMEOUT)
-    # An absolute path, for FFmpeg reads `a:b.avi` as protocol a and `-` as standard input.
-    return av.open(os.path.abspath(source), metadata_errors='ignore')
-
-
-def _is_device_or_address(source: str) -> bool:
-    return (source.isdecimal() and not os.path.exists(source)) or bool(re.match(r'[a-z][a-z0-9+.-]+://', source))
-
-
 def frame_times(times: Sequence[float | None], nominal_fps: float | None) -> tuple[np.ndarray, float]:
     """Sorted times float64[t] in seconds, and the average rate in frames per second.
 
     The container's rate is kept where the times agree with it within 5 %, for clocks are rounded
-    and some AVIs count a frame that is not there; the measured one is right for variable rates.
+    and some AVIs count a frame that is not there; the measured one is right for variable rates. Of a
+    clock that jumps over more than `LONGEST_GAP` nothing is measured.
     """
     step = 1 / (nominal_fps or IMAGE_FPS)
     filled, previous = [], -step
@@ -333,10 +337,29 @@ def frame_times(times: Sequence[float | None], nominal_fps: float | None) -> tup
         filled.append(previous)
     sorted_times = np.sort(np.array(filled, np.float64))
     span = sorted_times[-1] - sorted_times[0]
-    measured = (len(filled) - 1) / span if span > 0 else nominal_fps or IMAGE_FPS
+    is_clock = span > 0 and np.diff(sorted_times).max() <= LONGEST_GAP
+    measured = (len(filled) - 1) / span if is_clock else nominal_fps or IMAGE_FPS
     if nominal_fps and abs(measured - nominal_fps) <= 0.05 * nominal_fps:
         return sorted_times, nominal_fps
     return sorted_times, float(measured)
+
+
+def _check_clock(path: str, times: np.ndarray, rate: float, fps: float) -> None:
+    """Raises VideoError where times are too far apart to be filled at a fixed rate."""
+    gaps = np.diff(times)
+    if len(gaps) and gaps.max() > LONGEST_GAP:
+        raise VideoError(
+            path,
+            f'frame {gaps.argmax() + 1} comes {gaps.max():,.0f} s after the one before it, and at a fixed rate (--fps) at '
+            f'most {LONGEST_GAP:.0f} s are filled: its clock is damaged; convert without --fps or cut the video',
+        )
+    frames, most = (times[-1] - times[0] + 1 / rate) * fps, MAX_CLIP_BYTES // _SMALLEST_JPEG
+    if frames > most:
+        raise VideoError(
+            path,
+            f'at {fps:g} frames a second it has {frames:,.0f}, and a clip of {MAX_CLIP_BYTES >> 20} MiB at most {most:,}; '
+            'lower --fps or cut the video',
+        )
 
 
 def resample(times: np.ndarray, rate: float, fps: float) -> np.ndarray:
@@ -353,12 +376,3 @@ def resample(times: np.ndarray, rate: float, fps: float) -> np.ndarray:
     duration = times[-1] - times[0] + 1 / rate
     moments = times[0] + np.arange(max(1, round(duration * fps))) / fps
     return np.searchsorted(times, moments + _CLOCK, side='right') - 1
-
-
-def _reason(path: str, error: Exception) -> str:
-    if not (os.path.exists(path) or _is_device_or_address(path)):
-        return 'no such file'
-    if os.path.isfile(path) and not os.path.getsize(path):
-        return 'an empty file'
-    text = getattr(error, 'strerror', None) or str(error)
-    return f'{text} ({type(error).__name__})'
