@@ -22,7 +22,7 @@ def config() -> Config:
         data=DataConfig(train_split='train1+validation1', validation_split='', test_split='test1'),
         sampling=SamplingConfig(num_segments=16),
         optim=OptimConfig(
-            learning_rate=0.001, nesterov=True, weight_decay=5e-4, clip_norm=40.0, accumulation=2,
+            learning_rate=0.001, nesterov=True, weight_decay=5e-4, clip_norm=40.0, clips_per_device=16,
             milestones=(_STEP, 2 * _STEP, 3 * _STEP, 4 * _STEP),
         ),
         epochs=4.5 * _STEP,
