@@ -57,6 +57,7 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
         and is_due(first, eval_every, num_steps)
         and not checkpoints.is_rated(first)
     )
+    hosts.check_same('validation of the last checkpoint', unrated)
     if hosts.is_first():
         job.describe(state, devices)
 
