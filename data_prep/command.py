@@ -13,7 +13,7 @@ from absl import flags, logging
 from data_prep.clips import Source
 from data_prep.convert import Options, convert
 from data_prep.example import Storage
-from vidcls import script
+from vidcls import interruption, script
 from vidcls.data import description
 
 
@@ -67,7 +67,8 @@ def main(read_source: Callable[[Path, Options], Source], closing: str = '') -> N
         )
         try:
             folder = Path(out.value).expanduser()
-            convert(read_source(folder, options), folder, options)
+            with interruption.raised():
+                convert(read_source(folder, options), folder, options)
             if closing:
                 logging.info('%s', closing)
         except KeyboardInterrupt:

@@ -43,11 +43,8 @@ def _call(module: str, *args: str) -> None:
     print(f'\n$ python {shlex.join(command[1:])}', flush=True)
     with subprocess.Popen(command) as process:
         signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-        while process.poll() is None:
-            try:
-                process.wait()
-            except KeyboardInterrupt:  # the terminal sent it Ctrl-C too: it saves its step, and ends
-                continue
+        signal.signal(signal.SIGINT, lambda *_: None)  # the terminal sent it Ctrl-C too: it saves its step, and ends
+        process.wait()
     if status := process.returncode:
         sys.exit(status if status > 0 else 128 - status)
 

@@ -23,7 +23,7 @@ def config() -> Config:
         data=DataConfig(train_split='train1+validation1', validation_split='', test_split='test1'),
         sampling=SamplingConfig(num_segments=16),
         optim=OptimConfig(
-            learning_rate=0.001, nesterov=True, weight_decay=5e-4, clip_norm=20.0, accumulation=2,
+            learning_rate=0.001, nesterov=True, weight_decay=5e-4, clip_norm=20.0, clips_per_device=16,
             decay_all=False,
             milestones=(_STEP, 2 * _STEP, 3 * _STEP, 4 * _STEP),
         ),

@@ -28,7 +28,7 @@ def main(config: Config, doc: str) -> None:
         sys.exit(f'error: {error.args[0]}; the settings are in vidcls/config.py, or run with --helpfull')
     join = multihost()
     flags.mark_flags_as_required(['workdir'])
-    run(lambda argv: _train(argv, holder.value, join), doc)
+    run(lambda argv: _train(argv, holder.value, join), doc, 'no step of training was lost')
 
 
 def multihost() -> Callable[[], None]:
@@ -69,11 +69,11 @@ def _train(argv: list[str], config: Config, join: Callable[[], None]) -> None:
     train(config, _WORKDIR.value)
 
 
-def run(work: Callable[[list[str]], int | None], doc: str) -> None:
+def run(work: Callable[[list[str]], int | None], doc: str, interrupted: str = '') -> None:
     """Runs `work` on the arguments that are no flags; its result is the exit status (vidcls.script)."""
     # A ResNet-50 takes longer to compile than a small dataset's epoch to train: once is enough.
     os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_cache_home() / 'vidcls' / 'compiled'))
-    script.run(work, doc, shared_flags=(__name__,))
+    script.run(work, doc, (__name__,), interrupted)
 
 
 def _cache_home() -> Path:

@@ -14,6 +14,7 @@ import time
 from absl import flags
 
 from experiments import launch
+from vidcls import interruption
 from vidcls.errors import UserError
 from vidcls.names import as_json, readable
 
@@ -36,17 +37,18 @@ def main(argv: list[str]) -> int:
     write = {'text': _text, 'json': _json}[_FORMAT.value]
     clock = _Clock() if _REALTIME.value else None
     error, moment = None, 0.0
+    frames = classifier.frames
     try:
-        frames = classifier.frames
-        for moment, frame in video.watch(argv[0], short_side=frames.short_side, fps=frames.fps):
-            if clock and not clock.frames:
-                clock.start(moment)  # before compiling: what comes meanwhile is late
-                stream.prepare(frame)
-            if clock and clock.is_late(moment):
-                continue
-            start = time.perf_counter()
-            if stream.push(frame):
-                write(moment, *stream.prediction[0], time.perf_counter() - start)
+        with interruption.raised():
+            for moment, frame in video.watch(argv[0], short_side=frames.short_side, fps=frames.fps):
+                if clock and not clock.frames:
+                    clock.start(moment)  # before compiling: what comes meanwhile is late
+                    stream.prepare(frame)
+                if clock and clock.is_late(moment):
+                    continue
+                start = time.perf_counter()
+                if stream.push(frame):
+                    write(moment, *stream.prediction[0], time.perf_counter() - start)
     except video.VideoError as broken:
         error = broken
     except KeyboardInterrupt:  # how a camera's stream ends

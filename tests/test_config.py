@@ -1,6 +1,7 @@
 """Settings: what is refused, and that a work directory keeps all of them."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -18,9 +19,18 @@ def test_saved_and_loaded_is_the_same(tmp_path):
     assert config_lib.load(tmp_path / 'config.json') == config
 
 
+@pytest.mark.parametrize(('parts', 'batch_size', 'at_once'), [(16, 64, 4), (2, 32, 16), (1, 32, 0), (3, 10, 3)])
+def test_an_earlier_run_has_its_parts_as_clips_at_once(tmp_path, parts, batch_size, at_once):
+    path = tmp_path / 'config.json'
+    path.write_text(json.dumps({'batch_size': batch_size, 'optim': {'accumulation': parts, 'learning_rate': 0.5}}))
+    expected = OptimConfig(learning_rate=0.5, clips_per_device=at_once)
+    assert config_lib.load(path) == Config(batch_size=batch_size, optim=expected)
+
+
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
+        ('{"optim": {"accumulation": 0}, "batch_size": 8}', "unknown setting 'accumulation'"),
         ('{"epoch": 3}', "unknown setting 'epoch'"),
         ('{"optim": {"lr": 0.1}}', "unknown setting 'lr'"),
         ('{"batch_size": "8"}', 'batch_size=.8.: must be of type int'),

@@ -89,7 +89,7 @@ def test_both_stop_at_the_step_at_which_one_was_told_to(stopped):
     assert 0 < step < 30
     for text in logged:
         assert f'SIGTERM after step {step} of 30: saved; the same command continues' in text
-    assert 'step 1/30 train' in logged[0] and 'step 1/30' not in logged[1]
+    assert 'step 2/30 train' in logged[0] and 'step 2/30' not in logged[1]
 
 
 @pytest.fixture(scope='module')

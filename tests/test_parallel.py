@@ -1,5 +1,7 @@
 """Sharding and compilation on eight faked devices."""
 
+import types
+
 import jax
 import numpy as np
 import pytest
@@ -42,13 +44,20 @@ def test_feeding_gives_every_batch_in_order(devices):
 
 
 @pytest.mark.parametrize(
-    ('size', 'parts', 'shares', 'nearest'),
-    [
-        (12, 1, '8 devices', '8 and 16'),
-        (3, 1, '8 devices', '8'),
-        (40, 2, '8 devices of 2 parts each', '32 and 48, or another --config.optim.accumulation than 2'),
-    ],
+    ('size', 'count', 'used', 'nearest'),
+    [(16, 8, 8, ''), (12, 8, 6, '8 and 16'), (10, 4, 2, '8 and 12'), (3, 8, 3, '8'), (7, 4, 1, '4 and 8')],
 )
-def test_a_batch_that_does_not_divide_names_what_would(size, parts, shares, nearest):
-    with pytest.raises(ValueError, match=f'batch_size={size} is not divided by {shares}; .*: {nearest}$'):
-        parallel.check_batch('batch_size', size, 8, parts)
+def test_a_batch_takes_the_devices_that_divide_it(devices, caplog, size, count, used, nearest):
+    assert parallel.dividing(devices[:count], size) == devices[:used]
+    said = (
+        f'--config.batch_size={size} is not divided by {count} devices: {used} of them are used. The nearest for all: '
+    )
+    assert [record.getMessage() for record in caplog.records] == [said + nearest] * bool(nearest)
+
+
+def test_every_host_takes_as_many_devices():
+    devices = [types.SimpleNamespace(process_index=number // 4) for number in range(8)]
+    assert parallel.dividing(devices, 12) == [*devices[:3], *devices[4:7]]
+    assert parallel.dividing(devices, 2) == [devices[0], devices[4]]
+    with pytest.raises(ValueError, match='batch_size=5 is not divided by 8 .* each of 2 hosts; the nearest .*: 8$'):
+        parallel.dividing(devices, 5)

@@ -27,7 +27,7 @@ def disk(tmp_path):
 def test_a_checkpoint_that_will_not_fit_is_not_begun(disk):
     checkpoints = checkpoint.Checkpoints(disk / 'checkpoints', keep_best=False)
     with pytest.raises(shortage.DiskFull, match=r'a checkpoint of 8\.0 MB does not fit, 4\.\d MB are free'):
-        checkpoints.save(1, {'params': np.zeros(10**6, np.float32)}, [np.zeros(10**6, np.float32)], {})
+        checkpoints.save(1, {'params': np.zeros(10**6, np.float32)}, [np.zeros(10**6, np.float32)])
     checkpoints.close()
     assert list((disk / 'checkpoints').iterdir()) == []
 
@@ -79,7 +79,7 @@ def test_a_step_that_does_not_fit_names_what_takes_less(config, tmp_path, monkey
     message = str(found.value)
     assert '\n' not in message
     for text in (
-        'allocate 98765 bytes', '--config.optim.accumulation (now 1', '--config.model.remat=true', '--config.batch_size (now 8)',
+        'allocate 98765 bytes', '--config.optim.clips_per_device (now 0, a device', '--config.model.remat=true', '--config.batch_size (now 8)',
         '--config.augment.crop_size (now 24)', '--config.sampling.num_segments (now 2)', 'dtype=bfloat16 on an accelerator',
     ):  # fmt: skip
         assert text in message
@@ -88,7 +88,7 @@ def test_a_step_that_does_not_fit_names_what_takes_less(config, tmp_path, monkey
 def test_what_is_set_already_is_not_named(tmp_path):
     config = Config(
         model=ModelConfig(remat=True, dtype='bfloat16'),
-        optim=OptimConfig(accumulation=4),
+        optim=OptimConfig(clips_per_device=4),
         augment=AugmentConfig(crop_size=96),
     )
 
@@ -96,7 +96,7 @@ def test_what_is_set_already_is_not_named(tmp_path):
     def work(config, folder):
         raise MemoryError('Unable to allocate 3 GiB')
 
-    with pytest.raises(shortage.OutOfMemory, match=r'3 GiB.*accumulation \(now 4.*crop_size \(now 96\)') as found:
+    with pytest.raises(shortage.OutOfMemory, match=r'3 GiB.*clips_per_device \(now 4;.*crop_size \(now 96\)') as found:
         work(config, tmp_path)
     assert 'remat' not in str(found.value) and 'dtype' not in str(found.value)
 

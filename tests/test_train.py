@@ -19,6 +19,7 @@ from vidcls.interruption import Interrupted
 from vidcls.profile import Profile
 
 TOLERANCE = 1e-5
+TIMINGS = {'train/clips_per_second', 'train/data_wait'}
 
 
 @pytest.fixture(scope='module')
@@ -101,6 +102,105 @@ def test_a_signal_saves_the_step_that_ran_and_the_run_continues(config, tmp_path
     _assert_same(_variables(cut), _variables(whole))
 
 
+def _rows(folder):
+    """Of metrics.jsonl, but for the times that were taken."""
+    rows = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
+    return [{name: x for name, x in row.items() if name not in TIMINGS} for row in rows]
+
+
+@pytest.fixture(scope='module')
+def two_epochs(config, tmp_path_factory):
+    """A run that nothing disturbs, its settings, and how it is told from another."""
+    config = dataclasses.replace(config, epochs=2.0, test=EvalConfig(batch_size=2))
+    folder = tmp_path_factory.mktemp('runs') / 'two'
+    train.train(config, folder, jax.local_devices()[:1])
+
+    def assert_as_undisturbed(other):
+        _assert_same(_variables(other), _variables(folder))
+        assert _rows(other) == _rows(folder)
+        for which in ('best', 'latest'):
+            found, expected = (checkpoint.restore_model(run / 'checkpoints', which)[0] for run in (other, folder))
+            assert found == expected
+
+    return config, assert_as_undisturbed
+
+
+@pytest.mark.parametrize('validation', [1, 2])
+def test_a_signal_ends_a_validation_and_the_next_run_makes_it(two_epochs, validation, tmp_path, monkeypatch):
+    config, assert_as_undisturbed = two_epochs
+    seen, saved = [], []
+    eval_batches, save = evaluate.pipeline.eval_batches, train.Checkpoints.save
+
+    def batches(*args):
+        for batch in eval_batches(*args):
+            seen.append(batch)
+            if len(seen) == 4 * (validation - 1) + 2:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield batch
+
+    def saving(self, step, *args):
+        saved.append(step)
+        save(self, step, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate.pipeline, 'eval_batches', batches)
+        patched.setattr(train.Checkpoints, 'save', saving)
+        with pytest.raises(Interrupted, match=f'SIGINT after step {3 * validation} of 6: saved'):
+            train.train(config, tmp_path, jax.local_devices()[:1])
+    assert saved == [3, 6][:validation]
+    assert len(seen) == 4 * (validation - 1) + 2  # of four batches, the third is not begun
+    assert checkpoint.steps(tmp_path / 'checkpoints')[-1] == 3 * validation
+    scores = train.train(config, tmp_path, jax.local_devices()[:1])
+    assert _rows(tmp_path)[-1] == {'step': 6} | {f'validation/{name}': value for name, value in scores.items()}
+    assert_as_undisturbed(tmp_path)
+
+
+def test_a_validation_whose_scores_did_not_reach_the_checkpoint_is_made_again(two_epochs, tmp_path, monkeypatch):
+    config, assert_as_undisturbed = two_epochs
+
+    def killed(self, step, scores):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train.Checkpoints, 'rate', killed)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(config, tmp_path, jax.local_devices()[:1])
+    train.train(config, tmp_path, jax.local_devices()[:1])
+    assert_as_undisturbed(tmp_path)
+
+
+def test_checkpoints_between_validations_change_no_bit_and_no_row(two_epochs, tmp_path, monkeypatch):
+    config, assert_as_undisturbed = two_epochs
+    config = dataclasses.replace(config, checkpoint_every_minutes=1e-9)
+    saved, save = [], train.Checkpoints.save
+
+    def saving(self, step, *args):
+        save(self, step, *args)
+        saved.append(step)
+        if step == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train.Checkpoints, 'save', saving)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(config, tmp_path, jax.local_devices()[:1])
+    assert saved == [2, 3, 4]  # logged, validated, logged
+    train.train(config, tmp_path, jax.local_devices()[:1])
+    assert_as_undisturbed(tmp_path)
+
+
+def test_the_clock_goes_by_the_time_that_all_hosts_agree_on(monkeypatch):
+    times = iter([100.0, 101.0, 159.0, 160.0, 161.0, 300.0, 301.0])
+    monkeypatch.setattr(train.time, 'monotonic', lambda: next(times))
+    clock = train.Clock(1.0, lambda period: period)
+    assert [clock.is_over() for _ in range(6)] == [False, False, True, False, True, False]
+    monkeypatch.undo()
+    periods = iter([0, 1, 1, 3])  # another host's
+    clock = train.Clock(1e6, lambda period: next(periods))
+    assert [clock.is_over() for _ in range(4)] == [False, True, False, True]
+    assert not train.Clock(0, lambda period: period).is_over()
+
+
 def test_two_epochs_and_their_validations_compile_each_step_once(config, tmp_path):
     compiled = []
 
@@ -120,7 +220,7 @@ def test_two_epochs_and_their_validations_compile_each_step_once(config, tmp_pat
 
 def test_best_and_latest_are_kept(config, tmp_path, monkeypatch):
     top1 = iter([0.2, 0.9, 0.1, 0.3])
-    monkeypatch.setattr(train, '_validator', lambda *args: lambda state: {'top1': next(top1)})
+    monkeypatch.setattr(train, '_validator', lambda *args: lambda step, state: {'top1': next(top1)})
     train.train(dataclasses.replace(config, epochs=4.0), tmp_path, jax.local_devices()[:1])
     folder = tmp_path / 'checkpoints'
     assert sorted(p.name for p in folder.iterdir()) == ['12', '6']
@@ -210,7 +310,7 @@ def test_a_signal_while_the_log_is_written_is_not_called_saved(config, tmp_path,
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(train.LogWindow, 'flush', flush)
-    with pytest.raises(Interrupted, match='SIGTERM after step 3 of 6: saved'):  # it came in step 2
+    with pytest.raises(Interrupted, match='SIGTERM after step 3 of 6: saved'):  # step 2's row is written in step 3
         train.train(dataclasses.replace(config, epochs=2.0), tmp_path, jax.local_devices()[:1])
     assert checkpoint.restore_model(tmp_path / 'checkpoints', 'latest')[0] == 3
 
@@ -242,11 +342,6 @@ def test_a_model_that_cannot_be_built_leaves_no_work_directory(config, tmp_path)
     with pytest.raises(ValueError, match="unknown model 'tsn_resnet5'"):
         train.train(wrong, tmp_path / 'run', jax.local_devices()[:1])
     assert not (tmp_path / 'run').exists()
-
-
-def test_a_batch_that_the_devices_do_not_divide_is_refused(config, tmp_path):
-    with pytest.raises(ValueError, match='batch_size=12 is not divided by 8 devices.*8 and 16'):
-        train.train(dataclasses.replace(config, batch_size=12), tmp_path)
 
 
 def test_an_empty_split_is_named(config, tmp_path):

@@ -1,4 +1,4 @@
-"""One optimizer step on a network that can be worked out by hand: accumulation, the moving average, mixing."""
+"""One optimizer step on a network that can be worked out by hand: parts of a batch, the moving average, mixing."""
 
 import dataclasses
 
@@ -70,11 +70,19 @@ def test_a_step_by_hand():
     assert state.ema == {}
 
 
-@pytest.mark.parametrize(('parts', 'devices'), [(4, 1), (2, 2), (1, 8)])
-def test_parts_and_devices_give_the_step_of_the_whole_batch(parts, devices):
+@pytest.mark.parametrize(
+    ('share', 'at_once', 'parts'),
+    [(64, 4, 16), (8, 4, 2), (8, 3, 4), (7, 4, 7), (10, 16, 1), (8, 8, 1), (8, 0, 1), (1, 1, 1)],
+)
+def test_parts_are_equal_and_as_few_as_have_so_many_clips_at_most(share, at_once, parts):
+    assert train_step.num_parts(share, at_once) == parts
+
+
+@pytest.mark.parametrize(('at_once', 'devices'), [(2, 1), (2, 2), (0, 8)])
+def test_parts_and_devices_give_the_step_of_the_whole_batch(at_once, devices):
     batch = _batch(8)
     _, whole, measured = _step(CONFIG, batch)
-    _, split, split_measured = _step(_with(accumulation=parts), batch, devices)
+    _, split, split_measured = _step(_with(clips_per_device=at_once), batch, devices)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), split.params, whole.params)
     for name in measured:
         assert split_measured[name] == pytest.approx(measured[name], rel=1e-4), name

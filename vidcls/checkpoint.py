@@ -1,9 +1,11 @@
 """Checkpoints of a work directory, through orbax: the latest, and the best by validation top-1.
 
-Saved in two parts, so that evaluation restores the model alone: `model` (params, batch_stats, ema) and `optimizer`.
+Saved in two parts, so that evaluation restores the model alone: `model` (params, batch_stats, ema) and `optimizer`. The
+scores of a validation join the checkpoint later, as orbax's `metrics`: it is saved before it is validated.
 """
 
 import contextlib
+import json
 import math
 import os
 import re
@@ -18,7 +20,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
-from vidcls import shortage
+from vidcls import hosts, shortage
 from vidcls.bounded_file import read_json
 from vidcls.errors import UserError
 
@@ -39,26 +41,39 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep_best: bool = True):
         latest = checkpoint_managers.LatestN(1)
-        best = checkpoint_managers.BestN(get_metric_fn=_top1, n=1)
+        best = checkpoint_managers.BestN(get_metric_fn=_top1, n=1, keep_checkpoints_without_metrics=False)
         policy = checkpoint_managers.AnyPreservationPolicy([latest, best] if keep_best else [latest])
         self._folder = Path(folder).absolute()
         self._manager = ocp.CheckpointManager(
             self._folder,
-            options=ocp.CheckpointManagerOptions(
-                best_fn=_top1 if keep_best else None, best_mode='max', preservation_policy=policy
-            ),
+            options=ocp.CheckpointManagerOptions(preservation_policy=policy),
             item_names=('model', 'optimizer'),
         )
 
-    def save(self, step: int, model: Any, opt_state: Any, metrics: dict[str, float]) -> None:
-        """Starts saving arrays of numpy; `metrics` holds `top1` where the best is kept.
+    def save(self, step: int, model: Any, opt_state: Any) -> None:
+        """Starts saving arrays of numpy.
 
         Raises:
           shortage.DiskFull: they don't fit. A disk that fills up meanwhile is an error of the next `save` or of `close`.
         """
         shortage.check_disk(self._folder, (model, opt_state))
         args = {'model': ocp.args.StandardSave(model), 'optimizer': ocp.args.StandardSave(opt_state)}
-        self._manager.save(step, args=ocp.args.Composite(**args), metrics=metrics)
+        self._manager.save(step, args=ocp.args.Composite(**args))
+
+    def rate(self, step: int, scores: dict[str, float]) -> None:
+        """Gives a saved checkpoint the scores of its validation, whole or not at all; `top1` decides which is the best."""
+        self._manager.wait_until_finished()
+        with hosts.together():
+            if hosts.is_first():
+                path = self._folder / str(step) / 'metrics' / 'metrics'  # where orbax looks for them
+                path.parent.mkdir(exist_ok=True)
+                partial = path.with_name('.metrics.partial')
+                partial.write_text(json.dumps(scores))
+                os.replace(partial, path)
+        self._manager.reload()
+
+    def is_rated(self, step: int) -> bool:
+        return self._manager.metrics(step) is not None
 
     def latest(self) -> int | None:
         return self._manager.latest_step()

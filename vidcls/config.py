@@ -118,7 +118,7 @@ class OptimConfig:
     warmup_epochs: float = 0.0
     decay_all: bool = True  # weight decay of every parameter, not of matrices and kernels alone
     clip_norm: float = 0.0  # global norm of the gradient, before momentum; 0: none
-    accumulation: int = 1  # parts that a device works through its share of the batch in, for less memory
+    clips_per_device: int = 0  # at once: a device works through its share in equal parts; 0: in one
     ema_decay: float = 0.0  # of moving averages of parameters and statistics, which are then evaluated; 0: none
     label_smoothing: float = 0.0
 
@@ -148,6 +148,7 @@ class Config:
     epochs: float = 45.0
     batch_size: int = 32  # clips a step, over all devices
     eval_every_epochs: float = 1.0  # validation and checkpoint
+    checkpoint_every_minutes: float = 15.0  # at a logged step, between validations; 0: only at these
     log_every_steps: int = 10
     profile_steps: tuple[int, ...] = ()  # the first and the last step to trace with jax.profiler, into profile/
 
@@ -168,12 +169,13 @@ _POSITIVE = (
     'model.width', 'model.depth', 'model.num_heads', 'model.patch_size', 'model.embedding_std',
     'sampling.num_segments', 'sampling.seg_len', 'sampling.sampling_rate', 'sampling.target_fps',
     'augment.short_side', 'augment.crop_size', 'augment.std', 'optim.learning_rate', 'optim.milestones', 'optim.decay',
-    'optim.accumulation', 'init.head_multiplier', 'init.bias_multiplier', 'test.clips', 'test.batch_size',
+    'init.head_multiplier', 'init.bias_multiplier', 'test.clips', 'test.batch_size',
     'epochs', 'batch_size', 'eval_every_epochs', 'log_every_steps',
 )  # fmt: skip
 _NOT_NEGATIVE = (
     'sampling.test_segments', 'augment.short_side_max', 'augment.test_short_side', 'optim.weight_decay',
-    'augment.mixup_alpha', 'augment.cutmix_alpha', 'optim.warmup_epochs', 'optim.clip_norm', 'seed',
+    'augment.mixup_alpha', 'augment.cutmix_alpha', 'optim.warmup_epochs', 'optim.clip_norm', 'optim.clips_per_device',
+    'checkpoint_every_minutes', 'seed',
 )  # fmt: skip
 _BELOW_ONE = (
     'model.dropout', 'model.frame_dropout', 'model.drop_path', 'optim.momentum', 'optim.label_smoothing', 'optim.ema_decay',
@@ -316,12 +318,22 @@ def load(path: Path) -> Config:
     Raises:
       UserError: a field that no `Config` has, a value of another type or one that can't work, or no file of settings.
     """
-    config = _from_dict(Config, read_json(path, _MAX_BYTES), str(path))
+    config = _from_dict(Config, _with_clips_per_device(read_json(path, _MAX_BYTES)), str(path))
     try:
         validate(config)
     except UserError as error:
         raise UserError(f'{path}: {error}') from error
     return config
+
+
+def _with_clips_per_device(values: Any) -> Any:
+    """Earlier runs have `optim.accumulation`, the number of parts: what that came to on one device."""
+    optim, batch_size = (values.get('optim'), values.get('batch_size')) if isinstance(values, dict) else (None, None)
+    parts = optim.get('accumulation') if isinstance(optim, dict) else None
+    if type(parts) is not int or type(batch_size) is not int or not 0 < parts <= batch_size:
+        return values
+    optim = {name: value for name, value in optim.items() if name != 'accumulation'}
+    return values | {'optim': {'clips_per_device': batch_size // parts if parts > 1 else 0} | optim}
 
 
 def _from_dict(cls: type, values: dict[str, Any], where: str) -> Any:

@@ -11,13 +11,13 @@ import numpy as np
 import optax
 from absl import logging
 
-from vidcls import checkpoint, evaluate, fine_tuning, hosts, optim, overview, parallel, pretrained, trained_on, workdir
+from vidcls import checkpoint, evaluate, fine_tuning, hosts, optim, overview, pretrained, trained_on, workdir
 from vidcls import config as config_lib
 from vidcls.config import Config
 from vidcls.data.dataset import Dataset, open_dataset
 from vidcls.data.sampling import Sampler
 from vidcls.errors import UserError
-from vidcls.train_step import TrainState, begin, init_state
+from vidcls.train_step import TrainState, begin, init_state, num_parts
 
 
 class Job(NamedTuple):
@@ -91,18 +91,12 @@ def prepare(config: Config, folder: str | Path, devices: Sequence[jax.Device]) -
 def _open(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Dataset]:
     """The dataset, and the settings with the folder where it was found; all that can be checked by now is."""
     config_lib.validate(config)
-    parts, augment, data = config.optim.accumulation, config.augment, config.data
-    parallel.check_batch('--config.batch_size', config.batch_size, len(devices), parts)
+    data = config.data
     if config.model.attention_implementation == 'cudnn' and devices[0].platform != 'gpu':
         raise UserError(
             f'--config.model.attention_implementation=cudnn: needs a GPU, and this is a {devices[0].platform}; leave it out'
         )
-    part = config.batch_size // (len(devices) * parts)
-    if part < 2 and (augment.mixup_alpha or augment.cutmix_alpha):
-        raise UserError(
-            f'mixup and cutmix blend clips of one device and part, and --config.batch_size={config.batch_size} gives each '
-            f'{part}: double it, or set --config.augment.mixup_alpha=0 --config.augment.cutmix_alpha=0'
-        )
+    check_mixing(config, len(devices))
     dataset = open_dataset(data.dir)
     dataset.clips(data.train_split)
     try:
@@ -112,6 +106,19 @@ def _open(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Datase
         raise UserError(f'{error}; --config.data.validation_split= trains without validation') from None
     # The work directory is used from anywhere.
     return dataclasses.replace(config, data=dataclasses.replace(data, dir=str(dataset.folder.resolve()))), dataset
+
+
+def check_mixing(config: Config, num_devices: int) -> None:
+    """Refuses to mix clips where no two are together."""
+    augment, share = config.augment, config.batch_size // num_devices
+    at_once = config.optim.clips_per_device
+    part = share // num_parts(share, at_once)
+    if part < 2 and (augment.mixup_alpha or augment.cutmix_alpha):
+        raise UserError(
+            f'mixup and cutmix blend clips that a device has at once, and --config.batch_size={config.batch_size} with '
+            f'--config.optim.clips_per_device={at_once} gives {num_devices} device(s) {part} each: raise them, or set '
+            '--config.augment.mixup_alpha=0 --config.augment.cutmix_alpha=0'
+        )
 
 
 def _start_from_weights(config: Config, model: nn.Module, state: TrainState) -> tuple[TrainState, dict[str, Any]]:

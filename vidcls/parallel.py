@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vidcls.errors import UserError
@@ -36,20 +37,25 @@ def local(devices: Sequence[jax.Device]) -> list[jax.Device]:
     return [device for device in devices if device.process_index == jax.process_index()]
 
 
-def check_batch(name: str, batch_size: int, num_devices: int, parts: int = 1) -> None:
-    """Refuses a batch that the devices, and the parts each works through, do not divide.
+def dividing(devices: Sequence[jax.Device], batch_size: int) -> list[jax.Device]:
+    """As many of the devices as divide the batch into equal shares, the same number of every host's; warns of idle ones.
 
     Raises:
-      UserError: names the numbers and the nearest sizes that work.
+      UserError: there are more hosts than clips, or no number of devices divides the batch.
     """
-    shares = num_devices * parts
-    if batch_size % shares:
-        below = batch_size // shares * shares
-        valid = [size for size in (below, below + shares) if size]
-        divisor = f'{num_devices} devices' + (f' of {parts} parts each' if parts > 1 else '')
-        remedy = f', or another --config.optim.accumulation than {parts}' if parts > 1 else ''
-        nearest = ' and '.join(map(str, valid))
-        raise UserError(f'{name}={batch_size} is not divided by {divisor}; the nearest that are: {nearest}{remedy}')
+    hosts = collections.defaultdict(list)
+    for device in devices:
+        hosts[device.process_index].append(device)
+    each = min(map(len, hosts.values()))
+    used = next((n for n in range(each, 0, -1) if batch_size % (n * len(hosts)) == 0), 0)
+    step = len(devices)
+    nearest = ' and '.join(str(size) for size in (batch_size // step * step, (batch_size // step + 1) * step) if size)
+    said = f'--config.batch_size={batch_size} is not divided by {len(devices)} devices'
+    if not used:
+        raise UserError(f'{said}, nor by fewer on each of {len(hosts)} hosts; the nearest that are: {nearest}')
+    if used < each and jax.process_index() == 0:
+        logging.warning('%s: %d of them are used. The nearest for all: %s', said, used * len(hosts), nearest)
+    return [device for local in hosts.values() for device in local[:used]]
 
 
 def pmap(function: Callable, devices: Sequence[jax.Device], donate: tuple[int, ...] = ()) -> Callable:

@@ -31,11 +31,12 @@ class RunLog:
       folder: the work directory.
       step: the step a run continues from; rows of later steps, of a run that was cut off, are dropped.
       num_steps: the last step, for the progress bar.
+      validate: whether `step` is validated again; the row of a validation that was cut off is dropped too.
     """
 
-    def __init__(self, folder: Path, step: int, num_steps: int):
+    def __init__(self, folder: Path, step: int, num_steps: int, validate: bool = False):
         path = folder / 'metrics.jsonl'
-        kept = [line for line in _lines(path) if json.loads(line)['step'] <= step]
+        kept = [line for line in _lines(path) if _is_kept(json.loads(line), step, validate)]
         partial = path.with_name(f'.{path.name}.partial')  # a run that is killed here must find its old rows
         partial.write_text(''.join(kept))
         os.replace(partial, path)
@@ -109,6 +110,11 @@ def _lines(path: Path) -> list[str]:
     if not path.exists():
         return []
     return [line for line in path.read_text().splitlines(keepends=True) if line.endswith('\n')]
+
+
+def _is_kept(row: dict[str, float], step: int, validate: bool) -> bool:
+    again = validate and row['step'] == step and any(name.startswith('validation/') for name in row)
+    return row['step'] <= step and not again
 
 
 @dataclasses.dataclass

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
+from vidcls import interruption
 from vidcls.errors import UserError
 from vidcls.interruption import Interrupted
 from vidcls.names import readable_lines
@@ -21,13 +22,17 @@ _DEBUG = flags.DEFINE_bool('debug', False, 'Show the traceback of every error, a
 _OURS = Path(__file__).resolve().parents[1]
 
 
-def run(work: Callable[[list[str]], int | None], doc: str, shared_flags: tuple[str, ...] = ()) -> None:
+def run(
+    work: Callable[[list[str]], int | None], doc: str, shared_flags: tuple[str, ...] = (), interrupted: str = ''
+) -> None:
     """Parses the flags, runs `work` on the other arguments and exits with its result.
 
     Args:
       doc: the script's docstring, for --help.
       shared_flags: names of the modules whose flags --help shows beside the script's own.
+      interrupted: what a signal that ends the script at once is to be told with.
     """
+    interruption.end_at_once(interrupted)
     sys.modules['__main__'].__doc__ = doc
     for module in (*shared_flags, __name__):
         for flag in flags.FLAGS.flags_by_module_dict().get(module, []):

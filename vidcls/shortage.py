@@ -86,9 +86,9 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _memory_message(config: Config, error: BaseException) -> str:
-    model, optim = config.model, config.optim
+    model, at_once = config.model, config.optim.clips_per_device or "0, a device's whole share of the batch"
     remedies = [
-        f'--config.optim.accumulation (now {optim.accumulation}: more parts of the batch, one after the other)',
+        f'--config.optim.clips_per_device (now {at_once}; fewer at once make the same step in more parts)',
         f'--config.batch_size (now {config.batch_size})',
         f'--config.augment.crop_size (now {config.augment.crop_size})',
         f'--config.sampling.num_segments (now {config.sampling.num_segments})',

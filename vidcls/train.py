@@ -1,11 +1,14 @@
 """Training, from a configuration to checkpoints. `train` is the whole story.
 
 `job` says what is trained, `train_step` has the step, `parallel` runs it on all devices. Randomness and the order of data
-are functions of (seed, step), so that a run that was cut off and started again goes the same way.
+are functions of (seed, step), so that a run that was cut off and started again goes the same way. A checkpoint is saved
+before it is validated; a validation that was cut off is made when the run continues.
 """
 
 import contextlib
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import flax.linen as nn
@@ -30,62 +33,89 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
 
     Args:
       folder: the work directory, made if need be (`vidcls.workdir` lists its files).
-      devices: the devices to use; all of every host if not given.
+      devices: the devices to use, of which those are taken that divide the batch; all of every host if not given.
 
     Returns:
-      The last validation's scores; empty without a validation split, or where nothing was left to train.
+      The last validation's scores; empty without a validation split, or where nothing was left to do.
 
     Raises:
       ValueError: a setting that can't work, or a work directory of another run.
       Diverged: the loss is not finite.
-      Interrupted: SIGTERM or SIGINT came; the step that ran is saved.
+      Interrupted: SIGTERM or SIGINT came; the step that ran is saved, and a validation that ran is given up.
       shortage.DiskFull, shortage.OutOfMemory: say what helps.
     """
-    devices = list(devices or parallel.all_devices())
+    devices = parallel.dividing(devices or parallel.all_devices(), config.batch_size)
     job = prepare(config, folder, devices)
     config, model, num_steps = job.config, job.model, job.num_steps
     checkpoints = Checkpoints(job.run.checkpoints, keep_best=bool(config.data.validation_split))
     state = _restore(checkpoints, job.state)
     first = int(state.step)
+    eval_every = config.eval_every_epochs * job.steps_per_epoch
+    unrated = bool(
+        config.data.validation_split
+        and first
+        and is_due(first, eval_every, num_steps)
+        and not checkpoints.is_rated(first)
+    )
+    hosts.check_same('validation of the last checkpoint', unrated)
     if hosts.is_first():
         job.describe(state, devices)
 
     state = parallel.replicate(state, devices)
     train_step = parallel.pmap(make_train_step(model, job.optimizer, job.learning_rate, config), devices, donate=(0,))
-    validate = _validator(model, job.dataset, config, devices)
-    log = RunLog(job.run.folder, first, num_steps) if hosts.is_first() else SilentLog()
+    log = RunLog(job.run.folder, first, num_steps, unrated) if hosts.is_first() else SilentLog()
     batches = parallel.feed(pipeline.train_batches(job.dataset, config, first, *hosts.this()), devices)
     window = LogWindow(log, config.batch_size)
     profile = Profile(job.run.folder / 'profile', config.profile_steps)
-    agreed = hosts.Agreement(devices)
+    agreed, clock = hosts.Agreement(devices), Clock(config.checkpoint_every_minutes, hosts.Agreement(devices))
     scores: dict[str, float] = {}
-    try:
-        with Listener() as interruption:
-            for step in range(first + 1, num_steps + 1):
-                with window.waiting():
-                    batch = next(batches)
-                profile.before(step, state)
-                state, measured = train_step(state, batch)
-                window.add(step, measured)
-                log.advance()
-                validate_now = is_due(step, config.eval_every_epochs * job.steps_per_epoch, num_steps)
-                stop = agreed(interruption.signum)  # read once: one that comes from here on is the next step's
-                if validate_now or stop:
-                    window.flush()
-                    saved = parallel.unreplicate(state)
-                    check_finite(saved, step)
-                    scores = validate(state) if validate_now else {}
-                    if scores:
-                        log.write(step, {f'validation/{name}': value for name, value in scores.items()})
-                    checkpoints.save(step, saved.saved, saved.opt_state, scores)
-                    window.restart()
-                elif is_due(step, config.log_every_steps, num_steps):
-                    window.flush(keep=1)
-                if stop and step < num_steps:
-                    raise Interrupted(stop, step, num_steps)
-    finally:
-        with contextlib.closing(log), contextlib.closing(profile):
-            checkpoints.close()
+    with (
+        Listener() as interruption,  # until all is closed: what is being saved would be lost
+        contextlib.closing(log),
+        contextlib.closing(profile),
+        contextlib.closing(checkpoints),
+    ):
+
+        def stop_if_told(step: int) -> None:
+            if stop := agreed(interruption.signum):
+                raise Interrupted(stop, step, num_steps)
+
+        score = _validator(model, job.dataset, config, devices, stop_if_told)
+
+        def validate(step: int) -> dict[str, float]:
+            scores = score(step, state)
+            if scores:
+                log.write(step, {f'validation/{name}': value for name, value in scores.items()})
+                checkpoints.rate(step, scores)
+            window.restart()
+            return scores
+
+        if unrated:
+            scores = validate(first)
+        for step in range(first + 1, num_steps + 1):
+            with window.waiting():
+                batch = next(batches)
+            profile.before(step, state)
+            state, measured = train_step(state, batch)
+            window.add(step, measured)
+            log.advance()
+            if is_due(step - 1, config.log_every_steps, num_steps):
+                window.flush(keep=1)  # one step late: the device has begun the next
+            validate_now = is_due(step, eval_every, num_steps)
+            stop = agreed(interruption.signum)
+            # Saving only where a row ends: when the clock was looked at shows in no row.
+            save_now = is_due(step, config.log_every_steps, num_steps) and clock.is_over()
+            if validate_now or stop or save_now:
+                window.flush()
+                saved = parallel.unreplicate(state)
+                check_finite(saved, step)
+                checkpoints.save(step, saved.saved, saved.opt_state)
+                window.restart()
+            if validate_now:
+                scores = validate(step)
+                stop = agreed(interruption.signum)
+            if stop and step < num_steps:
+                raise Interrupted(stop, step, num_steps)
     return scores
 
 
@@ -113,16 +143,41 @@ def is_due(step: int, interval: float, last: int) -> bool:
     return step == last or int(step / interval) > int((step - 1) / interval)
 
 
-def _validator(model: nn.Module, dataset: Dataset, config: Config, devices: Sequence[jax.Device]):
-    """state -> scores on the validation split from one centre view, or nothing without such a split."""
+class Clock:
+    """Says once in each period that it is over, on all hosts at the same call.
+
+    Args:
+      minutes: of a period; 0: it is never over.
+    """
+
+    def __init__(self, minutes: float, agreed: hosts.Agreement):
+        self._seconds, self._agreed = 60 * minutes or math.inf, agreed
+        self._start, self._periods = time.monotonic(), 0
+
+    def is_over(self) -> bool:
+        before, self._periods = self._periods, self._agreed(int((time.monotonic() - self._start) / self._seconds))
+        return self._periods > before
+
+
+def _validator(
+    model: nn.Module, dataset: Dataset, config: Config, devices: Sequence[jax.Device], check: Callable[[int], None]
+) -> Callable[[int, TrainState], dict[str, float]]:
+    """(step, state) -> scores on the validation split from one centre view, or nothing without such a split.
+
+    Before each batch `check(step)` may end it by an exception.
+    """
     split = config.data.validation_split
     if not split:
-        return lambda state: {}
+        return lambda step, state: {}
     predict = parallel.pmap(evaluate.predict_step(model, config), devices)
 
-    def validate(state: TrainState) -> dict[str, float]:
-        scores = evaluate.score(predict, state.variables, dataset, config, split, 1, 1, devices)
+    def score(step: int, state: TrainState) -> dict[str, float]:
+        def checked(*args):
+            check(step)
+            return predict(*args)
+
+        scores = evaluate.score(checked, state.variables, dataset, config, split, 1, 1, devices)
         found = metrics.scores(scores.logits, scores.labels)
         return {name: found[name] for name in ('loss', 'top1', 'top5', 'mean_class_accuracy')}
 
-    return validate
+    return score

@@ -67,16 +67,17 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """(state, batch) -> (state, measurements).
 
-    A batch is worked through in `config.optim.accumulation` parts, one after the other, whose gradients are averaged:
-    the same step in less memory. BatchNorm sees each part by itself.
+    A device works through its share of the batch in equal parts of at most `config.optim.clips_per_device` clips, one
+    after the other, whose gradients are averaged: the same step in less memory. BatchNorm sees each part by itself, so
+    that the result depends on the parts where there is one; TimeSformer has none, and differs by rounding alone.
     """
     gradients = jax.grad(_loss(model, config), has_aux=True)
-    parts = config.optim.accumulation
     decay = config.optim.ema_decay
 
     def step(state: TrainState, batch: Batch):
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         key = jax.random.fold_in(key, jax.lax.axis_index(parallel.AXIS))
+        parts = num_parts(len(batch.label), config.optim.clips_per_device)
 
         def part(batch_stats, inputs):
             number, clips, label = inputs
@@ -100,6 +101,11 @@ def make_train_step(
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), measured
 
     return step
+
+
+def num_parts(share: int, at_once: int) -> int:
+    """The smallest number of equal parts of `share` clips that have at most `at_once` each (0: any number)."""
+    return next(n for n in range(1, share + 1) if share % n == 0 and (share // n <= at_once or not at_once))
 
 
 def ema_decay(decay: float, step: jax.Array) -> jax.Array:
