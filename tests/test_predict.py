@@ -15,6 +15,7 @@ import pytest
 
 from data_prep import convert
 from data_prep import folder as folder_source
+from tests.made_videos import scenery, write_video
 from vidcls import checkpoint, evaluate, parallel, train, workdir
 from vidcls.config import AugmentConfig, Config, DataConfig, EvalConfig, ModelConfig, SamplingConfig
 from vidcls.data.dataset import open_dataset
@@ -117,6 +118,15 @@ def test_the_script_goes_on_after_a_bad_file(run_folder, videos, tmp_path):
     assert all(len(row['labels']) == 2 for row in rows)
     assert done.returncode == 1
     assert f'error: {bad}' in done.stderr
+
+
+def test_a_damaged_file_is_used_in_part_and_warned_of(run_folder, tmp_path):
+    whole = write_video(tmp_path / 'whole.avi', scenery(40, (96, 128)), codec='mpeg4')
+    cut = tmp_path / 'cut.avi'
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    done = _predict(run_folder, whole, cut, '--format=json')
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 2
+    assert f'{cut}: damaged, used in part: it ends after' in done.stderr and f'{whole}: damaged' not in done.stderr
 
 
 def test_the_script_writes_csv(run_folder, videos):
