@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from vidcls import evaluate, hosts, metrics, parallel, shortage
+from vidcls import evaluate, hosts, lock, metrics, parallel, shortage
 from vidcls.checkpoint import Checkpoints
 from vidcls.config import Config
 from vidcls.data import pipeline
@@ -25,6 +25,7 @@ from vidcls.train_step import TrainState, make_train_step
 
 
 @shortage.explained
+@lock.holding
 def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | None = None) -> dict[str, float]:
     """Trains until `config.epochs`, from scratch or from where the work directory's last checkpoint stands.
 
@@ -36,7 +37,7 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
       The last validation's scores; empty without a validation split, or where nothing was left to train.
 
     Raises:
-      ValueError: a setting that can't work, or a work directory of another run.
+      ValueError: a setting that can't work, or a work directory of another run, or one that is being trained in.
       Diverged: the loss is not finite.
       Interrupted: SIGTERM or SIGINT came; the step that ran is saved.
       shortage.DiskFull, shortage.OutOfMemory: say what helps.
