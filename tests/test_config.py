@@ -21,7 +21,7 @@ def test_saved_and_loaded_is_the_same(tmp_path):
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('{"epoch": 3}', "unknown setting 'epoch'"),
+        ('{"epoch": 3}', r"unknown setting 'epoch' \(did you mean epochs\?\)"),
         ('{"optim": {"lr": 0.1}}', "unknown setting 'lr'"),
         ('{"batch_size": "8"}', 'batch_size=.8.: must be of type int'),
         ('{"optim": {"nesterov": 1}}', 'nesterov=1: must be of type bool'),

@@ -14,6 +14,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from vidcls import spelling
 from vidcls.errors import UserError
 
 
@@ -284,7 +285,8 @@ def _from_dict(cls: type, values: dict[str, Any], where: str) -> Any:
     hints = typing.get_type_hints(cls)
     unknown = set(values) - set(hints)
     if unknown:
-        raise UserError(f'{where}: unknown setting {min(unknown)!r}; known: {", ".join(hints)}')
+        near = spelling.hint(min(unknown), hints)
+        raise UserError(f'{where}: unknown setting {min(unknown)!r}{near}; known: {", ".join(hints)}')
     return cls(**{name: _coerce(hints[name], value, f'{where}: {name}') for name, value in values.items()})
 
 
