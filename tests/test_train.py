@@ -251,7 +251,9 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused(config, tmp_path):
 
 def test_an_empty_split_is_named(config, tmp_path):
     data = dataclasses.replace(config.data, train_split='trian')
-    with pytest.raises(ValueError, match="no split 'trian' .did you mean train.*; it has test, train, validation"):
+    with pytest.raises(
+        ValueError, match="train_split=trian: .* no split 'trian' .did you mean train.*; it has test, train, validation"
+    ):
         train.train(dataclasses.replace(config, data=data), tmp_path)
 
 

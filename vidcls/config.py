@@ -46,11 +46,15 @@ class ModelConfig:
 
 @dataclasses.dataclass
 class DataConfig:
-    """The dataset: a folder that `data_prep` wrote, and its splits (sums such as 'train1+validation1' too)."""
+    """The dataset: a folder that `data_prep` wrote, and its splits (sums such as 'train1+validation1' too).
+
+    Where it has official splits alone, `train` is `train1`, and `validation` and `test` are those of `train_split`
+    (vidcls.data.splits).
+    """
 
     dir: str = ''
     train_split: str = 'train'
-    validation_split: str = 'validation'  # empty: no validation, only the latest checkpoint is kept
+    validation_split: str = 'validation'  # empty or not there: no validation, only the latest checkpoint is kept
     test_split: str = 'test'
 
 

@@ -13,7 +13,8 @@ from absl import logging
 
 from vidcls import checkpoint, evaluate, fine_tuning, hosts, optim, overview, parallel, pretrained, workdir
 from vidcls import config as config_lib
-from vidcls.config import Config
+from vidcls.config import Config, DataConfig
+from vidcls.data import splits
 from vidcls.data.dataset import Dataset, open_dataset
 from vidcls.data.sampling import Sampler
 from vidcls.errors import UserError
@@ -100,14 +101,34 @@ def _open(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Datase
             f'{part}: double it, or set --config.augment.mixup_alpha=0 --config.augment.cutmix_alpha=0'
         )
     dataset = open_dataset(data.dir)
-    dataset.clips(data.train_split)
+    found = splits.resolved(data, dataset.splits)
+    num_clips = len(dataset.clips(found.train_split, '--config.data.train_split'))
     try:
-        if data.validation_split:
-            dataset.clips(data.validation_split)
+        if found.validation_split:
+            dataset.clips(found.validation_split, '--config.data.validation_split')
     except ValueError as error:
         raise UserError(f'{error}; --config.data.validation_split= trains without validation') from None
+    _say_what_is_unusual(config, found, dataset, num_clips, len(devices))
     # The work directory is used from anywhere.
-    return dataclasses.replace(config, data=dataclasses.replace(data, dir=str(dataset.folder.resolve()))), dataset
+    return dataclasses.replace(config, data=dataclasses.replace(found, dir=str(dataset.folder.resolve()))), dataset
+
+
+def _say_what_is_unusual(config: Config, found: DataConfig, dataset: Dataset, num_clips: int, num_devices: int) -> None:
+    """Warns of what a recipe asks for and a small dataset does not have."""
+    if not hosts.is_first():
+        return
+    if config.data.validation_split and not found.validation_split:
+        logging.warning(
+            '%s has no clips for validation beside %s: training goes without, and only the latest checkpoint is kept',
+            dataset.name, found.train_split,
+        )  # fmt: skip
+    if config.batch_size > num_clips:
+        fits = [num_devices << power for power in range(32) if num_devices << power <= num_clips]
+        logging.warning(
+            '--config.batch_size=%d is more than the %d clips of %s: a step sees clips more than once, and an epoch is less '
+            'than a step%s', config.batch_size, num_clips, found.train_split,
+            f'; --config.batch_size={fits[-1]} fits' if fits else '',
+        )  # fmt: skip
 
 
 def _start_from_weights(config: Config, model: nn.Module, state: TrainState) -> tuple[TrainState, dict[str, Any]]:
