@@ -29,10 +29,13 @@ def main(config: Config, doc: str) -> None:
     except KeyError as error:  # its way to say that a setting on the command line does not exist
         sys.exit(f'error: {_misspelt(config) or error.args[0]}; vidcls/config.py lists them')
     join = multihost()
+    extend = flags.DEFINE_bool(
+        'extend', False, 'Go on to another number of --config.epochs, although the schedule was bound to the old one.'
+    )
     flags.mark_flags_as_required(['workdir'])
     if forgotten := _without_config(config):
         sys.exit(f'error: {forgotten}')
-    run(lambda argv: _train(argv, holder.value, join), doc)
+    run(lambda argv: _train(argv, holder.value, join, extend.value), doc)
 
 
 def _misspelt(config: Config) -> str:
@@ -87,7 +90,7 @@ def multihost() -> Callable[[], None]:
     return join
 
 
-def _train(argv: list[str], config: Config, join: Callable[[], None]) -> None:
+def _train(argv: list[str], config: Config, join: Callable[[], None], extend: bool) -> None:
     if argv:
         raise UserError(f'unexpected argument {argv[0]!r}; settings are flags, --config.<name>=<value>')
     if not config.data.dir:
@@ -95,7 +98,7 @@ def _train(argv: list[str], config: Config, join: Callable[[], None]) -> None:
     join()
     from vidcls.train import train  # after the flags were read: a typo should not wait for jax
 
-    train(config, _WORKDIR.value)
+    train(config, _WORKDIR.value, extend=extend)
 
 
 def run(work: Callable[[list[str]], int | None], doc: str) -> None:

@@ -94,16 +94,34 @@ def restore_model(folder: Path, which: str, ema: bool = True) -> tuple[int, Any]
     Raises:
       UserError: there is no such checkpoint; names those there are.
     """
+    step, parts = restore_parts(folder, which, ('model',))
+    saved = parts['model']
+    averages = saved.pop('ema', None)
+    return step, averages if ema and averages else saved
+
+
+def restore_parts(
+    folder: Path, which: str, parts: tuple[str, ...] = ('model', 'optimizer')
+) -> tuple[int, dict[str, Any]]:
+    """What a checkpoint holds, as it was saved but for tuples, which are dictionaries and lists: (step, part -> arrays).
+
+    Args:
+      which: see `restore_model`.
+
+    Raises:
+      UserError: there is no such checkpoint; names those there are.
+    """
     saved = steps(folder)
     if not saved:
         raise UserError(f'{folder}: no checkpoint yet; train first')
     options = ocp.CheckpointManagerOptions(best_fn=_top1, best_mode='max', create=False)
-    with ocp.CheckpointManager(Path(folder).absolute(), options=options, item_names=('model',)) as manager:
+    with ocp.CheckpointManager(Path(folder).absolute(), options=options, item_names=parts) as manager:
         step = _find(manager, which, saved, folder)
         logging.info('restoring step %d (%s) of %s', step, which, folder)
-        saved = manager.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore()))['model']
-    averages = saved.pop('ema', None)
-    return step, averages if ema and averages else saved
+        restored = manager.restore(
+            step, args=ocp.args.Composite(**{part: ocp.args.StandardRestore() for part in parts})
+        )
+    return step, {part: restored[part] for part in parts}
 
 
 def _find(manager: ocp.CheckpointManager, which: str, steps: list[int], folder: Path) -> int:

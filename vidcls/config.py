@@ -94,13 +94,14 @@ class AugmentConfig:
 
 @dataclasses.dataclass
 class InitConfig:
-    """What training starts from, and what of it moves (vidcls.pretrained, vidcls.fine_tuning).
+    """What training starts from, and what of it moves (vidcls.start, vidcls.pretrained, vidcls.fine_tuning).
 
     Patterns are regular expressions, found anywhere in a parameter's path, such as 'backbone/layer1_0/conv1/kernel'.
     """
 
     weights: str = ''  # a file of published weights or its address (docs/pretrained.md); empty: random numbers
-    allow_missing: str = ''  # pattern of parameters that the file may lack or have in another shape
+    run: str = ''  # another run, in place of a file: its work directory, RUN, RUN@best or RUN@STEP; RUN is RUN@latest
+    allow_missing: str = ''  # pattern of parameters that the file or run may lack or have in another shape
     freeze: str = ''  # pattern of parameters that stay; norms among them keep their statistics too
     partial_bn: bool = False  # every BatchNorm but the first stays, statistics too
     head_multiplier: float = 1.0  # of the learning rate, for the classifier
@@ -215,6 +216,8 @@ def validate(config: Config) -> None:
             re.compile(values[name])
         except re.error as error:
             raise UserError(f'--config.{name}={values[name]!r}: must be a regular expression: {error}') from error
+    if config.init.weights and config.init.run:
+        raise UserError('--config.init.weights and --config.init.run: a run starts from one of them')
     if config.seed >= _SEED_LIMIT:
         raise UserError(f'--config.seed={config.seed}: must be below {_SEED_LIMIT}')
     if config.model.attention_implementation == 'cudnn' and config.model.dtype != 'bfloat16':
@@ -256,17 +259,6 @@ def flatten(config: Config) -> dict[str, Any]:
 
     visit('', config)
     return flat
-
-
-# What a run may be continued with other values of.
-FREE = ('data.dir', 'data.test_split', 'test.batch_size', 'log_every_steps', 'profile_steps')
-
-
-def difference(ours: Config, theirs: Config) -> list[str]:
-    """One line for each leaf in which the two differ, but for those that change no parameter of the run."""
-    ours, theirs = flatten(ours), flatten(theirs)
-    names = [name for name in ours if name not in FREE]
-    return [f'{name}: {theirs[name]!r} -> {ours[name]!r}' for name in names if ours[name] != theirs[name]]
 
 
 def save(config: Config, path: Path) -> None:

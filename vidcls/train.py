@@ -26,12 +26,15 @@ from vidcls.train_step import TrainState, make_train_step
 
 @shortage.explained
 @lock.holding
-def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | None = None) -> dict[str, float]:
+def train(
+    config: Config, folder: str | Path, devices: Sequence[jax.Device] | None = None, extend: bool = False
+) -> dict[str, float]:
     """Trains until `config.epochs`, from scratch or from where the work directory's last checkpoint stands.
 
     Args:
       folder: the work directory, made if need be (`vidcls.workdir` lists its files).
       devices: the devices to use; all of every host if not given.
+      extend: a run may go on to another number of epochs although its schedule is bound to its end.
 
     Returns:
       The last validation's scores; empty without a validation split, or where nothing was left to train.
@@ -43,7 +46,7 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
       shortage.DiskFull, shortage.OutOfMemory: say what helps.
     """
     devices = list(devices or parallel.all_devices())
-    job = prepare(config, folder, devices)
+    job = prepare(config, folder, devices, extend)
     config, model, num_steps = job.config, job.model, job.num_steps
     checkpoints = Checkpoints(job.run.checkpoints, keep_best=bool(config.data.validation_split))
     state = _restore(checkpoints, job.state)
@@ -52,7 +55,8 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
         job.describe(state, devices)
 
     state = parallel.replicate(state, devices)
-    train_step = parallel.pmap(make_train_step(model, job.optimizer, job.learning_rate, config), devices, donate=(0,))
+    step_function = make_train_step(model, job.optimizer, job.learning_rate, config, job.averaged_steps)
+    train_step = parallel.pmap(step_function, devices, donate=(0,))
     validate = _validator(model, job.dataset, config, devices)
     log = RunLog(job.run.folder, first, num_steps) if hosts.is_first() else SilentLog()
     batches = parallel.feed(pipeline.train_batches(job.dataset, config, first, *hosts.this()), devices)

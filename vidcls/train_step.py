@@ -63,12 +63,17 @@ def begin(step: jax.Array, params: Any, batch_stats: Any, opt_state: optax.OptSt
 
 
 def make_train_step(
-    model: nn.Module, optimizer: optax.GradientTransformation, learning_rate: optax.Schedule, config: Config
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    learning_rate: optax.Schedule,
+    config: Config,
+    averaged_steps: int = 0,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """(state, batch) -> (state, measurements).
 
     A batch is worked through in `config.optim.accumulation` parts, one after the other, whose gradients are averaged:
-    the same step in less memory. BatchNorm sees each part by itself.
+    the same step in less memory. BatchNorm sees each part by itself. The moving averages are of `averaged_steps` updates
+    when the run begins.
     """
     gradients = jax.grad(_loss(model, config), has_aux=True)
     parts = config.optim.accumulation
@@ -95,7 +100,7 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if decay:  # the statistics too: those of other parameters would not fit the average
-            share = 1 - ema_decay(decay, state.step)
+            share = 1 - ema_decay(decay, state.step + averaged_steps)
             ema = optax.incremental_update({'params': params, 'batch_stats': batch_stats}, ema, share)
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), measured
 
