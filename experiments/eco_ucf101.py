@@ -5,6 +5,7 @@
 From ECO_full/ucf101 of the authors' Caffe code: 16 segments, Nesterov momentum 0.9, rate 0.001 with a tenth every 1000 of
 4500 steps of 32 clips (16, twice accumulated), L2 5e-4 of kernels, gradients clipped at 20: Caffe clips the sum of the two
 halves, at 40. It starts from Kinetics weights. docs/protocols.md says what differs.
+It trains on the whole official list, train1 and validation1; elsewhere on train and on validation, if there is one.
 `eco_ucf101_textbook` has the textbook's settings. --config.model.name=eco_lite trains the 3-D branch alone.
 
 Not run on the whole of UCF101 here. The authors report 92.8 top-1 with Kinetics weights (three splits), and 53.4 was
@@ -20,7 +21,7 @@ _STEP = 1000 * 32 / 9537  # epochs: the training list of split 1 has 9537 clips
 def config() -> Config:
     return Config(
         model=ModelConfig(name='eco_full'),
-        data=DataConfig(train_split='train1+validation1', validation_split='', test_split='test1'),
+        data=DataConfig(train_split='train+validation', validation_split=''),
         sampling=SamplingConfig(num_segments=16),
         optim=OptimConfig(
             learning_rate=0.001, nesterov=True, weight_decay=5e-4, clip_norm=20.0, clips_per_device=16,

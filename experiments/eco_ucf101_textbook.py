@@ -8,13 +8,12 @@ segments and batch to a file that it does not print; 24 and 4 are those of the P
 """
 
 from experiments import launch
-from vidcls.config import Config, DataConfig, ModelConfig, OptimConfig, SamplingConfig
+from vidcls.config import Config, ModelConfig, OptimConfig, SamplingConfig
 
 
 def config() -> Config:
     return Config(
         model=ModelConfig(name='eco_full'),
-        data=DataConfig(train_split='train1', validation_split='validation1', test_split='test1'),
         sampling=SamplingConfig(num_segments=24),
         optim=OptimConfig(learning_rate=0.005, weight_decay=0.0),
         epochs=20,

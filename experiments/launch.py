@@ -1,5 +1,6 @@
 """What every experiment script shares: flags, and training to the end."""
 
+import dataclasses
 import os
 import re
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 from absl import flags, logging
 from ml_collections import config_flags
 
-from vidcls import script
+from vidcls import config as config_lib
+from vidcls import script, spelling
 from vidcls.config import Config
 from vidcls.errors import UserError
 
@@ -25,10 +27,40 @@ def main(config: Config, doc: str) -> None:
     try:
         holder = config_flags.DEFINE_config_dataclass('config', config)
     except KeyError as error:  # its way to say that a setting on the command line does not exist
-        sys.exit(f'error: {error.args[0]}; the settings are in vidcls/config.py, or run with --helpfull')
+        sys.exit(f'error: {_misspelt(config) or error.args[0]}; vidcls/config.py lists them')
     join = multihost()
+    extend = flags.DEFINE_bool(
+        'extend', False, 'Go on to another number of --config.epochs, although the schedule was bound to the old one.'
+    )
     flags.mark_flags_as_required(['workdir'])
-    run(lambda argv: _train(argv, holder.value, join), doc, 'no step of training was lost')
+    if forgotten := _without_config(config):
+        sys.exit(f'error: {forgotten}')
+    run(lambda argv: _train(argv, holder.value, join, extend.value), doc, 'no step of training was lost')
+
+
+def _misspelt(config: Config) -> str:
+    """What is wrong with the first setting on the command line that does not exist."""
+    known = config_lib.flatten(config)
+    groups = {field.name for field in dataclasses.fields(config)}
+    for name in _names_of_flags():
+        path = name.removeprefix('no').removeprefix('config.')
+        if name.removeprefix('no').startswith('config.') and path not in known and path not in groups:
+            return f'--{name}: no such setting{spelling.hint(path, known, "--config.")}'
+    return ''
+
+
+def _without_config(config: Config) -> str:
+    """What is wrong with the first flag that would be a setting with `config.` before it."""
+    known = config_lib.flatten(config)
+    for name in _names_of_flags():
+        meant = [path for path in known if name in (path, path.rpartition('.')[2])]
+        if meant and name not in flags.FLAGS:
+            return f'--{name}: no such flag{spelling.hint(name, meant, "--config.")}'
+    return ''
+
+
+def _names_of_flags() -> list[str]:
+    return [argument.lstrip('-').partition('=')[0] for argument in sys.argv[1:] if argument.startswith('-')]
 
 
 def multihost() -> Callable[[], None]:
@@ -58,7 +90,7 @@ def multihost() -> Callable[[], None]:
     return join
 
 
-def _train(argv: list[str], config: Config, join: Callable[[], None]) -> None:
+def _train(argv: list[str], config: Config, join: Callable[[], None], extend: bool) -> None:
     if argv:
         raise UserError(f'unexpected argument {argv[0]!r}; settings are flags, --config.<name>=<value>')
     if not config.data.dir:
@@ -66,7 +98,7 @@ def _train(argv: list[str], config: Config, join: Callable[[], None]) -> None:
     join()
     from vidcls.train import train  # after the flags were read: a typo should not wait for jax
 
-    train(config, _WORKDIR.value)
+    train(config, _WORKDIR.value, extend=extend)
 
 
 def run(work: Callable[[list[str]], int | None], doc: str, interrupted: str = '') -> None:

@@ -11,13 +11,12 @@ reach 42.85 % here. For small datasets use `timesformer_ucf101_small`. Not run o
 """
 
 from experiments import launch
-from vidcls.config import AugmentConfig, Config, DataConfig, EvalConfig, ModelConfig, OptimConfig, SamplingConfig
+from vidcls.config import AugmentConfig, Config, EvalConfig, ModelConfig, OptimConfig, SamplingConfig
 
 
 def config() -> Config:
     return Config(
         model=ModelConfig(name='timesformer_base'),
-        data=DataConfig(train_split='train1', validation_split='validation1', test_split='test1'),
         sampling=SamplingConfig(scheme='linspace', num_segments=8, sampling_rate=32, target_fps=30.0),
         augment=AugmentConfig(
             crop='random', short_side=256, short_side_max=320, test_short_side=224, mean=(0.45,) * 3, std=(0.225,) * 3

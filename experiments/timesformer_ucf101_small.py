@@ -10,13 +10,12 @@ small network, which had 40.8 % of the test clips of seven classes (README, "Res
 """
 
 from experiments import launch
-from vidcls.config import AugmentConfig, Config, DataConfig, EvalConfig, ModelConfig, OptimConfig, SamplingConfig
+from vidcls.config import AugmentConfig, Config, EvalConfig, ModelConfig, OptimConfig, SamplingConfig
 
 
 def config() -> Config:
     return Config(
         model=ModelConfig(name='timesformer_base', drop_path=0.1),
-        data=DataConfig(train_split='train1', validation_split='validation1', test_split='test1'),
         sampling=SamplingConfig(num_segments=8),
         augment=AugmentConfig(mean=(0.45,) * 3, std=(0.225,) * 3, mixup_alpha=0.8, cutmix_alpha=1.0),
         optim=OptimConfig(

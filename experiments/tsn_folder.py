@@ -6,15 +6,7 @@ The settings are those of tsn_hmdb51; set --config.augment.flip=false if left an
 """
 
 from experiments import launch
-from experiments.tsn_hmdb51 import config as hmdb51_config
-from vidcls.config import Config, DataConfig
-
-
-def config() -> Config:
-    config = hmdb51_config()
-    config.data = DataConfig()
-    return config
-
+from experiments.tsn_hmdb51 import config
 
 if __name__ == '__main__':
     launch.main(config(), __doc__)

@@ -8,12 +8,11 @@ the rate first falls. On seven classes the three seeds of each had 57 to 65 % an
 """
 
 from experiments import launch
-from vidcls.config import AugmentConfig, Config, DataConfig, OptimConfig, SamplingConfig
+from vidcls.config import AugmentConfig, Config, OptimConfig, SamplingConfig
 
 
 def config() -> Config:
     return Config(
-        data=DataConfig(train_split='train1', validation_split='validation1', test_split='test1'),
         sampling=SamplingConfig(num_segments=3, test_segments=7),
         augment=AugmentConfig(short_side=128, crop_size=112),
         optim=OptimConfig(name='adamw', learning_rate=5e-4, weight_decay=0.05, schedule='cosine', warmup_epochs=2.0),

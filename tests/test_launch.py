@@ -7,19 +7,24 @@ import sys
 
 import pytest
 
-from experiments import eco_ucf101, eco_ucf101_textbook, timesformer_ucf101
+from experiments import eco_ucf101, eco_ucf101_textbook, launch, timesformer_ucf101
 from vidcls import evaluate
+from vidcls.config import Config
 from vidcls.models.eco import ECOFull, ECOLite
 
 
 @pytest.mark.parametrize(
     ('argument', 'message'),
     [
-        ('--config.optim.learning_rat=3', 'learning_rat not found'),
+        (
+            '--config.optim.learning_rat=3',
+            '--config.optim.learning_rat: no such setting (did you mean --config.optim.learning_rate?)',
+        ),
         ('--config.epochs=many', 'could not convert'),
         ('--config.batch_size=2.5', 'batch_size'),
         ('config.seed=3', "unexpected argument 'config.seed=3'"),
-        ('--seed=3', "Unknown command line flag 'seed'"),
+        ('--seed=3', '--seed: no such flag (did you mean --config.seed?)'),
+        ('--sed=3', "Unknown command line flag 'sed'"),
         ('--workdir=', '--workdir is empty'),
     ],
 )
@@ -30,6 +35,23 @@ def test_a_mistake_is_one_line(argument, message, tmp_path):
     assert message in done.stderr
     assert 'Traceback' not in done.stderr
     assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+    ('argument', 'meant'),
+    [
+        ('--config.learning_rate=1', ' (did you mean --config.optim.learning_rate?)'),
+        ('--config.optm.learning_rate=1', ' (did you mean --config.optim.learning_rate?)'),
+        ('--noconfig.optim.nesterof', ' (did you mean --config.optim.nesterov?)'),
+        ('--config.model.nme', ' (did you mean --config.model.name or --config.optim.name?)'),
+        ('--config.optim.xyz=1', ''),
+    ],
+)
+def test_a_misspelt_setting_gets_the_nearest(argument, meant, monkeypatch):
+    monkeypatch.setattr(
+        sys, 'argv', ['script', '--config.seed=1', '--noconfig.optim.nesterov', argument, '--config.a=1']
+    )
+    assert launch._misspelt(Config()) == f'{argument.partition("=")[0]}: no such setting{meant}'
 
 
 def _run(body: str, *arguments: str) -> subprocess.CompletedProcess:

@@ -136,6 +136,15 @@ def test_a_stream_that_cannot_be_decoded_is_a_line(run_folder, tmp_path):
     assert f'error: {bad}: the codec of its video stream is unknown to FFmpeg' in done.stderr.splitlines()
 
 
+def test_a_damaged_file_is_used_in_part_and_warned_of(run_folder, tmp_path):
+    whole = write_video(tmp_path / 'whole.avi', scenery(40, (96, 128)), codec='mpeg4')
+    cut = tmp_path / 'cut.avi'
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    done = _predict(run_folder, whole, cut, '--format=json')
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 2
+    assert f'{cut}: damaged, used in part: it ends after' in done.stderr and f'{whole}: damaged' not in done.stderr
+
+
 def test_the_script_writes_csv(run_folder, videos):
     path = next(videos.rglob('*.mp4'))
     done = _predict(run_folder, path, '--format=csv', '--top_k=2')

@@ -80,7 +80,7 @@ def test_a_step_that_does_not_fit_names_what_takes_less(config, tmp_path, monkey
     assert '\n' not in message
     for text in (
         'allocate 98765 bytes', '--config.optim.clips_per_device (now 0, a device', '--config.model.remat=true', '--config.batch_size (now 8)',
-        '--config.augment.crop_size (now 24)', '--config.sampling.num_segments (now 2)', 'dtype=bfloat16 on an accelerator',
+        'goes on with other values of remat', '--config.augment.crop_size (now 24)', '--config.sampling.num_segments (now 2)', 'dtype=bfloat16 on an accelerator',
     ):  # fmt: skip
         assert text in message
 

@@ -346,7 +346,9 @@ def test_a_model_that_cannot_be_built_leaves_no_work_directory(config, tmp_path)
 
 def test_an_empty_split_is_named(config, tmp_path):
     data = dataclasses.replace(config.data, train_split='trian')
-    with pytest.raises(ValueError, match="no split 'trian'; it has test, train, validation"):
+    with pytest.raises(
+        ValueError, match="train_split=trian: .* no split 'trian' .did you mean train.*; it has test, train, validation"
+    ):
         train.train(dataclasses.replace(config, data=data), tmp_path)
 
 

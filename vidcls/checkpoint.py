@@ -125,6 +125,23 @@ def restore_model(folder: Path, which: str, ema: bool = True) -> tuple[int, Any]
       UserError: there is no such checkpoint; names those there are.
       UserError: it is broken, points elsewhere, or states more numbers than it holds.
     """
+    step, parts = restore_parts(folder, which, ('model',))
+    saved = parts['model']
+    averages = saved.pop('ema', None)
+    return step, averages if ema and averages else saved
+
+
+def restore_parts(
+    folder: Path, which: str, parts: tuple[str, ...] = ('model', 'optimizer')
+) -> tuple[int, dict[str, Any]]:
+    """What a checkpoint holds, as it was saved but for tuples, which are dictionaries and lists: (step, part -> arrays).
+
+    Args:
+      which: see `restore_model`.
+
+    Raises:
+      UserError: there is no such checkpoint; names those there are.
+    """
     saved = steps(folder)
     if not saved:
         raise UserError(f'{folder}: no checkpoint yet; train first')
@@ -132,15 +149,16 @@ def restore_model(folder: Path, which: str, ema: bool = True) -> tuple[int, Any]
     absolute = Path(folder).absolute()
     with _explained(folder):
         _check_files(absolute)
-        with ocp.CheckpointManager(absolute, options=options, item_names=('model',)) as manager:
+        with ocp.CheckpointManager(absolute, options=options, item_names=parts) as manager:
             step = _find(manager, which, saved, folder)
             logging.info('restoring step %d (%s) of %s', step, which, folder)
-            part = absolute / str(step) / 'model'
-            _check_metadata(part)
-            _check_arrays(part)
-            saved = manager.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore()))['model']
-    averages = saved.pop('ema', None)
-    return step, averages if ema and averages else saved
+            for part in parts:
+                _check_metadata(absolute / str(step) / part)
+                _check_arrays(absolute / str(step) / part)
+            restored = manager.restore(
+                step, args=ocp.args.Composite(**{part: ocp.args.StandardRestore() for part in parts})
+            )
+    return step, {part: restored[part] for part in parts}
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from vidcls import spelling
 from vidcls.bounded_file import read_json
 from vidcls.errors import UserError
 
@@ -45,11 +46,15 @@ class ModelConfig:
 
 @dataclasses.dataclass
 class DataConfig:
-    """The dataset: a folder that `data_prep` wrote, and its splits (sums such as 'train1+validation1' too)."""
+    """The dataset: a folder that `data_prep` wrote, and its splits (sums such as 'train1+validation1' too).
+
+    Where it has official splits alone, `train` is `train1`, and `validation` and `test` are those of `train_split`
+    (vidcls.data.splits).
+    """
 
     dir: str = ''
     train_split: str = 'train'
-    validation_split: str = 'validation'  # empty: no validation, only the latest checkpoint is kept
+    validation_split: str = 'validation'  # empty or not there: no validation, only the latest checkpoint is kept
     test_split: str = 'test'
 
 
@@ -90,13 +95,14 @@ class AugmentConfig:
 
 @dataclasses.dataclass
 class InitConfig:
-    """What training starts from, and what of it moves (vidcls.pretrained, vidcls.fine_tuning).
+    """What training starts from, and what of it moves (vidcls.start, vidcls.pretrained, vidcls.fine_tuning).
 
     Patterns are regular expressions, found anywhere in a parameter's path, such as 'backbone/layer1_0/conv1/kernel'.
     """
 
     weights: str = ''  # a file of published weights or its address (docs/pretrained.md); empty: random numbers
-    allow_missing: str = ''  # pattern of parameters that the file may lack or have in another shape
+    run: str = ''  # another run, in place of a file: its work directory, RUN, RUN@best or RUN@STEP; RUN is RUN@latest
+    allow_missing: str = ''  # pattern of parameters that the file or run may lack or have in another shape
     freeze: str = ''  # pattern of parameters that stay; norms among them keep their statistics too
     partial_bn: bool = False  # every BatchNorm but the first stays, statistics too
     head_multiplier: float = 1.0  # of the learning rate, for the classifier
@@ -187,7 +193,7 @@ _AT_MOST = {
     'sampling.sampling_rate': 100_000, 'sampling.target_fps': 100_000,
     'augment.short_side': 4320, 'augment.short_side_max': 4320, 'augment.test_short_side': 4320,
     'augment.crop_size': 4320, 'test.clips': 4096, 'test.batch_size': 1 << 20, 'batch_size': 1 << 20,
-    'optim.accumulation': 1 << 20, 'epochs': 10_000_000, 'log_every_steps': 1 << 31, 'profile_steps': 1 << 31,
+    'optim.clips_per_device': 1 << 20, 'epochs': 10_000_000, 'log_every_steps': 1 << 31, 'profile_steps': 1 << 31,
 }  # fmt: skip
 _MAX_VIDEO = 1 << 30  # pixels of all views of one video: ten times 10 clips of 96 frames in 3 crops of 224 x 224
 _MAX_NUMBER = 1e30  # also of integers, which JSON has of any length
@@ -234,6 +240,8 @@ def validate(config: Config) -> None:
             re.compile(values[name])
         except (re.error, RecursionError, OverflowError) as error:
             raise UserError(f'--config.{name}={values[name]!r}: must be a regular expression: {error}') from error
+    if config.init.weights and config.init.run:
+        raise UserError('--config.init.weights and --config.init.run: a run starts from one of them')
     if config.seed >= _SEED_LIMIT:
         raise UserError(f'--config.seed={config.seed}: must be below {_SEED_LIMIT}')
     if config.model.attention_implementation == 'cudnn' and config.model.dtype != 'bfloat16':
@@ -294,17 +302,6 @@ def flatten(config: Config) -> dict[str, Any]:
     return flat
 
 
-# What a run may be continued with other values of.
-FREE = ('data.dir', 'data.test_split', 'test.batch_size', 'log_every_steps', 'profile_steps')
-
-
-def difference(ours: Config, theirs: Config) -> list[str]:
-    """One line for each leaf in which the two differ, but for those that change no parameter of the run."""
-    ours, theirs = flatten(ours), flatten(theirs)
-    names = [name for name in ours if name not in FREE]
-    return [f'{name}: {theirs[name]!r} -> {ours[name]!r}' for name in names if ours[name] != theirs[name]]
-
-
 def save(config: Config, path: Path) -> None:
     """Writes JSON, whole or not at all: a run that is killed here must find its old one."""
     partial = path.with_name(f'.{path.name}.partial')
@@ -342,7 +339,8 @@ def _from_dict(cls: type, values: dict[str, Any], where: str) -> Any:
         raise UserError(f'{where}={values!r:.80}: must be an object')
     unknown = set(values) - set(hints)
     if unknown:
-        raise UserError(f'{where}: unknown setting {min(unknown)!r:.80}; known: {", ".join(hints)}')
+        near = spelling.hint(min(unknown), hints)
+        raise UserError(f'{where}: unknown setting {min(unknown)!r:.80}{near}; known: {", ".join(hints)}')
     return cls(**{name: _coerce(hints[name], value, f'{where}: {name}') for name, value in values.items()})
 
 

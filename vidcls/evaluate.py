@@ -18,7 +18,7 @@ from absl import logging
 
 from vidcls import checkpoint, hosts, metrics, models, parallel, workdir
 from vidcls.config import Config
-from vidcls.data import pipeline
+from vidcls.data import pipeline, splits
 from vidcls.data.dataset import Dataset, open_dataset
 from vidcls.data.transform import Clips, transform
 from vidcls.errors import UserError
@@ -140,8 +140,8 @@ def evaluate(
         stored = workdir.Frames(dataset.short_side, dataset.target_fps)
         if stored != run.frames:
             logging.warning('%s has frames stored as %s; the run was trained on %s', dataset.folder, stored, run.frames)
-        split = getattr(config.data, f'{split or "test"}_split', split) or split
-        selected = dataset.clips(split)  # an unknown split is an error before the model is loaded
+        split = getattr(splits.resolved(config.data, dataset.splits), f'{split or "test"}_split', split) or split
+        selected = dataset.clips(split, '--split')  # an unknown split is an error before the model is loaded
     hosts.check_same(
         'protocol or dataset', (split, checkpoint_name, clips, crops, ema, dataset.index.ids[selected].tolist())
     )

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,22 +11,35 @@ import numpy as np
 import optax
 from absl import logging
 
-from vidcls import checkpoint, evaluate, fine_tuning, hosts, optim, overview, pretrained, trained_on, workdir
+from vidcls import (
+    checkpoint,
+    evaluate,
+    fine_tuning,
+    hosts,
+    optim,
+    overview,
+    resuming,
+    start,
+    trained_on,
+    workdir,
+)
 from vidcls import config as config_lib
-from vidcls.config import Config
+from vidcls.config import Config, DataConfig
+from vidcls.data import splits
 from vidcls.data.dataset import Dataset, open_dataset
 from vidcls.data.sampling import Sampler
 from vidcls.errors import UserError
-from vidcls.train_step import TrainState, begin, init_state, num_parts
+from vidcls.train_step import TrainState, init_state, num_parts
 
 
 class Job(NamedTuple):
     """A training run before its first step.
 
     Attributes:
-      config: with the folder where the dataset was found.
+      config: with the folder where the dataset was found, and the splits that it has.
       run: the work directory, made by now.
       state: at step 0, arrays of numpy.
+      averaged_steps: updates behind the state's moving averages.
     """
 
     config: Config
@@ -38,6 +51,7 @@ class Job(NamedTuple):
     learning_rate: optax.Schedule
     state: TrainState
     run: workdir.Run
+    averaged_steps: int
 
     def describe(self, state: TrainState, devices: Sequence[jax.Device]) -> None:
         """Logs what is about to be trained, and where it stands."""
@@ -53,8 +67,11 @@ class Job(NamedTuple):
             logging.info('%s stands at step %d of %d: %s', self.run.folder, state.step, self.num_steps, left)
 
 
-def prepare(config: Config, folder: str | Path, devices: Sequence[jax.Device]) -> Job:
+def prepare(config: Config, folder: str | Path, devices: Sequence[jax.Device], extend: bool = False) -> Job:
     """Checks what can be checked on all hosts alike, and makes the work directory.
+
+    Args:
+      extend: a run may go on to another number of epochs although its schedule is bound to its end.
 
     Raises:
       UserError: a setting that can't work, or a work directory of another run.
@@ -70,9 +87,11 @@ def prepare(config: Config, folder: str | Path, devices: Sequence[jax.Device]) -
         fine_tuning.check(config.init, state.variables)
         _check_test_frames(config, model, state)
         begins, origin = not checkpoint.steps(Path(folder).expanduser() / 'checkpoints'), None
-        if config.init.weights and begins:
-            state, origin = _start_from_weights(config, model, state)
-        run = workdir.check(folder, config, dataset.labels, workdir.Frames(dataset.short_side, dataset.target_fps))
+        if begins:
+            state, origin = start.first_state(config, model, state, dataset.labels)
+        stored = workdir.Frames(dataset.short_side, dataset.target_fps)
+        terms = resuming.Terms(bool(state.batch_stats), num_steps, extend)
+        run = workdir.check(folder, config, dataset.labels, stored, terms)
         if not begins:
             trained_on.check(run, dataset)
     settings, saved = config_lib.flatten(config) | {'data.dir': ''}, checkpoint.steps(run.checkpoints)
@@ -80,12 +99,32 @@ def prepare(config: Config, folder: str | Path, devices: Sequence[jax.Device]) -
     with hosts.together():
         # Only now: a model that can't be built should leave no work directory that refuses the corrected command.
         if hosts.is_first():
+            _say_new_rate(run, steps_per_epoch)
             workdir.prepare(run)
             if begins or not (run.folder / trained_on.FILENAME).exists():
                 trained_on.save(run, dataset)
             if begins:
                 workdir.save_origin(run, origin)
-    return Job(config, dataset, steps_per_epoch, num_steps, model, optimizer, learning_rate, state, run)
+    averaged = origin.get(start.AVERAGED_STEPS, 0) if origin else 0 if begins else start.averaged_steps(run)
+    return Job(config, dataset, steps_per_epoch, num_steps, model, optimizer, learning_rate, state, run, averaged)
+
+
+def _say_new_rate(run: workdir.Run, steps_per_epoch: float) -> None:
+    """Logs where the rate goes on, if the run goes on to another end than its schedule had."""
+    saved = checkpoint.steps(run.checkpoints)
+    if not saved:
+        return
+    configs = workdir.load(run.folder).config, run.config
+    if configs[0].epochs == configs[1].epochs or run.config.optim.schedule == 'multi_step':
+        return
+    rates = [
+        float(optim.schedule(config.optim, steps_per_epoch, round(config.epochs * steps_per_epoch))(saved[-1]))
+        for config in configs
+    ]
+    logging.info(
+        'the learning rate goes on from step %d along the %s of %g epochs, at %.3g; along that of %g it was at %.3g',
+        saved[-1], run.config.optim.schedule, configs[1].epochs, rates[1], configs[0].epochs, rates[0],
+    )  # fmt: skip
 
 
 def _open(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Dataset]:
@@ -98,14 +137,16 @@ def _open(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Datase
         )
     check_mixing(config, len(devices))
     dataset = open_dataset(data.dir)
-    dataset.clips(data.train_split)
+    found = splits.resolved(data, dataset.splits)
+    num_clips = len(dataset.clips(found.train_split, '--config.data.train_split'))
     try:
-        if data.validation_split:
-            dataset.clips(data.validation_split)
+        if found.validation_split:
+            dataset.clips(found.validation_split, '--config.data.validation_split')
     except ValueError as error:
         raise UserError(f'{error}; --config.data.validation_split= trains without validation') from None
+    _say_what_is_unusual(config, found, dataset, num_clips, len(devices))
     # The work directory is used from anywhere.
-    return dataclasses.replace(config, data=dataclasses.replace(data, dir=str(dataset.folder.resolve()))), dataset
+    return dataclasses.replace(config, data=dataclasses.replace(found, dir=str(dataset.folder.resolve()))), dataset
 
 
 def check_mixing(config: Config, num_devices: int) -> None:
@@ -121,21 +162,22 @@ def check_mixing(config: Config, num_devices: int) -> None:
         )
 
 
-def _start_from_weights(config: Config, model: nn.Module, state: TrainState) -> tuple[TrainState, dict[str, Any]]:
-    """The state with the parameters and statistics of `config.init.weights`, and what is to be known of them."""
-    init, augment = config.init, config.augment
-    converted = pretrained.load(init.weights, model, state.variables, init.allow_missing)
-    inputs = converted.layout.inputs
-    origin = pretrained.origin(init.weights, converted)
-    logging.info('%s (sha256 %s): %s', init.weights, origin['sha256'], converted.summary())
-    if not np.allclose((augment.mean, augment.std), (inputs.mean, inputs.std), atol=1e-3):
+def _say_what_is_unusual(config: Config, found: DataConfig, dataset: Dataset, num_clips: int, num_devices: int) -> None:
+    """Warns of what a recipe asks for and a small dataset does not have."""
+    if not hosts.is_first():
+        return
+    if config.data.validation_split and not found.validation_split:
         logging.warning(
-            '%s were trained on other values than the configuration makes; for theirs set '
-            '--config.augment.mean=%s --config.augment.std=%s',
-            converted.layout.title, inputs.mean, inputs.std,
+            '%s has no clips for validation beside %s: training goes without, and only the latest checkpoint is kept',
+            dataset.name, found.train_split,
         )  # fmt: skip
-    variables = converted.for_rgb()
-    return begin(state.step, variables['params'], variables.get('batch_stats', {}), state.opt_state, config), origin
+    if config.batch_size > num_clips:
+        fits = [num_devices << power for power in range(32) if num_devices << power <= num_clips]
+        logging.warning(
+            '--config.batch_size=%d is more than the %d clips of %s: a step sees clips more than once, and an epoch is less '
+            'than a step%s', config.batch_size, num_clips, found.train_split,
+            f'; --config.batch_size={fits[-1]} fits' if fits else '',
+        )  # fmt: skip
 
 
 def _check_test_frames(config: Config, model: nn.Module, state: TrainState) -> None:

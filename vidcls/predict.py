@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from absl import logging
 
 from vidcls import checkpoint, metrics, workdir
 from vidcls.data import pipeline, transform, video
@@ -75,6 +76,8 @@ class Classifier:
         """float32[v k]: the logits of each view."""
         stored = {'short_side': self.frames.short_side, 'fps': self.frames.fps}
         info = video.probe(path, **stored)
+        if info.damage:
+            logging.warning('%s: damaged, used in part: %s', path, info.damage)
         views = pipeline.test_views(
             self._sampler, self.config, info.num_frames, info.fps, info.height, info.width,
             self._clips, self._crops,

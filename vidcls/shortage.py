@@ -14,6 +14,11 @@ import jax
 from vidcls.config import Config
 from vidcls.errors import UserError
 
+# As vidcls.resuming has it.
+_IN_A_RUN = (
+    'A run that has begun goes on with other values of remat, test.batch_size and, where the network has no BatchNorm, '
+    'clips_per_device; with others start another --workdir from it with --config.init.run'
+)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -99,4 +104,4 @@ def _memory_message(config: Config, error: BaseException) -> str:
     if model.dtype != 'bfloat16':
         remedies.append('--config.model.dtype=bfloat16 on an accelerator')
     said = ' '.join(str(error).split())[:200]
-    return f'out of memory ({said}). These settings reduce it: {", ".join(remedies)}'
+    return f'out of memory ({said}). These settings reduce it: {", ".join(remedies)}. {_IN_A_RUN}'

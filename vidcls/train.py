@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from vidcls import evaluate, hosts, metrics, parallel, shortage
+from vidcls import evaluate, hosts, lock, metrics, parallel, shortage
 from vidcls.checkpoint import Checkpoints
 from vidcls.config import Config
 from vidcls.data import pipeline
@@ -28,24 +28,28 @@ from vidcls.train_step import TrainState, make_train_step
 
 
 @shortage.explained
-def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | None = None) -> dict[str, float]:
+@lock.holding
+def train(
+    config: Config, folder: str | Path, devices: Sequence[jax.Device] | None = None, extend: bool = False
+) -> dict[str, float]:
     """Trains until `config.epochs`, from scratch or from where the work directory's last checkpoint stands.
 
     Args:
       folder: the work directory, made if need be (`vidcls.workdir` lists its files).
       devices: the devices to use, of which those are taken that divide the batch; all of every host if not given.
+      extend: a run may go on to another number of epochs although its schedule is bound to its end.
 
     Returns:
       The last validation's scores; empty without a validation split, or where nothing was left to do.
 
     Raises:
-      ValueError: a setting that can't work, or a work directory of another run.
+      ValueError: a setting that can't work, or a work directory of another run, or one that is being trained in.
       Diverged: the loss is not finite.
       Interrupted: SIGTERM or SIGINT came; the step that ran is saved, and a validation that ran is given up.
       shortage.DiskFull, shortage.OutOfMemory: say what helps.
     """
     devices = parallel.dividing(devices or parallel.all_devices(), config.batch_size)
-    job = prepare(config, folder, devices)
+    job = prepare(config, folder, devices, extend)
     config, model, num_steps = job.config, job.model, job.num_steps
     checkpoints = Checkpoints(job.run.checkpoints, keep_best=bool(config.data.validation_split))
     state = _restore(checkpoints, job.state)
@@ -62,7 +66,8 @@ def train(config: Config, folder: str | Path, devices: Sequence[jax.Device] | No
         job.describe(state, devices)
 
     state = parallel.replicate(state, devices)
-    train_step = parallel.pmap(make_train_step(model, job.optimizer, job.learning_rate, config), devices, donate=(0,))
+    step_function = make_train_step(model, job.optimizer, job.learning_rate, config, job.averaged_steps)
+    train_step = parallel.pmap(step_function, devices, donate=(0,))
     log = RunLog(job.run.folder, first, num_steps, unrated) if hosts.is_first() else SilentLog()
     batches = parallel.feed(pipeline.train_batches(job.dataset, config, first, *hosts.this()), devices)
     window = LogWindow(log, config.batch_size)

@@ -63,13 +63,18 @@ def begin(step: jax.Array, params: Any, batch_stats: Any, opt_state: optax.OptSt
 
 
 def make_train_step(
-    model: nn.Module, optimizer: optax.GradientTransformation, learning_rate: optax.Schedule, config: Config
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    learning_rate: optax.Schedule,
+    config: Config,
+    averaged_steps: int = 0,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """(state, batch) -> (state, measurements).
 
     A device works through its share of the batch in equal parts of at most `config.optim.clips_per_device` clips, one
     after the other, whose gradients are averaged: the same step in less memory. BatchNorm sees each part by itself, so
-    that the result depends on the parts where there is one; TimeSformer has none, and differs by rounding alone.
+    that the result depends on the parts where there is one; TimeSformer has none, and differs by rounding alone. The
+    moving averages are of `averaged_steps` updates when the run begins.
     """
     gradients = jax.grad(_loss(model, config), has_aux=True)
     decay = config.optim.ema_decay
@@ -96,7 +101,7 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if decay:  # the statistics too: those of other parameters would not fit the average
-            share = 1 - ema_decay(decay, state.step)
+            share = 1 - ema_decay(decay, state.step + averaged_steps)
             ema = optax.incremental_update({'params': params, 'batch_stats': batch_stats}, ema, share)
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), measured
 

@@ -4,7 +4,9 @@ config.json      the resolved configuration
 labels.txt       class names, one a line, in the order of the logits
 frames.json      how the dataset's frames were stored, so that a new video is prepared alike
 dataset.json     which clips it is trained and validated on (`vidcls.trained_on`)
-weights.json     where published weights came from, if any: file, sha256, what of it was loaded
+weights.json     the file or run that it started from, if any: sha256 or step, what of it was loaded
+history.jsonl    settings that changed when the run was continued, if any did: a JSON object a line
+lock             while it is trained in: by which process (vidcls.lock)
 checkpoints/     orbax: the latest and the best
 metrics.jsonl    a JSON object a line: step, and what was measured
 tensorboard/     the same values
@@ -17,7 +19,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vidcls import checkpoint
+from absl import logging
+
+from vidcls import checkpoint, resuming
 from vidcls import config as config_lib
 from vidcls.bounded_file import read_json, read_labels
 from vidcls.config import Config
@@ -49,10 +53,17 @@ class Run:
         return self.folder / 'checkpoints'
 
 
-def check(folder: str | Path, config: Config, labels: tuple[str, ...], frames: Frames) -> Run:
+def check(
+    folder: str | Path,
+    config: Config,
+    labels: tuple[str, ...],
+    frames: Frames,
+    terms: resuming.Terms = resuming.Terms(),  # noqa: B008, never changes
+) -> Run:
     """What the work directory of this run will be; only looks.
 
-    A run that was stopped before its first checkpoint is begun anew, with any configuration.
+    A run that was stopped before its first checkpoint is begun anew, with any configuration. One that has made more steps
+    than are asked for keeps its number of epochs.
 
     Raises:
       UserError: it holds a run with another configuration or other labels; shows the difference.
@@ -60,11 +71,14 @@ def check(folder: str | Path, config: Config, labels: tuple[str, ...], frames: F
     folder = Path(folder).expanduser()
     if (folder / 'config.json').exists() and checkpoint.steps(folder / 'checkpoints'):
         run = load(folder)
-        different = config_lib.difference(config, run.config)
+        if terms.num_steps <= checkpoint.steps(run.checkpoints)[-1]:
+            config = dataclasses.replace(config, epochs=run.config.epochs)
+        different = resuming.refused(config, run.config, terms)
         if different:
             raise UserError(
-                f'{folder} holds a run with another configuration; use another --workdir, or the same settings:\n  '
+                f'{folder} holds a run with another configuration, and these settings change what it learns:\n  '
                 + '\n  '.join(different)
+                + f'\nUse the settings it has, or another --workdir, which --config.init.run={folder} starts from this run'
             )
         check_labels(run, labels)
         if frames != run.frames:
@@ -73,16 +87,28 @@ def check(folder: str | Path, config: Config, labels: tuple[str, ...], frames: F
 
 
 def prepare(run: Run) -> None:
-    """Makes the work directory that `check` returned, or opens the one that is there: the dataset may have moved."""
-    if not checkpoint.steps(run.checkpoints):
+    """Makes the work directory that `check` returned, or notes what changes in the one that is there."""
+    if saved := checkpoint.steps(run.checkpoints):
+        _note_changes(run, saved[-1])
+    else:
+        (run.folder / 'history.jsonl').unlink(missing_ok=True)
         run.folder.mkdir(parents=True, exist_ok=True)
         (run.folder / 'labels.txt').write_text(''.join(f'{label}\n' for label in run.labels), encoding='utf-8')
         (run.folder / 'frames.json').write_text(json.dumps(dataclasses.asdict(run.frames)) + '\n')
     config_lib.save(run.config, run.folder / 'config.json')  # last: it marks a whole work directory
 
 
+def _note_changes(run: Run, step: int) -> None:
+    changes = resuming.changes(run.config, load(run.folder).config)
+    if changes:
+        lines = '; '.join(resuming.line(name, *values) for name, values in changes.items())
+        logging.info('%s goes on from step %d with other settings: %s', run.folder, step, lines)
+        with open(run.folder / 'history.jsonl', 'a', encoding='utf-8') as file:
+            file.write(json.dumps({'step': step, 'changes': changes}) + '\n')
+
+
 def save_origin(run: Run, origin: dict[str, Any] | None) -> None:
-    """Keeps where the first parameters came from; None: from random numbers, whatever an earlier attempt left."""
+    """Keeps where the first state came from; None: from random numbers, whatever an earlier attempt left."""
     path = run.folder / 'weights.json'
     if origin is None:
         path.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
+from vidcls import spelling
 from vidcls.bounded_file import check_regular
 from vidcls.data import description, frame_index
 from vidcls.errors import UserError
@@ -42,8 +43,11 @@ class Dataset:
     short_side: int
     target_fps: float | None
 
-    def clips(self, split: str) -> np.ndarray:
+    def clips(self, split: str, flag: str = '') -> np.ndarray:
         """Clip numbers of a split, or of a sum of splits ('train+validation').
+
+        Args:
+          flag: where the split was named, for messages.
 
         Raises:
           UserError: a name that the dataset does not have, or nothing in it.
@@ -51,7 +55,10 @@ class Dataset:
         names = [name.strip() for name in split.split('+')]
         unknown = [name for name in names if name not in self.splits]
         if unknown:
-            raise UserError(f'{self.name} has no split {unknown[0]!r}; it has {", ".join(sorted(self.splits))}')
+            where = f'{flag}={split}: ' if flag else ''
+            near = spelling.hint(unknown[0], self.splits)
+            has = ', '.join(sorted(self.splits))
+            raise UserError(f'{where}{self.name} has no split {unknown[0]!r}{near}; it has {has}')
         clips = np.unique(np.concatenate([self.splits[name] for name in names]))
         if not len(clips):
             raise UserError(f'split {split!r} of {self.name} in {self.folder} is empty')

@@ -9,6 +9,7 @@ import dataclasses
 
 import flax.linen as nn
 
+from vidcls import spelling
 from vidcls.errors import UserError
 from vidcls.models.bn_inception import BNInception
 from vidcls.models.eco import ECOFull, ECOLite
@@ -46,7 +47,8 @@ def build(name: str, num_classes: int, **overrides) -> nn.Module:
     known = settings(name)
     unknown = sorted(set(overrides) - known)
     if unknown:
-        raise UserError(f'{name} has no setting {", ".join(unknown)}; known: {", ".join(sorted(known))}')
+        near = spelling.hint(unknown[0], known)
+        raise UserError(f'{name} has no setting {", ".join(unknown)}{near}; known: {", ".join(sorted(known))}')
     module, parts, defaults = MODELS[name]
     given = {**defaults, **overrides}
 
@@ -63,7 +65,7 @@ def settings(name: str) -> set[str]:
       UserError: the name is unknown; the message lists the known ones.
     """
     if name not in MODELS:
-        raise UserError(f'unknown model {name!r}; known: {", ".join(sorted(MODELS))}')
+        raise UserError(f'unknown model {name!r}{spelling.hint(name, MODELS)}; known: {", ".join(sorted(MODELS))}')
     module, parts, _ = MODELS[name]
     return set().union(*map(_fields, (module, *parts.values()))) - set(parts) - {'num_classes'}
 

@@ -95,7 +95,9 @@ def most_bytes(variables: Any) -> int:
     return min(BYTES_EACH * numbers + BYTES_MORE, MOST_BYTES)
 
 
-def convert(arrays: Arrays, model: nn.Module, variables: Any, allow_missing: str = '') -> Converted:
+def convert(
+    arrays: Arrays, model: nn.Module, variables: Any, allow_missing: str = '', layout: Layout | None = None
+) -> Converted:
     """Variables of `model` with the values of another library's arrays.
 
     A classifier of another number of classes starts anew, as `variables` has it. A first convolution of another number
@@ -107,12 +109,13 @@ def convert(arrays: Arrays, model: nn.Module, variables: Any, allow_missing: str
       variables: those that the model starts with, from `model.init`.
       allow_missing: pattern found in the paths of our parameters (such as 'blocks_0/attn/qkv/kernel') that may be absent or of
         another shape, and then start anew.
+      layout: what the arrays are of, if that is known; else they are recognised by their names.
 
     Raises:
       UserError: the names are of no known layout, or an array is missing or of a shape that doesn't fit.
     """
     arrays = unwrapped(arrays)
-    layout = recognise(arrays)
+    layout = layout or recognise(arrays)
     flat = flax.traverse_util.flatten_dict(dict(variables))
     values, loaded, started, used, wrong = {}, [], {}, set(), []
     for key, start in flat.items():

@@ -1,0 +1,40 @@
+"""The splits of a dataset that settings mean: `train` is `train1` where the dataset has official splits alone."""
+
+import dataclasses
+import re
+from collections.abc import Container
+
+from vidcls.config import DataConfig
+
+ROLES = ('train', 'validation', 'test')
+
+
+def resolved(data: DataConfig, splits: Container[str]) -> DataConfig:
+    """The settings with the names that the dataset has.
+
+    A name without a number is that of the dataset or else of its official split 1, or of the split that `train_split`
+    names: `train2` goes with `validation2` and `test2`. A validation that the dataset lacks, or whose clips are trained
+    on, is '' (none); any other name that is not there stays, for an error that names it.
+
+    Args:
+      splits: the names that the dataset has.
+    """
+    number = re.match(r'train(\d+)', data.train_split)
+
+    def find(role: str) -> str:
+        names = (role + number[1], role) if number else (role, f'{role}1')
+        return next((name for name in names if name in splits), '')
+
+    def known(name: str) -> str:
+        return name if name in splits or name not in ROLES else find(name)
+
+    wanted = [name.strip() for name in data.train_split.split('+')]
+    train = [known(name) or name for name in wanted if name != 'validation' or known(name)]
+    validation = data.validation_split
+    if validation == 'validation':
+        validation = find(validation)
+        validation = '' if validation in train else validation
+    test = find('test') if data.test_split == 'test' else data.test_split
+    return dataclasses.replace(
+        data, train_split='+'.join(train), validation_split=validation, test_split=test or data.test_split
+    )
