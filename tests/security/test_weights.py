@@ -112,8 +112,8 @@ def npy(descr="'<f4'", shape='(2,)', data=bytes(8), version=1):
 
 
 def bomb(said=None):
-    """A zip file of 0.3 MB that unpacks to 300 MB; its entry may say that they are fewer."""
-    content = zipped({'a.npy': npy(shape='(78643200,)' if said is None else '(2,)', data=bytes(300 << 20))}, DEFLATED)
+    """A zip file of 0.1 MB that unpacks to 100 MB; its entry may say that they are fewer."""
+    content = zipped({'a.npy': npy(shape='(26214400,)' if said is None else '(2,)', data=bytes(100 << 20))}, DEFLATED)
     if said is None:
         return content
     entry = content.index(b'PK\1\2')
@@ -222,10 +222,10 @@ FILES = {
     ),
     'a name that a terminal obeys': ('pkl', named(array(), '\x1b]0;x\x07'), 'no plain line'),
     # Archives of numpy.
-    'an .npz that unpacks': ('npz', bomb, 'unpacks to 314,'),
+    'an .npz that unpacks': ('npz', bomb, 'unpacks to 104,'),
     'an .npz that says it does not': ('npz', lambda: bomb(len(npy())), 'Bad CRC-32'),
     'one member under many names': ('npz', overlapping, 'unpacks to 260,'),
-    'a list of 300,000 names': ('npz', lambda: zipped(dict.fromkeys(map(str, range(100_000)), b'')), 'list of names of'),
+    'a list of names of 6 MB': ('npz', lambda: zipped(dict.fromkeys((f'{i:0250}' for i in range(20_000)), b'')), 'list of names of'),
     'a shape of 40 TB': ('npz', zipped({'a.npy': npy(shape='(10000000000000,)')}), 'without as many bytes'),
     'objects in an .npz': ('npz', zipped({'a.npy': npy("'|O'", data=pickle.dumps(1))}), 'no plain numbers'),
     'records in an .npz': ('npz', zipped({'a.npy': npy("[('x', 'O')]")}), 'no plain numbers'),
