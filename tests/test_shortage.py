@@ -98,7 +98,7 @@ def test_what_is_set_already_is_not_named(tmp_path):
 
     with pytest.raises(shortage.OutOfMemory, match=r'3 GiB.*clips_per_device \(now 4;.*crop_size \(now 96\)') as found:
         work(config, tmp_path)
-    assert 'remat' not in str(found.value) and 'dtype' not in str(found.value)
+    assert 'model.remat' not in str(found.value) and 'dtype' not in str(found.value)
 
 
 @pytest.mark.parametrize('error', [ValueError('a wrong value'), jax.errors.JaxRuntimeError('INTERNAL: a bug')])

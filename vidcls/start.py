@@ -116,7 +116,7 @@ def _from_run(
         AVERAGED_STEPS: averaged,
     }
     logging.info(
-        '%s, step %d: %s%s; its optimizer: %s; moving averages: %s', run.folder, step, found.summary(),
+        'step %d of %s%s; its optimizer: %s; moving averages: %s', step, found.summary(),
         '' if same_labels else '; it has other labels', optimizer,
         'loaded' if averaged else 'begun at the parameters' if config.optim.ema_decay else 'none',
     )  # fmt: skip
