@@ -17,7 +17,7 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import av
 import numpy as np
@@ -29,6 +29,7 @@ from vidcls.errors import UserError
 SHORT_SIDE = 256
 _TIMEOUT = 10.0  # seconds without a word from a network address
 _CLOCK = 1e-3  # seconds: containers round their clocks to as much
+_MOST_REPEATS = 1000  # of a frame at a fixed rate, on average, in a guess: no array is sized by a time stamp alone
 IMAGE_FPS = 25.0  # of frames that come as image files, which carry no clock
 # A TFRecord is one protocol buffer, which ends at 2 GiB.
 MAX_CLIP_BYTES = 1 << 30
@@ -105,6 +106,66 @@ def read_frames(
     """
     jpegs = read_jpegs(path, indices, short_side=short_side, fps=fps)
     return np.stack([simplejpeg.decode_jpeg(jpeg) for jpeg in jpegs])
+
+
+def read_chosen(
+    path: str | os.PathLike,
+    choose: Callable[[int, float], Sequence[int]],
+    *,
+    short_side: int = SHORT_SIDE,
+    fps: float | None = None,
+) -> tuple[Video, np.ndarray]:
+    """A video, and the stored frames that `choose` wants of it, as `probe` and `read_frames` give them.
+
+    How many frames there are is known at the end alone, but the packets of most files tell it before anything is
+    decoded. So the file is decoded once, and a second time where its packets said something else. No more than the
+    chosen frames are kept, however long the video is.
+
+    Args:
+      choose: (number of stored frames, frames per second) -> indices of stored frames, any order, repeats allowed.
+
+    Returns:
+      The video, and the frames, RGB uint8[t h w c], in the order of the indices.
+
+    Raises:
+      VideoError: nothing in the file can be decoded.
+    """
+    likely = set(_likely(path, choose, fps))
+    jpegs, encoder, stream = {}, None, _Stream(path)
+    for number, frame in enumerate(stream):
+        encoder = encoder or FrameEncoder(frame, short_side)
+        if number in likely:
+            jpegs[number] = encoder(frame)
+    video = stream.describe(encoder or FrameEncoder(stream.first, short_side), fps)
+    chosen = video.decoded[np.asarray(choose(video.num_frames, video.fps), np.int64)]
+    missing = np.array(sorted(set(chosen.tolist()) - set(jpegs)), np.int64)
+    if len(missing):
+        jpegs |= zip(missing.tolist(), _encode_chosen(path, missing, short_side))
+    pixels = {number: simplejpeg.decode_jpeg(jpegs[number]) for number in set(chosen.tolist())}
+    return video, np.stack([pixels[number] for number in chosen.tolist()])
+
+
+def _likely(path: str | os.PathLike, choose: Callable[[int, float], Sequence[int]], fps: float | None) -> list[int]:
+    """The decoded frames that `choose` will want, as far as the file's packets tell; nothing where they tell nothing."""
+    packets = _Packets(path)
+    try:
+        for _ in packets:
+            pass
+    except VideoError:
+        return []
+    found = []
+    # An AVI with packed B-frames (all of HMDB51) has a packet more than frames, and the second one's time is no frame's.
+    for listed in (packets.times, packets.times[:1] + packets.times[2:]):
+        if not listed:
+            continue
+        times, rate = frame_times(listed, packets.nominal_fps)
+        decoded = np.arange(len(times))
+        if fps is not None:
+            if (times[-1] - times[0]) * fps > _MOST_REPEATS * len(times):
+                return []
+            decoded = resample(times, rate, fps)
+        found += decoded[np.asarray(choose(len(decoded), fps or rate), np.int64)].tolist()
+    return found
 
 
 def read_jpegs(
@@ -304,6 +365,25 @@ class _Stream:
         if span < min(0.9 * promised, promised - 3 / rate):
             return f'it ends after {span:.2f} s of the {promised:.2f} s that its header promises'
         return ''
+
+
+class _Packets(_Stream):
+    """The times of a file's packets, one for each frame of most files, without decoding."""
+
+    def _decode(self, container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
+        cover = av.stream.Disposition.attached_pic
+        stream = next((s for s in container.streams.video if not s.disposition & cover), None)
+        if stream is None:
+            return
+        self.nominal_fps = float(stream.average_rate or 0) or None
+        for packet in container.demux(stream):
+            if packet.size:
+                self._times.append(None if packet.pts is None else float(packet.pts * packet.time_base))
+        yield from ()
+
+    @property
+    def times(self) -> list[float | None]:
+        return self._times
 
 
 def _open(source: str) -> av.container.InputContainer:
