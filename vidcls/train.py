@@ -123,6 +123,6 @@ def _validator(model: nn.Module, dataset: Dataset, config: Config, devices: Sequ
     def validate(state: TrainState) -> dict[str, float]:
         scores = evaluate.score(predict, state.variables, dataset, config, split, 1, 1, devices)
         found = metrics.scores(scores.logits, scores.labels)
-        return {name: found[name] for name in ('loss', 'top1', 'top5', 'mean_class_accuracy')}
+        return {name: found[name] for name in ('loss', 'top1', 'top5', 'mean_class_accuracy') if name in found}
 
     return validate
