@@ -15,7 +15,6 @@ from vidcls import checkpoint, evaluate, fine_tuning, hosts, optim, overview, pa
 from vidcls import config as config_lib
 from vidcls.config import Config
 from vidcls.data.dataset import Dataset, open_dataset
-from vidcls.data.sampling import Sampler
 from vidcls.errors import UserError
 from vidcls.train_step import TrainState, begin, init_state
 
@@ -68,7 +67,7 @@ def prepare(config: Config, folder: str | Path, devices: Sequence[jax.Device]) -
         optimizer = optim.optimizer(config.optim, learning_rate, config.init)
         state = init_state(model, optimizer, config)
         fine_tuning.check(config.init, state.variables)
-        _check_test_frames(config, model, state)
+        evaluate.check_frames(config, model, state.variables)
         begins, origin = not checkpoint.steps(Path(folder).expanduser() / 'checkpoints'), None
         if config.init.weights and begins:
             state, origin = _start_from_weights(config, model, state)
@@ -125,17 +124,3 @@ def _start_from_weights(config: Config, model: nn.Module, state: TrainState) -> 
         )  # fmt: skip
     variables = converted.for_rgb()
     return begin(state.step, variables['params'], variables.get('batch_stats', {}), state.opt_state, config), origin
-
-
-def _check_test_frames(config: Config, model: nn.Module, state: TrainState) -> None:
-    """Refuses a number of test frames that the network can't take: validation would find out after an epoch."""
-    frames, size = Sampler(config.sampling, training=False).num_frames, config.augment.crop_size
-    if frames == config.sampling.num_frames:
-        return
-    try:
-        jax.eval_shape(model.apply, state.variables, jax.ShapeDtypeStruct((1, frames, size, size, 3), np.float32))
-    except ValueError as error:
-        raise UserError(
-            f'--config.sampling.test_segments={config.sampling.test_segments}: {config.model.name} as trained with '
-            f'num_segments={config.sampling.num_segments} cannot take so many ({error})'
-        ) from error

@@ -8,6 +8,7 @@ Sources: multi-scale crop, TSN (Wang et al. 2016, section 3.2) and its code for 
 Zisserman 2014, section 3.1, with TimeSformer's 256 to 320; 10 crops, TSN section 4.1; 3 crops, SlowFast section 4.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -98,6 +99,14 @@ def views(height: int, width: int, config: AugmentConfig, crops: int) -> list[Wi
         for flip in flips
         for top, left in places
     ]
+
+
+def bounds(windows: Sequence[Window]) -> Window:
+    """The smallest rectangle that holds them all."""
+    top, left = min(window.top for window in windows), min(window.left for window in windows)
+    bottom = max(window.top + window.height for window in windows)
+    right = max(window.left + window.width for window in windows)
+    return Window(top, left, bottom - top, right - left)
 
 
 def _to_stored(height: int, width: int, short_side: int, window: Window) -> Window:
