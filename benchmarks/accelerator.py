@@ -128,8 +128,7 @@ def _batch(case: Case) -> Batch:
     rng = np.random.default_rng(0)
     clips = Clips(
         rng.integers(0, 256, (case.clips, case.frames, _CANVAS, _CANVAS, 3), np.uint8),
-        np.full((case.clips, 2), _CANVAS - 30, np.int32),
-        np.arange(case.clips) % 2 == 0,
+        np.array([[(0, 0, _CANVAS - 30, _CANVAS - 30, clip % 2)] for clip in range(case.clips)], np.int32),
     )
     numbers = np.arange(case.clips)
     return Batch(clips, (numbers % case.classes).astype(np.int32), numbers, np.ones(case.clips, bool))

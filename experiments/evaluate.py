@@ -1,21 +1,25 @@
 """Scores of a trained model, from its work directory alone.
 
     python -m experiments.evaluate --workdir=RUN [--split=test] [--checkpoint=best] [--clips=1] [--crops=1|3|10] [--noema]
+        [--config.sampling.test_segments=25] [--config.augment.test_short_side=256] [--config.test.average=logits]
 
-Prints a table and writes RUN/eval/<dataset>-<split>-step<step>-<clips>x<crops>.json, with the protocol that produced the numbers,
-and the scores of each video beside it as .npz (ids, labels, logits).
+Prints a table and writes RUN/eval/<dataset>-<split>-<digest>-step<step>-<clips>x<crops>.json, with the protocol that produced
+the numbers, and what the network said of each video beside it as .npz (vidcls/evaluate.py has the layout). Settings given here
+are in the name too. --config.test.batch_size, the views that a device holds at once, changes no score.
 """
 
 from absl import flags
 
-from experiments import launch
+from experiments import launch, test_settings
 from vidcls.errors import UserError
 
+_CLASSES_SHOWN = 20
 _WORKDIR = flags.FLAGS['workdir']  # defined in launch
 _SPLIT = flags.DEFINE_string('split', 'test', 'train, validation or test as configured, or a split of the dataset.')
 _CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (by validation top-1), latest, or a step.')
 _CLIPS = flags.DEFINE_integer('clips', 0, 'Views in time; 0: as configured.', lower_bound=0)
 _CROPS = flags.DEFINE_enum('crops', '', ['', '1', '3', '10'], 'Views in space; empty: as configured.')
+_SETTINGS = test_settings.define()
 _JOIN = launch.multihost()
 _EMA = flags.DEFINE_bool('ema', True, 'Score the moving averages of the parameters, where training kept any.')
 _DATA = flags.DEFINE_string('data', '', 'Where the dataset lies, if not where it was in training.')
@@ -30,21 +34,32 @@ def main(argv: list[str]) -> None:
 
     run = workdir.load(_WORKDIR.value)
     crops = int(_CROPS.value or 0)
-    result = evaluate(run, _SPLIT.value, _CHECKPOINT.value, _CLIPS.value, crops, _DATA.value, _EMA.value)
+    result = evaluate(
+        run, _SPLIT.value, _CHECKPOINT.value, _CLIPS.value, crops, _DATA.value, _EMA.value, settings=_SETTINGS()
+    )
     if hosts.is_first():
         print(table(result))
 
 
 def table(result: dict) -> str:
-    """One line a value; rates in per cent."""
+    """One line a value; rates in per cent. Each class too, where there are few."""
     lines = []
     for name, value in result.items():
+        if name == 'class_accuracy':
+            continue
         rate = isinstance(value, float) and name != 'loss'
         lines.append(f'{name:22} {100 * value:.2f} %' if rate else f'{name:22} {_plain(value)}')
+    classes = result['class_accuracy']
+    if len(classes) <= _CLASSES_SHOWN:
+        lines += [
+            f'{label:22} {100 * hits / clips:.2f} %, {hits} of {clips}' for label, (hits, clips) in classes.items()
+        ]
     return '\n'.join(lines)
 
 
 def _plain(value) -> str:
+    if value is None:
+        return 'not finite'
     return f'{value:.4f}' if isinstance(value, float) else str(value)
 
 

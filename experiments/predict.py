@@ -1,8 +1,8 @@
 """Labels of video files, from a work directory alone.
 
-    python -m experiments.predict --workdir=RUN VIDEO... [--top_k=5] [--format=text|json|csv]
+    python -m experiments.predict --workdir=RUN VIDEO... [--top_k=5] [--format=text|json|csv] [--clips=1] [--crops=1|3|10]
 
-VIDEO is a file or a folder (every video in it and below). A file that can't be read is reported and makes the exit
+--config.test.* and --config.sampling.test_segments are as in experiments.evaluate. VIDEO is a file or a folder (every video in it and below). A file that can't be read is reported and makes the exit
 status 1; the others are classified all the same.
 
 json has names exactly. text and csv write control characters out (\\n, \\x1b), and csv puts an apostrophe before a name
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import launch
+from experiments import launch, test_settings
 from vidcls.errors import UserError
 from vidcls.names import as_json, cell, readable
 
@@ -25,6 +25,7 @@ _FORMAT = flags.DEFINE_enum('format', 'text', ['text', 'json', 'csv'], 'json: on
 _CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (by validation top-1), latest, or a step.')
 _CLIPS = flags.DEFINE_integer('clips', 0, 'Views in time; 0: as configured.', lower_bound=0)
 _CROPS = flags.DEFINE_enum('crops', '', ['', '1', '3', '10'], 'Views in space; empty: as configured.')
+_SETTINGS = test_settings.define()
 
 
 def main(argv: list[str]) -> int:
@@ -32,7 +33,8 @@ def main(argv: list[str]) -> int:
 
     if not argv:
         raise UserError('name the videos to classify: files or folders')
-    classifier = Classifier.load(_WORKDIR.value, _CHECKPOINT.value, _CLIPS.value, int(_CROPS.value or 0))
+    crops = int(_CROPS.value or 0)
+    classifier = Classifier.load(_WORKDIR.value, _CHECKPOINT.value, _CLIPS.value, crops, _SETTINGS())
     write = {'text': _text, 'json': _json, 'csv': _csv}[_FORMAT.value]
     sys.stdout.reconfigure(errors='backslashreplace')  # the terminal may not have all letters
     failed = 0

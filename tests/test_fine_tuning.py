@@ -56,7 +56,8 @@ def after_two_steps(init, model=None, **optim_settings):
     run = parallel.pmap(train_step.make_train_step(model, optimizer, rate, config), devices)
     random = np.random.default_rng(0)
     clips = Clips(
-        random.integers(0, 256, (4, 2, 24, 24, 3), dtype=np.uint8), np.full((4, 2), 24, np.int32), np.zeros(4, bool)
+        random.integers(0, 256, (4, 2, 24, 24, 3), dtype=np.uint8),
+        np.tile(np.array([0, 0, 24, 24, 0], np.int32), (4, 1, 1)),
     )
     batch = Batch(clips, np.array([0, 1, 2, 0], np.int32), np.arange(4), np.ones(4, bool))
     state = parallel.replicate(state, devices)

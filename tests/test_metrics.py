@@ -31,7 +31,25 @@ def test_scores_of_two_views():
     assert scores['top1'] == pytest.approx(2 / 3)  # means 0.75, 0.55, 0.65
     assert scores['clip_top1'] == pytest.approx(3 / 6)
     assert scores['mean_class_accuracy'] == pytest.approx((1 + 0) / 2)
-    assert scores['top5'] == 1
+    assert not {'top5', 'clip_top5'} & set(scores)  # of two classes both are among the five best
+    assert metrics.hits_by_class(logits, np.array([0, 0, 1])) == {0: (2, 2), 1: (0, 1)}
     assert scores['loss'] == pytest.approx(-np.log([0.75, 0.55, 0.35]).mean(), rel=1e-5)
     assert scores['num_videos'] == 3
     assert scores['num_classes_present'] == 2
+
+
+def test_top_5_is_measured_from_six_classes_on():
+    assert [metrics.ranks(count) for count in (2, 5, 6, 400)] == [(1,), (1,), (1, 5), (1, 5)]
+    # One video, label 0 is the sixth of six, then the fifth.
+    logits = np.array([[[0, 5, 4, 3, 2, 1]], [[1, 5, 4, 3, 2, 0]]], np.float32)
+    scores = metrics.scores(logits, np.array([0, 0]))
+    assert (scores['top1'], scores['top5'], scores['clip_top5']) == (0, 0.5, 0.5)
+    five = metrics.scores(logits[:, :, :5], np.array([0, 0]))
+    assert 'top1' in five and 'top5' not in five
+
+
+def test_a_video_with_a_logit_that_is_no_number_is_wrong():
+    logits = np.array([[[2, 0], [2, 0]], [[2, 0], [np.nan, 0]]], np.float32)
+    scores = metrics.scores(logits, np.array([0, 0]))
+    assert scores['top1'] == 0.5
+    assert np.isnan(scores['loss'])

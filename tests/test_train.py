@@ -363,12 +363,13 @@ def test_is_due(interval, last, due):
 def test_evaluation_writes_its_protocol_and_scores(one_device):
     run = workdir.load(one_device[0])
     result = evaluate.evaluate(run, 'validation', 'latest', clips=2, crops=3, devices=jax.local_devices())
-    assert json.loads((run.folder / 'eval' / 'motion-validation-step3-2x3.json').read_text()) == result
+    (path,) = (run.folder / 'eval').glob('motion-validation-*-step3-2x3.json')
+    assert json.loads(path.read_text()) == result
     assert result['num_videos'] == 8
     assert (result['clips'], result['crops'], result['checkpoint_step']) == (2, 3, 3)
-    saved = np.load(run.folder / 'eval' / 'motion-validation-step3-2x3.npz')
+    saved = np.load(path.with_suffix('.npz'))
     assert saved['logits'].shape == (8, 6, 8)
-    # Seven clips a batch on eight devices are eight: the batch changes no score.
+    # The batch changes no score.
     seven = dataclasses.replace(run.config, test=EvalConfig(batch_size=7))
     again = evaluate.evaluate(dataclasses.replace(run, config=seven), 'validation', 'latest', clips=2, crops=3)
     assert again == result
@@ -388,8 +389,9 @@ def test_either_parameters_or_their_averages_are_evaluated(config, one_device, t
     )
     assert parameters == expected
     assert averages['ema'] and averages['loss'] != expected['loss']
+    digest = averages['dataset_digest']
     names = {path.name for path in (run.folder / 'eval').glob('*.json')}
-    assert names == {'motion-test-step3-1x1.json', 'motion-test-step3-1x1-noema.json'}
+    assert names == {f'motion-test-{digest}-step3-1x1.json', f'motion-test-{digest}-step3-1x1-noema.json'}
 
 
 def test_evaluation_refuses_a_dataset_of_other_labels(one_device, motion_folder, tmp_path):

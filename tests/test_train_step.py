@@ -35,8 +35,7 @@ def _batch(count: int, frames: int = 1, size: int = 2) -> Batch:
     rng = np.random.default_rng(0)
     clips = Clips(
         rng.integers(0, 256, (count, frames, size, size, 3), dtype=np.uint8),
-        np.full((count, 2), size, np.int32),
-        np.zeros(count, bool),
+        np.tile(np.array([0, 0, size, size, 0], np.int32), (count, 1, 1)),
     )
     return Batch(clips, rng.integers(0, 3, count).astype(np.int32), np.arange(count), np.ones(count, bool))
 

@@ -10,6 +10,7 @@ import os
 import re
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,7 @@ class EvalConfig:
     clips: int = 1
     crops: int = 1
     average: str = 'probabilities'  # or logits, as the networks' authors score
-    batch_size: int = 8  # clips, over all devices
+    batch_size: int = 0  # views that a device holds at once; 0: about 64 frames of 224 x 224 pixels. Changes no score
 
 
 @dataclasses.dataclass
@@ -175,11 +176,11 @@ _POSITIVE = (
     'model.width', 'model.depth', 'model.num_heads', 'model.patch_size', 'model.embedding_std',
     'sampling.num_segments', 'sampling.seg_len', 'sampling.sampling_rate', 'sampling.target_fps',
     'augment.short_side', 'augment.crop_size', 'augment.std', 'optim.learning_rate', 'optim.milestones', 'optim.decay',
-    'init.head_multiplier', 'init.bias_multiplier', 'test.clips', 'test.batch_size',
+    'init.head_multiplier', 'init.bias_multiplier', 'test.clips',
     'epochs', 'batch_size', 'eval_every_epochs', 'log_every_steps',
 )  # fmt: skip
 _NOT_NEGATIVE = (
-    'sampling.test_segments', 'augment.short_side_max', 'augment.test_short_side', 'optim.weight_decay',
+    'sampling.test_segments', 'augment.short_side_max', 'augment.test_short_side', 'test.batch_size', 'optim.weight_decay',
     'augment.mixup_alpha', 'augment.cutmix_alpha', 'optim.warmup_epochs', 'optim.clip_norm', 'optim.clips_per_device',
     'checkpoint_every_minutes', 'seed',
 )  # fmt: skip
@@ -300,6 +301,34 @@ def flatten(config: Config) -> dict[str, Any]:
 
     visit('', config)
     return flat
+
+
+# Settings that evaluation and prediction take over those of the run.
+TEST_SETTINGS = (
+    'test.clips', 'test.crops', 'test.average', 'test.batch_size', 'sampling.test_segments', 'augment.test_short_side',
+)  # fmt: skip
+
+
+def for_testing(config: Config, settings: Mapping[str, Any]) -> Config:
+    """The configuration of a run with other settings of how it is tested.
+
+    Args:
+      settings: such as {'sampling.test_segments': 25}.
+
+    Raises:
+      UserError: a setting that is none of `TEST_SETTINGS`, or a value that can't work.
+    """
+    nested = dataclasses.asdict(config)
+    for name, value in settings.items():
+        if name not in TEST_SETTINGS:
+            raise UserError(
+                f'--config.{name}: the run has its own; these may be given: --config.{", --config.".join(TEST_SETTINGS)}'
+            )
+        room, field = name.split('.')
+        nested[room][field] = value
+    config = _from_dict(Config, nested, '--config')
+    validate(config)
+    return config
 
 
 def save(config: Config, path: Path) -> None:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax
-import numpy as np
 import optax
 from absl import logging
 
@@ -27,7 +26,6 @@ from vidcls import config as config_lib
 from vidcls.config import Config, DataConfig
 from vidcls.data import splits
 from vidcls.data.dataset import Dataset, open_dataset
-from vidcls.data.sampling import Sampler
 from vidcls.errors import UserError
 from vidcls.train_step import TrainState, init_state, num_parts
 
@@ -85,7 +83,7 @@ def prepare(config: Config, folder: str | Path, devices: Sequence[jax.Device], e
         optimizer = optim.optimizer(config.optim, learning_rate, config.init)
         state = init_state(model, optimizer, config)
         fine_tuning.check(config.init, state.variables)
-        _check_test_frames(config, model, state)
+        evaluate.check_frames(config, model, state.variables)
         begins, origin = not checkpoint.steps(Path(folder).expanduser() / 'checkpoints'), None
         if begins:
             state, origin = start.first_state(config, model, state, dataset.labels)
@@ -178,17 +176,3 @@ def _say_what_is_unusual(config: Config, found: DataConfig, dataset: Dataset, nu
             'than a step%s', config.batch_size, num_clips, found.train_split,
             f'; --config.batch_size={fits[-1]} fits' if fits else '',
         )  # fmt: skip
-
-
-def _check_test_frames(config: Config, model: nn.Module, state: TrainState) -> None:
-    """Refuses a number of test frames that the network can't take: validation would find out after an epoch."""
-    frames, size = Sampler(config.sampling, training=False).num_frames, config.augment.crop_size
-    if frames == config.sampling.num_frames:
-        return
-    try:
-        jax.eval_shape(model.apply, state.variables, jax.ShapeDtypeStruct((1, frames, size, size, 3), np.float32))
-    except ValueError as error:
-        raise UserError(
-            f'--config.sampling.test_segments={config.sampling.test_segments}: {config.model.name} as trained with '
-            f'num_segments={config.sampling.num_segments} cannot take so many ({error})'
-        ) from error

@@ -29,6 +29,11 @@ def in_top_k(scores: jax.Array, labels: jax.Array, k: int) -> jax.Array:
     return (better < k) & jnp.isfinite(scores).all(axis=1)
 
 
+def ranks(num_classes: int) -> tuple[int, ...]:
+    """The k of the top-k that say something: of five classes or fewer every answer is among the five best."""
+    return (1, 5) if num_classes > 5 else (1,)
+
+
 def average_views(logits: np.ndarray, average: str) -> np.ndarray:
     """Probabilities float32[b k] of videos seen in several views.
 
@@ -54,22 +59,26 @@ def scores(logits: np.ndarray, labels: np.ndarray, average: str = 'probabilities
 
     Returns:
       top1, top5, mean_class_accuracy (over the classes present; TSN's headline), loss (of the mean probability, nats),
-      clip_top1, clip_top5, num_videos, num_classes_present.
+      clip_top1, clip_top5, num_videos, num_classes_present. Without top5 and clip_top5 where there are five classes or
+      fewer. A video of which a logit is not finite counts as wrong.
     """
-    num_views = logits.shape[1]
+    num_views, num_classes = logits.shape[1:]
     probabilities = average_views(logits, average)
-    hit = {k: np.asarray(in_top_k(probabilities, labels, k)) for k in (1, 5)}
-    views = logits.reshape(-1, logits.shape[-1])
-    view_hit = {k: np.asarray(in_top_k(views, np.repeat(labels, num_views), k)) for k in (1, 5)}
-    present = np.unique(labels)
+    views, view_labels = logits.reshape(-1, num_classes), np.repeat(labels, num_views)
+    accuracy = lambda found, labels, k: float(np.asarray(in_top_k(found, labels, k)).mean())
+    by_class = hits_by_class(logits, labels, average)
     own = np.take_along_axis(probabilities, labels[:, None], axis=1)
     return {
-        'top1': float(hit[1].mean()),
-        'top5': float(hit[5].mean()),
-        'mean_class_accuracy': float(np.mean([hit[1][labels == label].mean() for label in present])),
+        **{f'top{k}': accuracy(probabilities, labels, k) for k in ranks(num_classes)},
+        'mean_class_accuracy': float(np.mean([hits / clips for hits, clips in by_class.values()])),
         'loss': float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean()),
-        'clip_top1': float(view_hit[1].mean()),
-        'clip_top5': float(view_hit[5].mean()),
+        **{f'clip_top{k}': accuracy(views, view_labels, k) for k in ranks(num_classes)},
         'num_videos': len(labels),
-        'num_classes_present': len(present),
+        'num_classes_present': len(by_class),
     }
+
+
+def hits_by_class(logits: np.ndarray, labels: np.ndarray, average: str = 'probabilities') -> dict[int, tuple[int, int]]:
+    """Label -> (its videos that top-1 is right of, its videos), of the labels present; arguments as of `scores`."""
+    hit = np.asarray(in_top_k(average_views(logits, average), labels, 1))
+    return {int(label): (int(hit[labels == label].sum()), int((labels == label).sum())) for label in np.unique(labels)}

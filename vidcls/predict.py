@@ -5,17 +5,20 @@ that both give the same logits up to the JPEG's loss.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from absl import logging
 
-from vidcls import checkpoint, metrics, workdir
-from vidcls.data import pipeline, transform, video
-from vidcls.data.sampling import Sampler
+from vidcls import checkpoint, metrics, shortage, workdir
+from vidcls import config as config_lib
+from vidcls.data import augment, transform, video
+from vidcls.data.sampling import Sampler, views_at_once
 from vidcls.errors import UserError
-from vidcls.evaluate import build_model, predict_step
+from vidcls.evaluate import build_model, check_frames, largest_divisor, predict_step
 from vidcls.workdir import Run
 
 
@@ -29,31 +32,41 @@ class Classifier:
       model, variables: the Flax module, and its parameters on the device.
     """
 
-    def __init__(self, run: Run, variables, clips: int = 0, crops: int = 0):
+    def __init__(self, run: Run, variables, clips: int = 0, crops: int = 0, settings: Mapping[str, Any] | None = None):
         self.labels = run.labels
         self.frames = run.frames
         # One device, no axis to average over.
-        model = dataclasses.replace(run.config.model, sync_batch_norm=False)
-        self.config = dataclasses.replace(run.config, model=model)
+        config = config_lib.for_testing(run.config, settings or {})
+        self.config = dataclasses.replace(config, model=dataclasses.replace(config.model, sync_batch_norm=False))
         self.model = build_model(self.config, len(run.labels))
-        self.variables = jax.device_put(variables)
-        self._clips, self._crops = clips or run.config.test.clips, crops or run.config.test.crops
-        self._sampler = Sampler(run.config.sampling, training=False)
+        check_frames(self.config, self.model, variables)
+        with shortage.explained_views(self.config):
+            self.variables = jax.device_put(variables)
+        self._clips, self._crops = clips or config.test.clips, crops or config.test.crops
+        self._sampler = Sampler(config.sampling, training=False)
         self._step = jax.jit(predict_step(self.model, self.config))
 
     @classmethod
-    def load(cls, folder: str | Path, checkpoint_name: str = 'best', clips: int = 0, crops: int = 0) -> 'Classifier':
+    def load(
+        cls,
+        folder: str | Path,
+        checkpoint_name: str = 'best',
+        clips: int = 0,
+        crops: int = 0,
+        settings: Mapping[str, Any] | None = None,
+    ) -> 'Classifier':
         """The classifier of a work directory.
 
         Args:
           checkpoint_name: 'best', 'latest' or a step.
           clips, crops: views in time and in space, 0 for the configured numbers.
+          settings: over the run's own, those of `config.TEST_SETTINGS`, such as {'sampling.test_segments': 25}.
 
         Raises:
-          UserError: no run there, or no such checkpoint.
+          UserError: no run there, no such checkpoint, or a setting that can't work.
         """
         run = workdir.load(folder)
-        return cls(run, checkpoint.restore_model(run.checkpoints, checkpoint_name)[1], clips, crops)
+        return cls(run, checkpoint.restore_model(run.checkpoints, checkpoint_name)[1], clips, crops, settings)
 
     def classify(self, path: str | Path, top_k: int = 5) -> list[tuple[str, float]]:
         """The `top_k` most probable labels of a video file, with their probabilities, best first.
@@ -73,19 +86,33 @@ class Classifier:
         return metrics.average_views(self.logits(path)[None], self.config.test.average)[0]
 
     def logits(self, path: str | Path) -> np.ndarray:
-        """float32[v k]: the logits of each view."""
-        stored = {'short_side': self.frames.short_side, 'fps': self.frames.fps}
-        info = video.probe(path, **stored)
-        if info.damage:
-            logging.warning('%s: damaged, used in part: %s', path, info.damage)
-        views = pipeline.test_views(
-            self._sampler, self.config, info.num_frames, info.fps, info.height, info.width,
-            self._clips, self._crops,
-        )  # fmt: skip
-        wanted, place = np.unique([view.frames for view in views], return_inverse=True)
-        frames = video.read_frames(path, wanted, **stored)
-        frames = frames[place.reshape(len(views), -1)]  # v t h w c
-        return np.asarray(self._step(self.variables, transform.on_canvas(frames, [v.window for v in views])))
+        """float32[v k]: the logits of each view.
+
+        Raises:
+          vidcls.data.video.VideoError: it can't be read.
+          shortage.OutOfMemory: says what helps.
+        """
+
+        def choose(num_frames: int, fps: float) -> np.ndarray:
+            views = [self._sampler.view(num_frames, fps, clip, self._clips) for clip in range(self._clips)]
+            return np.concatenate(views)
+
+        with shortage.explained_views(self.config):
+            info, frames = video.read_chosen(path, choose, short_side=self.frames.short_side, fps=self.frames.fps)
+            if info.damage:
+                logging.warning('%s: damaged, used in part: %s', path, info.damage)
+            frames = frames.reshape(self._clips, -1, *frames.shape[1:])  # of each moment, t h w c
+            windows = augment.views(info.height, info.width, self.config.augment, self._crops)
+            views = [(moment, window) for moment in frames for window in windows]
+            count = largest_divisor(len(views), views_at_once(self.config))
+            parts = [views[first : first + count] for first in range(0, len(views), count)]
+            return np.concatenate([self._views_logits(part) for part in parts])
+
+    def _views_logits(self, views: list[tuple[np.ndarray, augment.Window]]) -> np.ndarray:
+        """float32[v k] of v pairs of frames uint8[t h w c] and a window; compiles once, whatever the pictures' size."""
+        frames, windows = zip(*views)
+        # No window is larger than the short side, for crops are at most it; in stored pixels that is limited.
+        return np.asarray(self._step(self.variables, transform.on_canvas(frames, windows, self.frames.short_side)))
 
 
 def find_videos(path: str | Path) -> list[Path]:

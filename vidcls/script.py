@@ -1,6 +1,6 @@
 """What every script has in common at its edges: what reaches the terminal, and the exit status.
 
-Standard output has results; standard error has the project's own lines, and warnings of libraries. Exit status 0: all that was
+Standard output has results; standard error has the project's own lines, with --debug those of libraries too. Exit status 0: all that was
 asked was done; 1: not, and a line or a traceback says why; 128 + a signal's number: the signal ended it.
 """
 
@@ -8,6 +8,7 @@ import logging as python_logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,9 +72,13 @@ def _set_up_logging() -> None:
     if _DEBUG.value:
         return
     logging.set_verbosity(logging.INFO)
-    logging.get_absl_handler().addFilter(_is_ours_or_a_warning)
+    logging.get_absl_handler().addFilter(_is_ours)
+    if not sys.warnoptions:
+        warnings.simplefilter('ignore')
     # TensorFlow greets from C++, before any handler of Python's sees it.
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+    # Its greeting about oneDNN passes that level. TensorFlow reads and decodes here, and oneDNN does neither.
+    os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
 
 def _make_readable(record: python_logging.LogRecord) -> bool:
@@ -82,10 +87,9 @@ def _make_readable(record: python_logging.LogRecord) -> bool:
     return True
 
 
-def _is_ours_or_a_warning(record: python_logging.LogRecord) -> bool:
-    """Keeps the libraries' chatter (orbax alone writes dozens of lines) off the terminal."""
-    ours = Path(record.pathname).is_relative_to(_OURS) and 'site-packages' not in record.pathname
-    return record.levelno > python_logging.INFO or ours
+def _is_ours(record: python_logging.LogRecord) -> bool:
+    """Keeps what libraries log (orbax alone writes dozens of lines) off the terminal; what goes wrong raises."""
+    return Path(record.pathname).is_relative_to(_OURS) and 'site-packages' not in record.pathname
 
 
 def _parse(argv: list[str]) -> list[str]:

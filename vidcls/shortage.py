@@ -1,17 +1,19 @@
 """What is said when memory or the disk runs out: how much there was, and what helps. One place for both."""
 
+import contextlib
 import errno
 import functools
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from vidcls.config import Config
+from vidcls.data.sampling import views_at_once
 from vidcls.errors import UserError
 
 # As vidcls.resuming has it.
@@ -56,6 +58,21 @@ def explained(function: Callable) -> Callable:
     return call
 
 
+@contextlib.contextmanager
+def explained_views(config: Config) -> Iterator[None]:
+    """For the work of evaluation and prediction inside.
+
+    Raises:
+      OutOfMemory: for what says that memory is short; names the settings that take less.
+    """
+    try:
+        yield
+    except Exception as error:
+        if _is_out_of_memory(error):
+            raise OutOfMemory(_views_message(config, error)) from error
+        raise
+
+
 def check_disk(folder: Path, tree: Any) -> None:
     """Refuses to begin writing arrays that will not fit.
 
@@ -90,6 +107,19 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return ours or isinstance(error, MemoryError)
 
 
+def _views_message(config: Config, error: BaseException) -> str:
+    held, sampling = views_at_once(config), config.sampling
+    remedies = [f'--config.test.batch_size (now {held} views at once; it changes no score)'] if held > 1 else []
+    remedies.append(
+        f'--config.sampling.test_segments (now {sampling.test_segments or sampling.num_segments}; it changes the scores)'
+    )
+    return f'out of memory ({_said(error)}). Lower {", or ".join(remedies)}'
+
+
+def _said(error: BaseException) -> str:
+    return ' '.join(str(error).split())[:200]
+
+
 def _memory_message(config: Config, error: BaseException) -> str:
     model, at_once = config.model, config.optim.clips_per_device or "0, a device's whole share of the batch"
     remedies = [
@@ -97,11 +127,10 @@ def _memory_message(config: Config, error: BaseException) -> str:
         f'--config.batch_size (now {config.batch_size})',
         f'--config.augment.crop_size (now {config.augment.crop_size})',
         f'--config.sampling.num_segments (now {config.sampling.num_segments})',
-        f'--config.test.batch_size for validation (now {config.test.batch_size})',
+        f'--config.test.batch_size for validation (now {views_at_once(config)} views)',
     ]
     if not model.remat:
         remedies.insert(1, '--config.model.remat=true')
     if model.dtype != 'bfloat16':
         remedies.append('--config.model.dtype=bfloat16 on an accelerator')
-    said = ' '.join(str(error).split())[:200]
-    return f'out of memory ({said}). These settings reduce it: {", ".join(remedies)}. {_IN_A_RUN}'
+    return f'out of memory ({_said(error)}). These settings reduce it: {", ".join(remedies)}. {_IN_A_RUN}'

@@ -178,5 +178,6 @@ class Stream:
 
     def _next(self, queue: list[np.ndarray]) -> State:
         frames = np.stack(queue)[None]
-        windows = views(*frames.shape[2:4], self._classifier.config.augment, crops=1)
-        return self._update(self._classifier.variables, self._state, on_canvas(frames, windows))
+        (window,) = views(*frames.shape[2:4], self._classifier.config.augment, crops=1)
+        clips = on_canvas(list(frames), [window], max(window.height, window.width))
+        return self._update(self._classifier.variables, self._state, clips)

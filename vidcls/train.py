@@ -183,6 +183,6 @@ def _validator(
 
         scores = evaluate.score(checked, state.variables, dataset, config, split, 1, 1, devices)
         found = metrics.scores(scores.logits, scores.labels)
-        return {name: found[name] for name in ('loss', 'top1', 'top5', 'mean_class_accuracy')}
+        return {name: found[name] for name in ('loss', 'top1', 'top5', 'mean_class_accuracy') if name in found}
 
     return score

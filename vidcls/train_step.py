@@ -141,7 +141,8 @@ def _loss(model: nn.Module, config: Config) -> Callable:
             )
         loss = metrics.cross_entropy(logits, targets, config.optim.label_smoothing).mean()
         dominant = targets.argmax(-1)
-        measured = {'loss': loss} | {f'top{k}': metrics.in_top_k(logits, dominant, k).mean() for k in (1, 5)}
+        ranks = metrics.ranks(model.num_classes)
+        measured = {'loss': loss} | {f'top{k}': metrics.in_top_k(logits, dominant, k).mean() for k in ranks}
         return loss, {'batch_stats': updated.get('batch_stats', {}), 'measured': measured}
 
     return loss_fn

@@ -88,3 +88,9 @@ def test_no_flip_where_direction_is_the_label():
     draw = lambda config, seed: augment.draw(240, 320, config, np.random.default_rng(seed)).flip
     assert not any(draw(off, seed) for seed in range(50))
     assert 60 < sum(draw(on, seed) for seed in range(200)) < 140
+
+
+def test_the_rectangle_that_holds_all_windows():
+    windows = [Window(3, 50, 20, 20), Window(10, 8, 20, 30, True), Window(12, 60, 5, 5)]
+    assert augment.bounds(windows) == Window(3, 8, 27, 62)  # rows 3 to 30, columns 8 to 70
+    assert augment.bounds(windows[:1]) == windows[0]

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from vidcls.config import AugmentConfig, Config, EvalConfig, SamplingConfig
+from data_prep import convert
+from data_prep import folder as folder_source
+from vidcls.config import AugmentConfig, Config, SamplingConfig
 from vidcls.data import augment, pipeline
 from vidcls.data.dataset import open_dataset
 from vidcls.data.sampling import Sampler
@@ -92,8 +94,7 @@ def test_pixels_are_those_of_the_window_of_the_chosen_frames(motion_dataset):
         rng = pipeline.generator(config.seed, 1, 2 * 2 + place)
         frames = sampler.draw(8, 16.0, rng)
         window = augment.draw(32, 32, AUGMENT, rng)
-        assert batch.clips.size[place].tolist() == [24, 24]
-        assert batch.clips.flip[place] == window.flip
+        assert batch.clips.windows[place].tolist() == [[0, 0, 24, 24, window.flip]]
         for frame, jpeg in zip(batch.clips.canvas[place], reader.read(clip, frames), strict=True):
             whole = simplejpeg.decode_jpeg(jpeg)
             cut = whole[window.top : window.top + 24, window.left : window.left + 24]
@@ -105,23 +106,13 @@ def test_pixels_are_those_of_the_window_of_the_chosen_frames(motion_dataset):
 
 @pytest.mark.parametrize(('batch_size', 'hosts'), [(1, 1), (3, 1), (5, 1), (40, 1), (6, 2), (6, 3)])
 def test_evaluation_sees_every_clip_once(motion_dataset, batch_size, hosts):
-    config = _config(test=EvalConfig(batch_size=batch_size))
     batches = [
-        list(pipeline.eval_batches(motion_dataset, config, 'test', host=host, num_hosts=hosts)) for host in range(hosts)
+        list(pipeline.eval_batches(motion_dataset, _config(), 'test', batch_size, host=host, num_hosts=hosts))
+        for host in range(hosts)
     ]
     assert len({len(host) for host in batches}) == 1  # all hosts make as many steps
     seen = [clip for host in batches for batch in host for clip in batch.clip[batch.mask]]
     assert sorted(seen) == motion_dataset.clips('test').tolist()
-
-
-def test_views_are_clips_times_crops(motion_dataset):
-    config = _config(test=EvalConfig(batch_size=2))
-    batch = next(pipeline.eval_batches(motion_dataset, config, 'test', clips=2, crops=10))
-    assert batch.clips.canvas.shape == (2 * 20, 3, 32, 32, 3)
-    assert batch.clips.flip.reshape(2, 2, 10).tolist() == [[[False] * 5 + [True] * 5] * 2] * 2
-    views = batch.clips.canvas.reshape(2, 2, 10, 3, 32, 32, 3)
-    assert (views[:, 0] != views[:, 1]).any()  # another time
-    np.testing.assert_array_equal(views[:, :, 0], views[:, :, 5])  # mirrored on the device, not here
 
 
 @pytest.mark.parametrize(
@@ -140,8 +131,8 @@ def test_a_frame_that_cannot_be_decoded_is_named(motion_folder, tmp_path, monkey
     start, length = int(index.offset[index.first[clip]]), int(index.length[index.first[clip]])
     path.write_bytes(damage(path.read_bytes(), start, start + length))
     monkeypatch.setattr(pipeline, '_num_pieces', lambda size, clip_bytes: pieces)
-    # The first of 8 views of a clip has its first frame.
-    batches = pipeline.eval_batches(data, _config(test=EvalConfig(batch_size=4)), 'test', clips=8)
+    # The first of a clip's 8 moments has its first frame.
+    batches = pipeline.eval_batches(data, _config(), 'test', 4, clips=8)
     with pytest.raises(UserError, match=f'{path}: frame 0 of clip {str(index.ids[clip])!r}: .*{found}'):
         list(batches)
 
@@ -150,4 +141,63 @@ def test_a_frame_of_another_size_is_named(motion_dataset):
     wrong = dataclasses.replace(motion_dataset.index, height=motion_dataset.index.height + 40)
     data = dataclasses.replace(motion_dataset, index=wrong)
     with pytest.raises(UserError, match='frame . of clip .*: 32 x 32 pixels, not 32 x 72'):
-        list(pipeline.eval_batches(data, _config(test=EvalConfig(batch_size=4)), 'test', crops=3))
+        list(pipeline.eval_batches(data, _config(), 'test', 4, crops=3))
+
+
+def test_moments_follow_each_other_and_crops_share_a_canvas(motion_dataset):
+    wide = dataclasses.replace(AUGMENT, crop_size=20, short_side=32)
+    config = dataclasses.replace(_config(), augment=wide)
+    batch = next(pipeline.eval_batches(motion_dataset, config, 'test', 4, clips=2, crops=10))
+    first, second = motion_dataset.clips('test')[:2]
+    assert batch.clip.tolist() == [first, first, second, second]
+    assert batch.clips.canvas.shape == (4, 3, 32, 32, 3)
+    places = [(0, 0), (0, 12), (12, 0), (12, 12), (6, 6)]
+    ten = [[*place, 20, 20, flip] for flip in (0, 1) for place in places]
+    assert batch.clips.windows.tolist() == [ten] * 4
+    reader, sampler = motion_dataset.reader(), Sampler(config.sampling, training=False)
+    for place, moment in ((0, 0), (1, 1)):
+        jpegs = reader.read(int(first), sampler.view(8, 16.0, moment, 2))
+        whole = np.stack([simplejpeg.decode_jpeg(jpeg) for jpeg in jpegs])
+        np.testing.assert_array_equal(batch.clips.canvas[place], whole)
+
+
+def test_each_frame_is_decoded_once_for_ten_crops(motion_dataset, monkeypatch):
+    import tensorflow as tf
+
+    decoded = []
+    original = tf.io.decode_and_crop_jpeg
+    count = lambda *args, **kwargs: decoded.append(1) or original(*args, **kwargs)
+    monkeypatch.setattr(tf.io, 'decode_and_crop_jpeg', count)  # once for each in the graph of a clip
+    next(pipeline.eval_batches(motion_dataset, _config(), 'test', 1, clips=1, crops=10))
+    assert len(decoded) == 3
+
+
+def test_ten_crops_of_real_clips_are_the_windows_that_were_decoded_by_themselves(shared_data, tmp_path):
+    """But for the colour at a window's edges, which a window decoded alone takes from no neighbour."""
+    videos = tmp_path / 'videos'
+    for group in sorted((shared_data / 'ucf101').iterdir())[:3]:
+        (videos / group.name).mkdir(parents=True)
+        file = min(group.glob('*.avi'))
+        (videos / group.name / file.name).symlink_to(file)
+    source = folder_source.read(videos, name='real', seed=0)
+    dataset = open_dataset(convert.convert(source, tmp_path, convert.Options()))
+    config = Config(sampling=SamplingConfig(num_segments=2), augment=AugmentConfig(short_side=128, crop_size=112))
+    split = '+'.join(name for name, clips in dataset.splits.items() if len(clips))
+    reader, sampler = dataset.reader(), Sampler(config.sampling, training=False)
+    for batch in pipeline.eval_batches(dataset, config, split, 1, clips=1, crops=10):
+        clip = int(batch.clip[0])
+        num_frames, fps = dataset.index.num_frames(clip), float(dataset.index.fps[clip])
+        assert batch.clips.canvas.shape[2:4] == (240, 320)
+        windows = augment.views(240, 320, config.augment, 10)
+        for jpeg, whole in zip(reader.read(clip, sampler.view(num_frames, fps)), batch.clips.canvas[0], strict=True):
+            for given, (top, left, height, width, flip) in zip(batch.clips.windows[0], windows, strict=True):
+                assert given.tolist() == [top, left, height, width, flip]
+                alone = _decode(jpeg, (top, left, height, width))
+                cut = whole[top : top + height, left : left + width]
+                np.testing.assert_array_equal(cut[1:-1, 1:-1], alone[1:-1, 1:-1])
+
+
+def _decode(jpeg: bytes, window: tuple[int, int, int, int]) -> np.ndarray:
+    import tensorflow as tf
+
+    return tf.io.decode_and_crop_jpeg(jpeg, window, channels=3, dct_method='INTEGER_ACCURATE').numpy()

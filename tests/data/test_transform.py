@@ -1,6 +1,7 @@
 """The device's resize against PIL's on the same window."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -22,7 +23,7 @@ def _smooth(height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize('window', [Window(3, 9, 50, 41), Window(0, 0, 64, 64), Window(10, 5, 20, 24, True)])
 def test_resizing_is_pils_bilinear(window):
     frames = np.stack([_smooth(64, 80) for _ in range(2)])
-    clips = transform.on_canvas(frames[None], [window])
+    clips = transform.on_canvas([frames], [window], 64)
     ours = np.asarray(jax.jit(transform.transform, static_argnums=(1, 2, 3))(clips, 32, *PLAIN.values()))
     assert ours.shape == (1, 2, 32, 32, 3)
     top, left, height, width, flip = window
@@ -37,7 +38,7 @@ def test_windows_of_a_batch_differ_and_the_rest_of_the_canvas_is_not_seen():
     canvas = np.full((2, 1, 12, 12, 3), 255, np.uint8)
     canvas[0, :, :6, :4] = 10
     canvas[1, :, :12, :12] = 20
-    clips = Clips(canvas, np.array([[6, 4], [12, 12]], np.int32), np.array([False, True]))
+    clips = Clips(canvas, np.array([[(0, 0, 6, 4, 0)], [(0, 0, 12, 12, 1)]], np.int32))
     video = np.asarray(transform.transform(clips, 8, **PLAIN))
     np.testing.assert_allclose(video[0], 10, rtol=1e-6)
     np.testing.assert_allclose(video[1], 20, rtol=1e-6)
@@ -45,23 +46,60 @@ def test_windows_of_a_batch_differ_and_the_rest_of_the_canvas_is_not_seen():
 
 def test_normalisation_by_hand():
     canvas = np.broadcast_to(np.array([0, 51, 255], np.uint8), (1, 1, 4, 4, 3))
-    clips = Clips(canvas, np.array([[4, 4]], np.int32), np.array([False]))
+    clips = Clips(canvas, np.array([[(0, 0, 4, 4, 0)]], np.int32))
     video = transform.transform(clips, 4, mean=(0.5, 0.2, 0.5), std=(0.25, 0.1, 0.5))
     np.testing.assert_allclose(np.asarray(video)[0, 0, 0, 0], [-2.0, 0.0, 1.0], atol=1e-6)
 
 
 def test_rows_of_the_resize_matrix_are_averages():
-    weights = np.asarray(transform.resize_matrix(np.array([4, 3], np.int32), 2, 6))
+    weights = np.asarray(transform.resize_matrix(np.array([0, 0]), np.array([4, 3], np.int32), 2, 6))
     # Shrinking 4 to 2: triangles of half width 2 around 1 and 3.
     np.testing.assert_allclose(weights[0], [[3 / 7, 3 / 7, 1 / 7, 0, 0, 0], [0, 1 / 7, 3 / 7, 3 / 7, 0, 0]], atol=1e-6)
     np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-6)
     assert (weights[1, :, 3:] == 0).all()
+    # From pixel 2 on: the same weights, two columns further right.
+    moved = np.asarray(transform.resize_matrix(np.array([2, 2]), np.array([4, 3], np.int32), 2, 6))
+    np.testing.assert_array_equal(moved[:, :, 2:], weights[:, :, :4])
+    assert (moved[:, :, :2] == 0).all()
+
+
+def test_windows_of_one_canvas_are_those_that_were_cut_out_before():
+    frames = np.stack([_smooth(64, 80) for _ in range(2)])
+    windows = [Window(0, 0, 50, 41), Window(14, 39, 50, 41), Window(7, 3, 50, 41, True)]
+    run = jax.jit(transform.transform, static_argnums=(1, 2, 3))
+    together = run(Clips(frames[None], np.array([windows], np.int32)), 32, *PLAIN.values())
+    apart = run(transform.on_canvas([frames] * 3, windows, 64), 32, *PLAIN.values())
+    assert together.shape == (3, 2, 32, 32, 3)
+    np.testing.assert_allclose(together, apart, atol=1e-3)  # of 255: sums in another order
+
+
+def test_a_window_in_the_corner_has_the_bits_of_before_there_were_places():
+    """Training's pixels: the products that resize them, written out without an offset."""
+
+    def matrix(length, out, side):
+        length = length.astype(jnp.float32)[:, None, None]
+        scale = length / out
+        centre = (jnp.arange(out)[:, None] + 0.5) * scale
+        pixel = jnp.arange(side)[None, :]
+        weights = jnp.maximum(1 - jnp.abs(pixel + 0.5 - centre) / jnp.maximum(scale, 1), 0)
+        weights = jnp.where(pixel < length, weights, 0)
+        return weights / weights.sum(-1, keepdims=True)
+
+    def plain(canvas, windows):
+        rows, columns = matrix(windows[:, 2], 32, 64), matrix(windows[:, 3], 32, 64)
+        video = jnp.einsum('b p y, b t y x c -> b t p x c', rows, canvas.astype(jnp.float32), precision='highest')
+        return jnp.einsum('b q x, b t p x c -> b t p q c', columns, video, precision='highest')
+
+    canvas = RNG.integers(0, 256, (2, 3, 64, 64, 3), dtype=np.uint8)
+    windows = np.array([(0, 0, 50, 41, 0), (0, 0, 64, 33, 0)], np.int32)
+    ours = jax.jit(transform.transform, static_argnums=(1, 2, 3))(Clips(canvas, windows[:, None]), 32, *PLAIN.values())
+    np.testing.assert_array_equal(ours, jax.jit(plain)(canvas, windows))
 
 
 def test_the_devices_share_is_small_beside_a_resnet50():
     """Resizing, mirroring and normalising take under 3 % of the forward pass, by XLA's count of operations."""
     side = 240  # the canvas of UCF101 and HMDB51
-    clips = Clips(np.zeros((1, 1, side, side, 3), np.uint8), np.full((1, 2), side, np.int32), np.array([True]))
+    clips = Clips(np.zeros((1, 1, side, side, 3), np.uint8), np.array([[(0, 0, side, side, 1)]], np.int32))
     ours = _flops(lambda clips: transform.transform(clips, 224, **PLAIN), clips)
     model = build('tsn_resnet50', 51)
     video = jax.ShapeDtypeStruct((1, 1, 224, 224, 3), np.float32)

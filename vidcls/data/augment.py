@@ -9,6 +9,7 @@ Zisserman 2014, section 3.1, with TimeSformer's 256 to 320; 10 crops, TSN sectio
 docs/protocols.md compares the pixels with those of the published code.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -101,6 +102,14 @@ def views(height: int, width: int, config: AugmentConfig, crops: int) -> list[Wi
         for flip in flips
         for top, left in places
     ]
+
+
+def bounds(windows: Sequence[Window]) -> Window:
+    """The smallest rectangle that holds them all."""
+    top, left = min(window.top for window in windows), min(window.left for window in windows)
+    bottom = max(window.top + window.height for window in windows)
+    right = max(window.left + window.width for window in windows)
+    return Window(top, left, bottom - top, right - left)
 
 
 def _to_stored(height: int, width: int, short_side: int, window: Window) -> Window:

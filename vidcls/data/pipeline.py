@@ -4,8 +4,8 @@ Position p of a training run is clip `order(epoch)[p % n]` of epoch p // n, with
 (seed, p): a run that starts again at any step sees what it would have seen, and nothing of the pipeline needs saving.
 Batches run on across the ends of epochs, so that no clip is dropped.
 
-Frames are chosen before anything is read; the bytes of those frames alone are read, and of each JPEG only the window is
-decoded, onto a canvas of fixed size. All else is the device's work (`transform`).
+Frames are chosen before anything is read; the bytes of those frames alone are read, and each JPEG is decoded once, only
+the rectangle that holds all windows, onto a canvas of fixed size. All else is the device's work (`transform`).
 """
 
 import functools
@@ -13,7 +13,6 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import einops
 import numpy as np
 
 from vidcls.config import Config
@@ -31,10 +30,10 @@ _CLIPS_PER_CALL = 16  # from TensorFlow into Python: one clip a call read 12 % f
 
 
 class Batch(NamedTuple):
-    """A batch of b clips, each seen in v views (training: one).
+    """A batch of b clips, each seen through v windows (training: one).
 
     Attributes:
-      clips: of b * v views, the views of a clip side by side.
+      clips: canvas [b t y x c], windows [b v 5].
       label: int32[b].
       clip: int64[b], the clip's number in the dataset.
       mask: bool[b], False where a place was filled up to complete the batch.
@@ -46,15 +45,15 @@ class Batch(NamedTuple):
     mask: np.ndarray
 
 
-class View(NamedTuple):
-    """What to decode: frames int64[t] of a clip, and the window."""
+class Sample(NamedTuple):
+    """What to decode: the clip's number, or -1 for a place that is filled up; frames int64[t]; the windows on them."""
 
+    clip: int
     frames: np.ndarray
-    window: Window
+    windows: list[Window]
 
 
-# A position -> the clip's number, or -1 for a place that is filled up, and its views.
-Plan = Callable[[int], tuple[int, list[View]]]
+Plan = Callable[[int], Sample]  # of a position
 
 
 class Share(NamedTuple):
@@ -103,30 +102,35 @@ def train_batches(
     index = dataset.index
     sampler = Sampler(config.sampling, training=True)
 
-    def plan(position: int) -> tuple[int, list[View]]:
+    def plan(position: int) -> Sample:
         epoch, place = divmod(position, len(selected))
         clip = int(selected[epoch_order(config.seed, epoch, len(selected))[place]])
         rng = generator(config.seed, _DRAWS, position)
         frames = sampler.draw(index.num_frames(clip), float(index.fps[clip]), rng)
         window = augment.draw(int(index.height[clip]), int(index.width[clip]), config.augment, rng)
-        return clip, [View(frames, window)]
+        return Sample(clip, frames, [window])
 
     share = Share(config.batch_size, host, num_hosts)
-    return _batches(dataset, plan, share, start_step, None, 1, sampler.num_frames)
+    side = int(np.minimum(index.height, index.width).max())  # of the canvas: no window is larger
+    return _batches(dataset, plan, share, start_step, None, (1, sampler.num_frames, side, side))
 
 
 def eval_batches(
     dataset: Dataset,
     config: Config,
     split: str,
+    batch_size: int,
     clips: int = 1,
     crops: int = 1,
     host: int = 0,
     num_hosts: int = 1,
 ) -> Iterator[Batch]:
-    """Each clip of the split once, in `clips * crops` views, in batches of `config.test.batch_size / num_hosts`.
+    """Each clip of the split `clips` times, at as many moments one after the other, each in `crops` windows.
 
     The last batches are filled up with masked places, so that all have the same shape and every host has as many.
+
+    Args:
+      batch_size: moments of clips in a batch of all hosts together.
 
     Raises:
       ValueError: the split is unknown or empty.
@@ -135,72 +139,69 @@ def eval_batches(
     index = dataset.index
     sampler = Sampler(config.sampling, training=False)
 
-    def plan(position: int) -> tuple[int, list[View]]:
-        clip = int(selected[min(position, len(selected) - 1)])
-        num_frames, fps = index.num_frames(clip), float(index.fps[clip])
-        return (
-            clip if position < len(selected) else -1,
-            test_views(sampler, config, num_frames, fps, index.height[clip], index.width[clip], clips, crops),
-        )
+    def plan(position: int) -> Sample:
+        row, moment = divmod(min(position, len(selected) * clips - 1), clips)
+        clip = int(selected[row])
+        frames = sampler.view(index.num_frames(clip), float(index.fps[clip]), moment, clips)
+        windows = augment.views(int(index.height[clip]), int(index.width[clip]), config.augment, crops)
+        return Sample(clip if position < len(selected) * clips else -1, frames, windows)
 
-    share = Share(config.test.batch_size, host, num_hosts)
-    steps = -(-len(selected) // config.test.batch_size)
-    return _batches(dataset, plan, share, 0, steps, clips * crops, sampler.num_frames)
+    share = Share(batch_size, host, num_hosts)
+    steps = -(-len(selected) * clips // batch_size)
+    canvas = _canvas_size(dataset, config, selected, crops)
+    return _batches(dataset, plan, share, 0, steps, (crops, sampler.num_frames, *canvas))
 
 
-def test_views(
-    sampler: Sampler, config: Config, num_frames: int, fps: float, height: int, width: int, clips: int, crops: int
-) -> list[View]:
-    """The views of one video under a test protocol: `clips` in time, each in `crops` windows."""
-    windows = augment.views(int(height), int(width), config.augment, crops)
-    frames = [sampler.view(num_frames, fps, clip, clips) for clip in range(clips)]
-    return [View(chosen, window) for chosen in frames for window in windows]
+def _canvas_size(dataset: Dataset, config: Config, selected: np.ndarray, crops: int) -> tuple[int, int]:
+    """Height and width, pixels, that hold the windows of every selected clip."""
+    if crops == 1:
+        # One shape for all splits, training's too.
+        return (int(np.minimum(dataset.index.height, dataset.index.width).max()),) * 2
+    sizes = np.unique(np.stack([dataset.index.height[selected], dataset.index.width[selected]], axis=1), axis=0)
+    boxes = [augment.bounds(augment.views(*size, config.augment, crops)) for size in sizes.tolist()]
+    return max(box.height for box in boxes), max(box.width for box in boxes)
 
 
 def _batches(
-    dataset: Dataset,
-    plan: Plan,
-    share: Share,
-    start_step: int,
-    end_step: int | None,
-    num_views: int,
-    num_frames: int,
+    dataset: Dataset, plan: Plan, share: Share, start_step: int, end_step: int | None, shape: tuple[int, int, int, int]
 ) -> Iterator[Batch]:
-    """The tf.data pipeline over this host's clips from `start_step` to `end_step` (None: endless)."""
+    """The tf.data pipeline over this host's clips from `start_step` to `end_step` (None: endless).
+
+    Args:
+      shape: windows and frames of a clip, height and width of the canvas.
+    """
     import tensorflow as tf
 
     tf.config.set_visible_devices([], 'GPU')  # or TensorFlow takes the accelerator's memory
+    num_windows, num_frames, height, width = shape
     reader = dataset.reader()
     fetch = functools.partial(_fetch, reader, dataset.index.labels, plan, share)
-    side = int(np.minimum(dataset.index.height, dataset.index.width).max())
 
     def read(numbers):
-        jpegs, windows, label, clip = tf.numpy_function(
-            fetch, [numbers], (tf.string, tf.int32, tf.int32, tf.int64), stateful=False
+        jpegs, box, windows, label, clip = tf.numpy_function(
+            fetch, [numbers], (tf.string, tf.int32, tf.int32, tf.int32, tf.int64), stateful=False
         )
-        jpegs.set_shape([None, num_views * num_frames])
-        windows.set_shape([None, num_views, 5])
+        jpegs.set_shape([None, num_frames])
+        box.set_shape([None, 4])
+        windows.set_shape([None, num_windows, 5])
         label.set_shape([None])
         clip.set_shape([None])
-        return jpegs, windows, label, clip
+        return jpegs, box, windows, label, clip
 
-    def decode(jpegs, windows, label, clip):
+    def decode(jpegs, box, windows, label, clip):
         pixels = [
             # The accurate transform costs nothing that shows, and makes the pixels those of every other decoder.
-            tf.io.decode_and_crop_jpeg(
-                jpegs[view * num_frames + frame], windows[view, :4], channels=3, dct_method='INTEGER_ACCURATE'
-            )
-            for view in range(num_views)
+            tf.io.decode_and_crop_jpeg(jpegs[frame], box, channels=3, dct_method='INTEGER_ACCURATE')
             for frame in range(num_frames)
         ]
-        # The windows of a clip's views are of one size; `padded_batch` lays them on the canvas as it collects them.
+        # `padded_batch` lays them on the canvas as it collects them.
         return tf.stack(pixels), windows, label, clip
 
     end = tf.int64.max if end_step is None else end_step * share.size
     data = tf.data.Dataset.range(start_step * share.size, end)
     data = data.batch(_CLIPS_PER_CALL).map(read).unbatch()
     data = data.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    shapes = ([num_views * num_frames, side, side, 3], [num_views, 5], [], [])
+    shapes = ([num_frames, height, width, 3], [num_windows, 5], [], [])
     pieces = _num_pieces(share.size, int(np.prod(shapes[0])))
     size = share.size // pieces
     data = data.padded_batch(size, shapes, drop_remainder=True).prefetch(2 * pieces)
@@ -209,9 +210,8 @@ def _batches(
         # A call that reads several clips fails with the piece that has the first of them.
         last = -(-(piece + 1) * size // _CLIPS_PER_CALL) * _CLIPS_PER_CALL
         for number in range(start_step * share.size + piece * size, start_step * share.size + last):
-            clip, views = plan(share.position(number))
-            for view in views:
-                reader.check(max(clip, 0), view.frames)
+            sample = plan(share.position(number))
+            reader.check(max(sample.clip, 0), sample.frames)
 
     return _Batches(data, pieces, check)
 
@@ -223,15 +223,19 @@ def _num_pieces(size: int, clip_bytes: int) -> int:
 
 
 def _fetch(reader: FrameReader, labels: np.ndarray, plan: Plan, share: Share, numbers: np.ndarray):
-    """What to decode for a host's clips `numbers`: JPEGs [b (v t)], windows int32[b v 5], labels, clip numbers."""
-    planned = [plan(share.position(int(number))) for number in numbers]
-    clip = np.array([clip for clip, _ in planned])
+    """What to decode for a host's clips `numbers`.
+
+    Returns:
+      JPEGs [b t], the rectangle to decode of each int32[b 4], windows within it int32[b v 5], labels, clip numbers.
+    """
+    samples = [plan(share.position(int(number))) for number in numbers]
+    clip = np.array([sample.clip for sample in samples])
     stored = np.maximum(clip, 0)  # a filled-up place shows some clip, and is masked
-    jpegs = [
-        [jpeg for view in views for jpeg in reader.read(row, view.frames)] for row, (_, views) in zip(stored, planned)
-    ]
-    windows = np.array([[view.window for view in views] for _, views in planned], np.int32)
-    return np.array(jpegs, object), windows, labels[stored], clip
+    jpegs = [reader.read(row, sample.frames) for row, sample in zip(stored, samples)]
+    boxes = np.array([augment.bounds(sample.windows)[:4] for sample in samples], np.int32)
+    windows = np.array([sample.windows for sample in samples], np.int32)
+    windows[..., :2] -= boxes[:, None, :2]
+    return np.array(jpegs, object), boxes, windows, labels[stored], clip
 
 
 class _Batches:
@@ -256,9 +260,7 @@ class _Batches:
         found = [self._piece() for _ in range(self._pieces)]
         # numpy asks for large pages.
         canvas, windows, label, clip = map(np.concatenate, zip(*found)) if self._pieces > 1 else found[0]
-        canvas = einops.rearrange(canvas, 'b (v t) y x c -> (b v) t y x c', v=windows.shape[1])
-        windows = einops.rearrange(windows, 'b v window -> (b v) window')
-        return Batch(Clips(canvas, windows[:, 2:4], windows[:, 4].astype(bool)), label, clip, mask=clip >= 0)
+        return Batch(Clips(canvas, windows), label, clip, mask=clip >= 0)
 
     def _piece(self):
         import tensorflow as tf

@@ -9,7 +9,9 @@ section 4) for strided clips. docs/protocols.md compares the rules with those of
 
 import numpy as np
 
-from vidcls.config import SamplingConfig
+from vidcls.config import Config, SamplingConfig
+
+_PIXELS_AT_ONCE = 64 * 224 * 224
 
 
 def segments(num_frames: int, num_segments: int, seg_len: int, where: np.ndarray | float) -> np.ndarray:
@@ -88,3 +90,12 @@ class Sampler:
         # As the TimeSformer reader has it: the clip's length is that of all its strides, the last one too.
         span = rate * self.num_frames * fps / self._config.target_fps
         return span - 1, num_frames - span
+
+
+def views_at_once(config: Config) -> int:
+    """How many views of testing a device holds at once: as configured, or what makes about as many pixels on any network.
+
+    64 frames of 224 x 224 keep the cores of a CPU and most accelerators busy, and a ResNet-50 then takes about 1 GB.
+    """
+    view = Sampler(config.sampling, training=False).num_frames * config.augment.crop_size**2
+    return config.test.batch_size or max(_PIXELS_AT_ONCE // view, 1)

@@ -1,13 +1,15 @@
-"""On the device: the window of a uint8 canvas -> normalised float32 frames, inside the jitted step.
+"""On the device: windows of a uint8 canvas -> normalised float32 frames, inside the jitted step.
 
-The host hands over `canvas` uint8[b t s s c], each clip's window in its top left corner, and the window's size and
-mirroring. Resizing is two small matrix products a frame (2 % of a ResNet-50's multiply-adds at 224 pixels), which frees
-the host's cores for decoding and costs an accelerator nothing.
+The host hands over `canvas` uint8[b t y x c], the frames of a clip, and the windows int32[b v 5] of the clip's v views.
+Resizing is two small matrix products a frame (2 % of a ResNet-50's multiply-adds at 224 pixels), which frees the host's
+cores for decoding and costs an accelerator nothing. A window's place is an offset in these matrices, so that ten crops
+are cut out of one canvas and each frame is decoded once.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import einops
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,17 +18,15 @@ from vidcls.data.augment import Window
 
 
 class Clips(NamedTuple):
-    """What the host hands to the device for a batch of clips (or views of clips).
+    """What the host hands to the device for a batch of b clips, each seen through v windows (training: one).
 
     Attributes:
-      canvas: uint8[b t s s c], RGB.
-      size: int32[b 2], height and width of the window in the canvas' top left corner, pixels.
-      flip: bool[b], whether to mirror it.
+      canvas: uint8[b t y x c], RGB.
+      windows: int32[b v 5], top, left, height and width on the canvas, pixels, and 1 to mirror or 0: `augment.Window`.
     """
 
     canvas: np.ndarray | jax.Array
-    size: np.ndarray | jax.Array
-    flip: np.ndarray | jax.Array
+    windows: np.ndarray | jax.Array
 
 
 def transform(clips: Clips, crop_size: int, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
@@ -39,52 +39,60 @@ def transform(clips: Clips, crop_size: int, mean: Sequence[float], std: Sequence
       mean, std: of each channel, for values in [0, 1].
 
     Returns:
-      float32[b t h w c].
+      float32[(b v) t h w c], the views of a clip side by side.
     """
-    side = clips.canvas.shape[-2]
-    rows = resize_matrix(clips.size[:, 0], crop_size, side)
-    columns = resize_matrix(clips.size[:, 1], crop_size, side)
-    columns = jnp.where(clips.flip[:, None, None], columns[:, ::-1], columns)
+    height, width = clips.canvas.shape[2:4]
+    canvas = clips.canvas.astype(jnp.float32)
     # Full precision: an accelerator's default would round pixels to 8 bits of mantissa.
     product = lambda pattern, *args: jnp.einsum(pattern, *args, precision='highest')
-    video = clips.canvas.astype(jnp.float32)
-    video = product('b p y, b t y x c -> b t p x c', rows, video)
-    video = product('b q x, b t p x c -> b t p q c', columns, video)
+
+    def view(window: jax.Array) -> jax.Array:
+        top, left, rows, columns, flip = window.T
+        vertical = resize_matrix(top, rows, crop_size, height)
+        horizontal = resize_matrix(left, columns, crop_size, width)
+        horizontal = jnp.where(flip[:, None, None] > 0, horizontal[:, ::-1], horizontal)
+        video = product('b p y, b t y x c -> b t p x c', vertical, canvas)
+        return product('b q x, b t p x c -> b t p q c', horizontal, video)
+
+    video = jnp.stack([view(clips.windows[:, number]) for number in range(clips.windows.shape[1])], axis=1)
+    video = einops.rearrange(video, 'b v t h w c -> (b v) t h w c')
     mean, std = 255 * jnp.asarray(mean, jnp.float32), 255 * jnp.asarray(std, jnp.float32)
     return (video - mean) / std
 
 
-def resize_matrix(length: jax.Array, out: int, side: int) -> jax.Array:
-    """Triangle-filter weights that resize the first `length` of `side` pixels to `out`.
+def resize_matrix(start: jax.Array, length: jax.Array, out: int, side: int) -> jax.Array:
+    """Triangle-filter weights that resize `length` of `side` pixels, from `start` on, to `out`.
 
     Args:
-      length: int[b], pixels.
+      start, length: int[b], pixels.
 
     Returns:
-      float32[b out side]; each row sums to 1, and is zero from `length` on.
+      float32[b out side]; each row sums to 1, and is zero outside of the `length` pixels.
     """
     length = length.astype(jnp.float32)[:, None, None]
     scale = length / out
     centre = (jnp.arange(out)[:, None] + 0.5) * scale
-    pixel = jnp.arange(side)[None, :]
+    pixel = jnp.arange(side)[None, :] - start[:, None, None]
     weights = jnp.maximum(1 - jnp.abs(pixel + 0.5 - centre) / jnp.maximum(scale, 1), 0)
-    weights = jnp.where(pixel < length, weights, 0)
+    weights = jnp.where((pixel >= 0) & (pixel < length), weights, 0)
     return weights / weights.sum(-1, keepdims=True)
 
 
-def on_canvas(frames: np.ndarray, windows: Sequence[Window]) -> Clips:
-    """Windows of decoded frames, as the pipeline lays them out for the device.
+def on_canvas(frames: Sequence[np.ndarray], windows: Sequence[Window], side: int) -> Clips:
+    """Windows of decoded frames, each on a canvas of its own.
+
+    A fixed `side` is one shape for pictures of all sizes: the device's step compiles once.
 
     Args:
-      frames: uint8[v t h w c], the frames of each view.
+      frames: v arrays uint8[t h w c], the frames of each view.
       windows: v windows.
+      side: of the square canvas, pixels; at least that of every window.
 
     Returns:
-      Clips of v views, on the smallest square canvas that holds them all.
+      Clips of v clips with one window each, in the canvas' top left corner.
     """
-    side = max(max(window.height, window.width) for window in windows)
-    canvas = np.zeros((*frames.shape[:2], side, side, frames.shape[-1]), np.uint8)
+    canvas = np.zeros((len(frames), len(frames[0]), side, side, frames[0].shape[-1]), np.uint8)
     for view, (top, left, height, width, _) in enumerate(windows):
-        canvas[view, :, :height, :width] = frames[view, :, top : top + height, left : left + width]
-    size = np.array([(window.height, window.width) for window in windows], np.int32)
-    return Clips(canvas, size, np.array([window.flip for window in windows]))
+        canvas[view, :, :height, :width] = frames[view][:, top : top + height, left : left + width]
+    placed = [[window._replace(top=0, left=0)] for window in windows]
+    return Clips(canvas, np.array(placed, np.int32))

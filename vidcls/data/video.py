@@ -118,6 +118,69 @@ def read_frames(
     return np.stack([simplejpeg.decode_jpeg(jpeg) for jpeg in jpegs])
 
 
+def read_chosen(
+    path: str | os.PathLike,
+    choose: Callable[[int, float], Sequence[int]],
+    *,
+    short_side: int = SHORT_SIDE,
+    fps: float | None = None,
+) -> tuple[Video, np.ndarray]:
+    """A video, and the stored frames that `choose` wants of it, as `probe` and `read_frames` give them.
+
+    How many frames there are is known at the end alone, but the packets of most files tell it before anything is
+    decoded. So the file is decoded once, and a second time where its packets said something else. No more than the
+    chosen frames are kept, however long the video is.
+
+    Args:
+      choose: (number of stored frames, frames per second) -> indices of stored frames, any order, repeats allowed.
+
+    Returns:
+      The video, and the frames, RGB uint8[t h w c], in the order of the indices.
+
+    Raises:
+      VideoError: nothing in the file can be decoded.
+    """
+    with naming(path):
+        likely = set(_likely(path, choose, fps))
+        jpegs, encoder, stream = {}, None, _Stream(path)
+        for number, frame in enumerate(stream):
+            encoder = encoder or FrameEncoder(frame, short_side)
+            if number in likely:
+                jpegs[number] = encoder(frame)
+        video = stream.describe(encoder or FrameEncoder(stream.first, short_side), fps)
+        chosen = video.decoded[np.asarray(choose(video.num_frames, video.fps), np.int64)]
+        missing = np.array(sorted(set(chosen.tolist()) - set(jpegs)), np.int64)
+        if len(missing):
+            jpegs |= zip(missing.tolist(), _encode_chosen(path, missing, short_side))
+        pixels = {number: simplejpeg.decode_jpeg(jpegs[number]) for number in set(chosen.tolist())}
+        return video, np.stack([pixels[number] for number in chosen.tolist()])
+
+
+def _likely(path: str | os.PathLike, choose: Callable[[int, float], Sequence[int]], fps: float | None) -> list[int]:
+    """The decoded frames that `choose` will want, as far as the file's packets tell; nothing where they tell nothing."""
+    packets = _Packets(path)
+    try:
+        for _ in packets:
+            pass
+    except VideoError:
+        return []
+    found = []
+    # An AVI with packed B-frames (all of HMDB51) has a packet more than frames, and the second one's time is no frame's.
+    for listed in (packets.times, packets.times[:1] + packets.times[2:]):
+        if not listed:
+            continue
+        times, rate = frame_times(listed, packets.nominal_fps)
+        decoded = np.arange(len(times))
+        if fps is not None:
+            try:
+                _check_clock(packets.path, times, rate, fps)
+            except VideoError:  # the frames' own times may be better
+                continue
+            decoded = resample(times, rate, fps)
+        found += decoded[np.asarray(choose(len(decoded), fps or rate), np.int64)].tolist()
+    return found
+
+
 def read_jpegs(
     path: str | os.PathLike,
     indices: Sequence[int],
@@ -246,7 +309,7 @@ class _Stream:
         self._first = None
         self.damage = ''
         self._count = 0
-        self._times: list[float | None] = []
+        self.times: list[float | None] = []
         self.nominal_fps: float | None = None
         self._promised = 0.0  # seconds, by the header
         self._is_sized = True  # whether the header states the pictures' size
@@ -265,8 +328,7 @@ class _Stream:
     def _decode(self, container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
         stream = video_stream(self.path, container)
         self._is_sized = stream.codec_context.width > 0
-        rate = float(stream.average_rate or 0)
-        self.nominal_fps = rate if rate > 1 / LONGEST_GAP else None
+        self.nominal_fps = stated_rate(stream)
         # A cut AVI has its duration recomputed from what is left, its frame count not.
         durations = (
             float((stream.duration or 0) * (stream.time_base or 0)),
@@ -288,7 +350,7 @@ class _Stream:
                 self._first = self._first or frame
                 self._count += 1
                 if not self._live:
-                    self._times.append(frame.time)
+                    self.times.append(frame.time)
                 yield frame
 
     @property
@@ -301,7 +363,7 @@ class _Stream:
 
     def describe(self, encoder: FrameEncoder, fps: float | None) -> Video:
         """What was read, stored at `fps` or at its own rate; after iterating to the end."""
-        times, rate = frame_times(self._times, self.nominal_fps)
+        times, rate = frame_times(self.times, self.nominal_fps)
         if fps is not None:
             _check_clock(self.path, times, rate, fps)
         return Video(
@@ -321,6 +383,24 @@ class _Stream:
         if span < min(0.9 * promised, promised - 3 / rate):
             return f'it ends after {span:.2f} s of the {promised:.2f} s that its header promises'
         return ''
+
+
+class _Packets(_Stream):
+    """The times of a file's packets, one for each frame of most files, without decoding."""
+
+    def _decode(self, container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
+        stream = video_stream(self.path, container)
+        self.nominal_fps = stated_rate(stream)
+        for packet in container.demux(stream):
+            if packet.size:
+                self.times.append(None if packet.pts is None else float(packet.pts * packet.time_base))
+        yield from ()
+
+
+def stated_rate(stream: av.video.stream.VideoStream) -> float | None:
+    """Frames per second by the file's header; None where it states none, or one that can't be."""
+    rate = float(stream.average_rate or 0)
+    return rate if rate > 1 / LONGEST_GAP else None
 
 
 def frame_times(times: Sequence[float | None], nominal_fps: float | None) -> tuple[np.ndarray, float]:
