@@ -99,7 +99,7 @@ def test_classify_is_sorted_and_named(run_folder, videos):
 def test_pictures_of_all_sizes_take_one_compilation(run_folder, tmp_path):
     classifier = Classifier.load(run_folder, crops=10)
     for number, size in enumerate([(32, 48), (26, 26), (300, 40), (24, 30)]):
-        path = made_videos.write_video(tmp_path / f'{number}.mp4', made_videos.scenery(4, size))
+        path = write_video(tmp_path / f'{number}.mp4', scenery(4, size))
         assert classifier.logits(path).shape == (10, 8)
     assert classifier._step._cache_size() == 1
 
