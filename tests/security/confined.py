@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-SECONDS, BYTES = 5.0, 2 << 30  # that a refusal may take
+SECONDS, BYTES = 5.0, 2 << 30  # of a processor and of memory, that a refusal may take
 _PRELOAD = ('numpy', 'jax', 'tensorflow', 'pytest')  # pytest: every process imports the program that started it
 _ADDRESS_SPACE, _PATIENCE = 16 << 30, 60.0  # beyond which the process is ended, for a readable failure before
 
@@ -60,12 +60,12 @@ def _call(sender: Any, function: Callable[..., Any], args: tuple, imports: tuple
     resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))
     for name in imports:
         importlib.import_module(name)
-    start, error = time.perf_counter(), None
+    start, error = time.process_time(), None
     try:
         function(*args)
     except BaseException as raised:  # noqa: BLE001, it is the finding
         error = raised
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     sender.send((type(error).__name__ if error else '', str(error or ''), seconds, peak))
     sender.close()
