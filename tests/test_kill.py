@@ -111,6 +111,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(script, mo
     seed = random.SystemRandom().randrange(1000)
     print(f'seed {seed}')
     draw = random.Random(seed)
+    cut.mkdir()
     for number in range(KILLS):
         moment = draw.choice(MOMENTS)
         delay = draw.uniform(0, moment[2])

@@ -187,8 +187,9 @@ def _many_shards(folder, count: int) -> frame_index.FrameIndex:
 def _descriptors(count: int):
     """Leaves room for `count` more open files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    highest = max(int(name) for name in os.listdir('/proc/self/fd'))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + count, hard))
+    used = {int(name) for name in os.listdir('/proc/self/fd')}
+    free = [number for number in range(count + len(used) + 1) if number not in used]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[count], hard))  # the limit is on a descriptor's number
     try:
         yield
     finally:

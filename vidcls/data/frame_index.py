@@ -172,14 +172,12 @@ class FrameReader:
         index = self._index
         file = self._open(int(index.shard[clip]))
         rows = index.first[clip] + np.asarray(frames)
-        jpegs = [
-            os.pread(file.descriptor, length, offset)
-            for length, offset in zip(index.length[rows].tolist(), index.offset[rows].tolist())
-        ]
-        for frame, jpeg, length in zip(frames, jpegs, index.length[rows].tolist()):
-            if len(jpeg) != length or jpeg[:2] != _JPEG_START:
-                found = f'{len(jpeg)} of {length} bytes' if len(jpeg) != length else 'no JPEG'
-                raise self._fault(clip, int(frame), f'{found} at byte {index.offset[index.first[clip] + frame]}')
+        lengths, offsets = index.length[rows].tolist(), index.offset[rows].tolist()
+        jpegs = [os.pread(file.descriptor, length, offset) for length, offset in zip(lengths, offsets)]
+        for place, jpeg in enumerate(jpegs):
+            if len(jpeg) != lengths[place] or not jpeg.startswith(_JPEG_START):
+                found = f'{len(jpeg)} of {lengths[place]} bytes' if len(jpeg) != lengths[place] else 'no JPEG'
+                raise self._fault(clip, int(frames[place]), f'{found} at byte {offsets[place]}')
         return jpegs
 
     def check(self, clip: int, frames: Sequence[int]) -> None:
