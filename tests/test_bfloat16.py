@@ -28,7 +28,7 @@ def patterns(frames: int, size: int) -> Batch:
     random = np.random.default_rng(0)
     squares = random.integers(0, 256, (CLIPS, frames, 4, 4, 3), dtype=np.uint8)
     canvas = squares.repeat(size // 4, axis=2).repeat(size // 4, axis=3)
-    clips = Clips(canvas, np.full((CLIPS, 2), size, np.int32), np.zeros(CLIPS, bool))
+    clips = Clips(canvas, np.tile(np.int32([0, 0, size, size, 0]), (CLIPS, 1, 1)))
     return Batch(clips, np.arange(CLIPS, dtype=np.int32) % CLASSES, np.arange(CLIPS), np.ones(CLIPS, bool))
 
 

@@ -378,7 +378,7 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
         return _from_dict(hint, value, where)
     if isinstance(hint, types.UnionType):  # `T | None`
         return None if value is None else _coerce(hint.__args__[0], value, where)
-    if typing.get_origin(hint) is tuple and isinstance(value, list):
+    if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
         return tuple(value)
     if hint is float and type(value) is int and abs(value) < _MAX_NUMBER:
         return float(value)

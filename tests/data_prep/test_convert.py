@@ -397,7 +397,7 @@ def test_an_interrupt_half_way(tmp_path):
     # A shell has what it runs with & ignore the signal.
     command = ['env', '--default-signal=INT', sys.executable, '-m', 'data_prep.folder', '--workers=2', f'--out={out}']
     process = subprocess.Popen(
-        [*command, f'--videos={clips}'],
+        [*command, f'--videos={clips}', f'--list={lines}'],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,

@@ -66,7 +66,7 @@ def import_run(weights: str | Path, model: str, labels: str | Path, folder: str 
     workdir.save_origin(run, source)
     checkpoints = Checkpoints(run.checkpoints, keep_best=False)
     saved = {'batch_stats': {}} | converted.for_rgb()
-    checkpoints.save(0, saved, {'none': np.zeros(1)}, {})
+    checkpoints.save(0, saved, {'none': np.zeros(1)})
     checkpoints.close()
     return run
 
