@@ -1,5 +1,9 @@
 # Every target does the set-up it needs, in .venv, from the package index alone.
-PYTHON ?= python3
+# The newest Python that is found and runs (a pyenv shim may be found and not run); PYTHON=... overrides.
+PYTHON ?= $(shell for minor in 13 12 11; do \
+	for python in python3.$$minor "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.$$minor.*/bin/python; do \
+		if "$$python" -c 'import ensurepip, ssl, venv' 2>/dev/null; then echo "$$python"; exit; fi; \
+	done; done; echo python3)
 BIN := .venv/bin
 
 .PHONY: setup setup-dev setup-peers demo test test-slow lint bench parity lock clean
