@@ -2,7 +2,7 @@
 
     XLA_PYTHON_CLIENT_PREALLOCATE=false python -m benchmarks.accelerator [MODEL ...]
 
-Random uint8 clips that lie on the device, 224 x 224 pixels; the step is `vidcls.train_step`'s, with `transform`, SGD with
+Random uint8 clips that lie on the device, 224 x 224 pixels; the step is `vidcls.training.step`'s, with `transform`, SGD with
 momentum 0.9 and L2 1e-4, no dropout. Times are medians over rounds of ten steps, none of which waits for the one before. MFU,
 the model flops utilisation, is three forward passes a train step, by XLA's count, of the device's peak where `_PEAKS` has it.
 The peer runs under autocast on normalised clips, TSN's in channels-last; without torch there is none. jax takes most of the
@@ -21,10 +21,14 @@ import numpy as np
 import optax
 from absl import app
 
-from vidcls import evaluate, models, optim, overview, parallel, train_step
+from vidcls import evaluate, models
 from vidcls.config import AugmentConfig, Config, ModelConfig, OptimConfig, SamplingConfig
 from vidcls.data.pipeline import Batch
 from vidcls.data.transform import Clips
+from vidcls.distributed.devices import place, pmap, replicate, shard
+from vidcls.run import model_summary
+from vidcls.training.optimizer import make_optimizer
+from vidcls.training.step import init_state, make_train_step
 
 
 class Case(NamedTuple):
@@ -64,13 +68,13 @@ def measure(case: Case) -> Measured:
     model = evaluate.build_model(config, case.classes)
     device = jax.local_devices()[:1]
     rate = optax.constant_schedule(_LEARNING_RATE)
-    optimizer = optim.optimizer(config.optim, rate)
-    first = train_step.init_state(model, optimizer, config)
-    state = parallel.replicate(first, device)
-    batch = parallel.place(parallel.shard(_batch(case), 1), device)
-    step = parallel.pmap(train_step.make_train_step(model, optimizer, rate, config), device, donate=(0,))
+    optimizer = make_optimizer(config.optim, rate)
+    first = init_state(model, optimizer, config)
+    state = replicate(first, device)
+    batch = place(shard(_batch(case), 1), device)
+    step = pmap(make_train_step(model, optimizer, rate, config), device, donate=(0,))
     step = step.lower(state, batch).compile()
-    forward = parallel.pmap(evaluate.predict_step(model, config), device)
+    forward = pmap(evaluate.predict_step(model, config), device)
     held = [state]
 
     def train():
@@ -80,7 +84,7 @@ def measure(case: Case) -> Measured:
     trained = seconds(train, jax.block_until_ready)
     variables = held[0].variables
     inferred = seconds(lambda: forward(variables, batch.clips), jax.block_until_ready)
-    flops = overview.forward_flops(model, first.variables, config) or float('nan')
+    flops = model_summary.forward_flops(model, first.variables, config) or float('nan')
     return Measured(trained, inferred, flops, step.memory_analysis().temp_size_in_bytes)
 
 

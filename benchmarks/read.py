@@ -23,9 +23,10 @@ from absl import logging
 from benchmarks.convert import SHARED_DATA
 from benchmarks.table import print_table, row
 from vidcls.config import AugmentConfig, Config, DataConfig, SamplingConfig
-from vidcls.data import augment, pipeline
+from vidcls.data import pipeline
 from vidcls.data.dataset import Dataset, open_dataset
 from vidcls.data.sampling import segments
+from vidcls.data.windows import draw_window
 
 _BATCH = 32
 _BATCHES = 12
@@ -127,7 +128,7 @@ class _Clips:
 
         cv2.setNumThreads(1)
         frames = [simplejpeg.decode_jpeg(jpeg) for jpeg in jpegs]
-        top, left, height, width, flip = augment.draw(*frames[0].shape[:2], AugmentConfig(), rng)
+        top, left, height, width, flip = draw_window(*frames[0].shape[:2], AugmentConfig(), rng)
         frames = [cv2.resize(f[top : top + height, left : left + width], (224, 224)) for f in frames]
         return np.stack([cv2.flip(f, 1) for f in frames] if flip else frames)
 
@@ -136,7 +137,7 @@ class _Clips:
         from PIL import Image
 
         images = [Image.open(io.BytesIO(jpeg)).convert('RGB') for jpeg in jpegs]
-        top, left, height, width, flip = augment.draw(images[0].height, images[0].width, AugmentConfig(), rng)
+        top, left, height, width, flip = draw_window(images[0].height, images[0].width, AugmentConfig(), rng)
         images = [i.crop((left, top, left + width, top + height)).resize((224, 224), Image.BILINEAR) for i in images]
         if flip:
             images = [image.transpose(Image.FLIP_LEFT_RIGHT) for image in images]
@@ -161,7 +162,7 @@ def _bare(dataset: Dataset, frames: int) -> Iterator:
     jpegs, windows = [], []
     for clip in range(len(index)):
         jpegs += reader.read(clip, [index.num_frames(clip) // 2])
-        windows.append(augment.draw(int(index.height[clip]), int(index.width[clip]), AugmentConfig(), rng)[:4])
+        windows.append(draw_window(int(index.height[clip]), int(index.width[clip]), AugmentConfig(), rng)[:4])
     count = _BATCH * frames
     data = tf.data.Dataset.from_tensor_slices((jpegs, np.array(windows, np.int32))).repeat()
     # A pixel of each frame, so that nothing is optimised away.

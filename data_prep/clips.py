@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vidcls.errors import UserError
-from vidcls.names import readable
+from vidcls.text.names import readable
 
 
 @dataclasses.dataclass(frozen=True)

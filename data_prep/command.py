@@ -13,8 +13,8 @@ from absl import flags, logging
 from data_prep.clips import Source
 from data_prep.convert import Options, convert
 from data_prep.example import Storage
-from vidcls import interruption, script
 from vidcls.data import description
+from vidcls.run import script, signals
 
 
 def main(read_source: Callable[[Path, Options], Source], closing: str = '') -> None:
@@ -67,7 +67,7 @@ def main(read_source: Callable[[Path, Options], Source], closing: str = '') -> N
         )
         try:
             folder = Path(out.value).expanduser()
-            with interruption.raised():
+            with signals.raised():
                 convert(read_source(folder, options), folder, options)
             if closing:
                 logging.info('%s', closing)

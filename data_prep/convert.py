@@ -23,7 +23,7 @@ from data_prep.example import Result, Storage, convert_clip
 from data_prep.publish import partial_folder, publish, repair
 from vidcls.data.frame_index import FrameIndex
 from vidcls.errors import UserError
-from vidcls.names import cell, check_label, readable
+from vidcls.text.names import cell, check_label, readable
 
 FAILURES = 'failures.tsv'
 _LOG_EVERY_S = 30
@@ -200,7 +200,7 @@ def _with_progress(results: Iterator[Result], total: int, outcome: Outcome) -> I
 
 
 def _write_failures(path: Path, failures: Sequence[tuple[str, str]]) -> None:
-    """A line of path and reason for each clip, as `vidcls.names.cell` has names."""
+    """A line of path and reason for each clip, as `vidcls.text.names.cell` has names."""
     with open(path, 'w', encoding='utf-8') as file:
         file.writelines(f'{cell(name)}\t{cell(reason)}\n' for name, reason in failures)
 

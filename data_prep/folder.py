@@ -32,7 +32,7 @@ from data_prep.clips import Clip, Source, clip_ids
 from data_prep.path_lists import Entry, read_lists
 from vidcls.data.video import SUFFIXES
 from vidcls.errors import UserError
-from vidcls.names import check_label, readable
+from vidcls.text.names import check_label, readable
 
 _ADDING = (
     'To add clips later, put them into --videos (and into the lists, if there are any) and run the same command with '

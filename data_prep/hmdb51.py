@@ -22,7 +22,7 @@ from absl import flags
 from data_prep import command, path_lists, splits
 from data_prep.clips import Clip, Source
 from vidcls.errors import UserError
-from vidcls.names import check_label
+from vidcls.text.names import check_label
 
 _ROLES = {'0': 'unused', '1': splits.TRAIN, '2': splits.TEST}
 # After the class: body part, camera, number of people, direction, quality, number of the clip.

@@ -12,7 +12,7 @@ from data_prep import tree
 from data_prep.clips import clip_ids
 from vidcls.data.video import SUFFIXES
 from vidcls.errors import UserError
-from vidcls.names import check_label, readable
+from vidcls.text.names import check_label, readable
 
 _AVI = frozenset(('.avi',))
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from data_prep.clips import Clip, Source
-from vidcls.names import readable
+from vidcls.text.names import readable
 
 _MOST_ROWS = 20  # classes; of more, the ends are shown
 _ENDS = 3

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vidcls.data.video import SUFFIXES
 from vidcls.errors import UserError
-from vidcls.names import readable
+from vidcls.text.names import readable
 
 IMAGE_SUFFIXES = frozenset(('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'))
 _SYSTEM = frozenset(('$RECYCLE.BIN', '@eaDir', '__MACOSX', 'System Volume Information', 'lost+found'))

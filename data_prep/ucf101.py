@@ -18,7 +18,7 @@ from absl import flags, logging
 from data_prep import command, path_lists, splits, tree
 from data_prep.clips import Clip, Source
 from vidcls.errors import UserError
-from vidcls.names import check_label
+from vidcls.text.names import check_label
 
 _GROUP = re.compile(r'v_(?P<group>.+_g\d+)_c\d+$')
 

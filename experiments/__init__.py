@@ -1,6 +1,6 @@
 import sys
 
-from vidcls import interruption
+from vidcls.run import signals
 
 if sys.argv[0] == '-m':  # `python -m experiments.NAME` is being started: its imports take seconds
-    interruption.end_at_once()
+    signals.end_at_once()

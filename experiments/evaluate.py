@@ -29,15 +29,16 @@ def main(argv: list[str]) -> None:
     if argv:
         raise UserError(f'unexpected argument {argv[0]!r}')
     _JOIN()
-    from vidcls import hosts, workdir
+    from vidcls.distributed import processes
     from vidcls.evaluate import evaluate
+    from vidcls.run import workdir
 
     run = workdir.load(_WORKDIR.value)
     crops = int(_CROPS.value or 0)
     result = evaluate(
         run, _SPLIT.value, _CHECKPOINT.value, _CLIPS.value, crops, _DATA.value, _EMA.value, settings=_SETTINGS()
     )
-    if hosts.is_first():
+    if processes.is_first():
         print(table(result))
 
 

@@ -18,11 +18,11 @@ _LABELS = flags.DEFINE_string('labels', None, 'File of class names, one a line.'
 
 
 def main(argv: list[str]) -> None:
-    from vidcls.pretrained import importing
+    from vidcls.pretrained import import_run
 
     if argv:
         raise UserError(f'unexpected argument {argv[0]!r}')
-    run = importing.import_run(_WEIGHTS.value, _MODEL.value, _LABELS.value, _WORKDIR.value)
+    run = import_run.import_run(_WEIGHTS.value, _MODEL.value, _LABELS.value, _WORKDIR.value)
     logging.info('%s: %s with %d classes', run.folder, run.config.model.name, len(run.labels))
 
 

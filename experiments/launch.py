@@ -11,9 +11,10 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from vidcls import config as config_lib
-from vidcls import script, spelling
 from vidcls.config import Config
 from vidcls.errors import UserError
+from vidcls.run import script
+from vidcls.text import spelling
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run: made, or continued if it holds this run.')
 # Else an unset variable of the shell would be the current folder.
@@ -81,10 +82,10 @@ def multihost() -> Callable[[], None]:
         if coordinator.value and process.value >= number.value:
             raise UserError(f'--process_id={process.value}: must be below --num_processes={number.value}')
         if several.value:
-            from vidcls import hosts
+            from vidcls.distributed import processes
 
-            hosts.join(coordinator.value, number.value, process.value)
-            if not hosts.is_first():
+            processes.join(coordinator.value, number.value, process.value)
+            if not processes.is_first():
                 logging.set_verbosity(logging.WARNING)
 
     return join
@@ -102,7 +103,7 @@ def _train(argv: list[str], config: Config, join: Callable[[], None], extend: bo
 
 
 def run(work: Callable[[list[str]], int | None], doc: str, interrupted: str = '') -> None:
-    """Runs `work` on the arguments that are no flags; its result is the exit status (vidcls.script)."""
+    """Runs `work` on the arguments that are no flags; its result is the exit status (vidcls.run.script)."""
     # A ResNet-50 takes longer to compile than a small dataset's epoch to train: once is enough.
     os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_cache_home() / 'vidcls' / 'compiled'))
     script.run(work, doc, (__name__,), interrupted)

@@ -17,7 +17,7 @@ from absl import flags
 
 from experiments import launch, test_settings
 from vidcls.errors import UserError
-from vidcls.names import as_json, cell, readable
+from vidcls.text.names import as_json, cell, readable
 
 _WORKDIR = flags.FLAGS['workdir']  # defined in launch
 _TOP_K = flags.DEFINE_integer('top_k', 5, 'How many labels to give.', lower_bound=1)

@@ -14,9 +14,9 @@ import time
 from absl import flags
 
 from experiments import launch
-from vidcls import interruption
 from vidcls.errors import UserError
-from vidcls.names import as_json, readable
+from vidcls.run import signals
+from vidcls.text.names import as_json, readable
 
 _WORKDIR = flags.FLAGS['workdir']  # defined in launch
 _EVERY = flags.DEFINE_integer('every', 0, 'Frames between updates; 0: as many as the network sees.', lower_bound=0)
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     error, moment = None, 0.0
     frames = classifier.frames
     try:
-        with interruption.raised():
+        with signals.raised():
             for moment, frame in video.watch(argv[0], short_side=frames.short_side, fps=frames.fps):
                 if clock and not clock.frames:
                     clock.start(moment)  # before compiling: what comes meanwhile is late

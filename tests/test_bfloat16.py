@@ -7,10 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from vidcls import evaluate, optim, parallel, train_step
+from vidcls import evaluate
 from vidcls.config import AugmentConfig, Config, ModelConfig, OptimConfig, SamplingConfig
 from vidcls.data.pipeline import Batch
 from vidcls.data.transform import Clips
+from vidcls.distributed.devices import place, pmap, replicate, shard, unreplicate
+from vidcls.training.optimizer import make_optimizer
+from vidcls.training.step import TrainState, begin, make_train_step
 
 CLASSES, CLIPS = 3, 8
 # How far off the loss may be, relatively, and the gradient, of its length. Norms over a few positions, as in the last layers
@@ -32,7 +35,7 @@ def patterns(frames: int, size: int) -> Batch:
     return Batch(clips, np.arange(CLIPS, dtype=np.int32) % CLASSES, np.arange(CLIPS), np.ones(CLIPS, bool))
 
 
-def start(config: Config, optimizer, video) -> train_step.TrainState:
+def start(config: Config, optimizer, video) -> TrainState:
     """Random numbers at He's scale, norms at one and zero: the network's own start takes as long to compile as a step."""
     random = np.random.default_rng(0)
 
@@ -44,7 +47,7 @@ def start(config: Config, optimizer, video) -> train_step.TrainState:
     model = evaluate.build_model(config, CLASSES)
     made = flax.traverse_util.path_aware_map(drawn, jax.eval_shape(model.init, jax.random.key(0), video))
     params = made['params']
-    return train_step.begin(np.int32(0), params, made.get('batch_stats', {}), optimizer.init(params), config)
+    return begin(np.int32(0), params, made.get('batch_stats', {}), optimizer.init(params), config)
 
 
 # ECO's two programs compile for a minute.
@@ -61,12 +64,12 @@ def test_a_step_in_bfloat16_is_close_to_float32(family, monkeypatch):
             optim=OptimConfig(learning_rate=1.0, momentum=0.0, weight_decay=0.0),  # the update is the gradient
         )
         rate = lambda step: 1.0
-        optimizer = optim.optimizer(config.optim, rate)
+        optimizer = make_optimizer(config.optim, rate)
         first = start(config, optimizer, jax.ShapeDtypeStruct((1, frames, size, size, 3), np.float32))
         model, devices = evaluate.build_model(config, CLASSES), jax.local_devices()[:1]
-        run = parallel.pmap(train_step.make_train_step(model, optimizer, rate, config), devices)
-        state = parallel.replicate(first, devices)
-        after, measured = parallel.unreplicate(run(state, parallel.place(parallel.shard(batch, 1), devices)))
+        run = pmap(make_train_step(model, optimizer, rate, config), devices)
+        state = replicate(first, devices)
+        after, measured = unreplicate(run(state, place(shard(batch, 1), devices)))
         moved = jax.tree.map(lambda a, b: np.asarray(a, np.float64) - b, first.params, after.params)
         found[dtype] = float(measured['loss']), np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(moved)])
     (loss, exact), (rounded_loss, rounded) = found['float32'], found['bfloat16']

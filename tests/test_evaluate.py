@@ -14,11 +14,13 @@ from data_prep import motion
 from experiments import test_settings
 from experiments.evaluate import table
 from tests import own_lines
-from vidcls import checkpoint, evaluate, parallel, shortage, train, workdir
+from vidcls import evaluate, train
 from vidcls.config import Config, EvalConfig, ModelConfig, SamplingConfig, for_testing
 from vidcls.data.dataset import open_dataset
 from vidcls.data.sampling import views_at_once
+from vidcls.distributed.devices import pmap, replicate
 from vidcls.errors import UserError
+from vidcls.run import checkpoint, resource_errors, workdir
 
 
 @pytest.fixture(scope='module')
@@ -107,10 +109,8 @@ def test_neither_batch_nor_devices_change_a_logit(run):
     for batch_size, num_devices in ((0, 1), (20, 3), (6, 2)):
         config = for_testing(run.config, {'test.batch_size': batch_size})
         devices = jax.local_devices()[:num_devices]
-        step = parallel.pmap(evaluate.predict_step(evaluate.build_model(config, 8), config), devices)
-        found.append(
-            evaluate.score(step, parallel.replicate(variables, devices), dataset, config, 'test', 2, 10, devices)
-        )
+        step = pmap(evaluate.predict_step(evaluate.build_model(config, 8), config), devices)
+        found.append(evaluate.score(step, replicate(variables, devices), dataset, config, 'test', 2, 10, devices))
     assert found[0].logits.shape == (8, 20, 8)
     assert found[0].ids.tolist() == dataset.index.ids[dataset.clips('test')].tolist()
     for other in found[1:]:
@@ -209,9 +209,9 @@ def test_too_little_memory_names_what_takes_less(run, monkeypatch):
 
     monkeypatch.setattr(evaluate, 'score', full)
     with pytest.raises(
-        shortage.OutOfMemory, match=r'98765 bytes.*test.batch_size \(now 8 views at once; it changes no'
+        resource_errors.OutOfMemory, match=r'98765 bytes.*test.batch_size \(now 8 views at once; it changes no'
     ):
         _one(run)
-    with pytest.raises(shortage.OutOfMemory, match=r'Lower --config.sampling.test_segments \(now 7') as found:
+    with pytest.raises(resource_errors.OutOfMemory, match=r'Lower --config.sampling.test_segments \(now 7') as found:
         _one(run, settings={'test.batch_size': 1})
     assert 'batch_size' not in str(found.value)

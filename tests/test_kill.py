@@ -19,7 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from vidcls import checkpoint
+from vidcls.run import checkpoint
 
 KILLS, TERMS = int(os.environ.get('KILLS', '5')), int(os.environ.get('TERMS', '2'))
 STEPS = max(60, 24 * (KILLS + TERMS))

@@ -17,11 +17,13 @@ from data_prep import convert
 from data_prep import folder as folder_source
 from tests import own_lines
 from tests.made_videos import scenery, write_video
-from vidcls import checkpoint, evaluate, parallel, shortage, train, workdir
+from vidcls import evaluate, train
 from vidcls.config import AugmentConfig, Config, DataConfig, EvalConfig, ModelConfig, SamplingConfig
 from vidcls.data.dataset import open_dataset
+from vidcls.distributed.devices import pmap, replicate
 from vidcls.errors import UserError
 from vidcls.predict import Classifier, find_videos
+from vidcls.run import checkpoint, resource_errors, workdir
 
 
 @pytest.fixture(scope='module')
@@ -65,9 +67,9 @@ def test_a_real_file_gets_the_probabilities_of_its_stored_clip(run_folder, share
     classifier = Classifier.load(run_folder)
     config = dataclasses.replace(workdir.load(run_folder).config, test=EvalConfig(batch_size=5))
     dataset = open_dataset(folder)
-    step = parallel.pmap(evaluate.predict_step(evaluate.build_model(config, 8), config), jax.local_devices()[:1])
+    step = pmap(evaluate.predict_step(evaluate.build_model(config, 8), config), jax.local_devices()[:1])
     variables = checkpoint.restore_model(run_folder / 'checkpoints', 'latest')[1]
-    variables = parallel.replicate(variables, jax.local_devices()[:1])
+    variables = replicate(variables, jax.local_devices()[:1])
     split = '+'.join(name for name, clips in dataset.splits.items() if len(clips))
     stored = evaluate.score(step, variables, dataset, config, split, 1, 1, jax.local_devices()[:1])
     assert len(stored.ids) == 10
@@ -120,7 +122,7 @@ def test_too_little_memory_names_what_takes_less(run_folder, videos, monkeypatch
 
     classifier = Classifier.load(run_folder)
     monkeypatch.setattr(classifier, '_step', full)
-    with pytest.raises(shortage.OutOfMemory, match=r'test.batch_size \(now 4 views at once'):
+    with pytest.raises(resource_errors.OutOfMemory, match=r'test.batch_size \(now 4 views at once'):
         classifier.logits(next(videos.rglob('*.mp4')))
 
 

@@ -14,8 +14,8 @@ from vidcls.config import AugmentConfig, Config, ModelConfig, SamplingConfig
 from vidcls.data import video
 from vidcls.models import build
 from vidcls.predict import Classifier
+from vidcls.run.workdir import Frames, Run
 from vidcls.stream import Stream, spread, stream_init, stream_update
-from vidcls.workdir import Frames, Run
 
 N, SIZE = 8, 16
 

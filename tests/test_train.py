@@ -11,12 +11,14 @@ import jax
 import numpy as np
 import pytest
 
-from vidcls import checkpoint, evaluate, job, train, workdir
+from vidcls import evaluate, train
 from vidcls.config import EvalConfig, ModelConfig, OptimConfig, SamplingConfig
 from vidcls.data.dataset import open_dataset
 from vidcls.errors import UserError
-from vidcls.interruption import Interrupted
-from vidcls.profile import Profile
+from vidcls.run import checkpoint, workdir
+from vidcls.run.profile import Profile
+from vidcls.run.signals import Interrupted
+from vidcls.training import setup
 
 TOLERANCE = 1e-5
 TIMINGS = {'train/clips_per_second', 'train/data_wait'}
@@ -243,7 +245,7 @@ def test_a_work_directory_of_another_model_or_other_labels_is_refused(config, on
         train.train(dataclasses.replace(config, model=tiny), one_device[0], jax.local_devices()[:1])
     opened = open_dataset(config.data.dir)
     renamed = dataclasses.replace(opened, labels=('sideways', *opened.labels[1:]))
-    monkeypatch.setattr(job, 'open_dataset', lambda folder: renamed)
+    monkeypatch.setattr(setup, 'open_dataset', lambda folder: renamed)
     with pytest.raises(ValueError, match='they differ in: .*, sideways$'):
         train.train(config, one_device[0], jax.local_devices()[:1])
 

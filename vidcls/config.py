@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vidcls import spelling
-from vidcls.bounded_file import read_json
 from vidcls.errors import UserError
+from vidcls.text import spelling
+from vidcls.text.bounded_file import read_json
 
 
 @dataclasses.dataclass
@@ -79,7 +79,7 @@ class SamplingConfig:
 
 @dataclasses.dataclass
 class AugmentConfig:
-    """Which window of the picture (vidcls.data.augment), and how its values are scaled."""
+    """Which window of the picture (vidcls.data.windows), and how its values are scaled."""
 
     crop: str = 'multi_scale'  # multi_scale or random
     short_side: int = 240  # frames are scaled to this short side before cropping (group scale)
@@ -88,7 +88,7 @@ class AugmentConfig:
     flip: bool = True  # off where direction is the label
     crop_size: int = 224
     test_short_side: int = 0  # 0: as in training
-    mixup_alpha: float = 0.0  # blends clips (vidcls.data.mix); 0: none
+    mixup_alpha: float = 0.0  # blends clips (vidcls.data.mixup); 0: none
     cutmix_alpha: float = 0.0
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -96,7 +96,7 @@ class AugmentConfig:
 
 @dataclasses.dataclass
 class InitConfig:
-    """What training starts from, and what of it moves (vidcls.start, vidcls.pretrained, vidcls.fine_tuning).
+    """What training starts from, and what of it moves (vidcls.training.first_state, vidcls.pretrained, vidcls.training.freezing).
 
     Patterns are regular expressions, found anywhere in a parameter's path, such as 'backbone/layer1_0/conv1/kernel'.
     """

@@ -7,7 +7,7 @@ three crops and ten clips, and published ones are often compared across that dif
 
     ids     str[n]            the video's path in the source, without its ending
     labels  int32[n]          its true label, a line of the work directory's labels.txt, counted from 0
-    logits  float32[n v k]    view number moment * crops + crop; crops in the order of `vidcls.data.augment.views`
+    logits  float32[n v k]    view number moment * crops + crop; crops in the order of `vidcls.data.windows.views`
 
 The videos that the mean over the views gets wrong, for instance:
 
@@ -34,15 +34,18 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from vidcls import checkpoint, hosts, metrics, models, parallel, shortage, workdir
 from vidcls import config as config_lib
+from vidcls import metrics, models
 from vidcls.config import Config
 from vidcls.data import pipeline, splits
 from vidcls.data.dataset import Dataset, open_dataset
 from vidcls.data.sampling import Sampler, views_at_once
 from vidcls.data.transform import Clips, transform
+from vidcls.distributed import processes
+from vidcls.distributed.devices import AXIS, all_devices, local_devices, place, pmap, replicate, shard, unshard
 from vidcls.errors import UserError
-from vidcls.workdir import Run
+from vidcls.run import checkpoint, resource_errors, workdir
+from vidcls.run.workdir import Run
 
 PredictStep = Callable[[Any, Clips], jax.Array]
 
@@ -67,7 +70,7 @@ def build_model(config: Config, num_classes: int) -> nn.Module:
         'seg_len': config.sampling.seg_len,
         'num_frames': config.sampling.num_frames,
         'image_size': config.augment.crop_size,
-        'axis_name': parallel.AXIS if config.model.sync_batch_norm else None,
+        'axis_name': AXIS if config.model.sync_batch_norm else None,
         'dtype': jnp.dtype(config.model.dtype),
     }
     known = models.settings(config.model.name)
@@ -111,12 +114,12 @@ def score(
     held, moments = views_at_once(config), len(dataset.clips(split)) * clips
     per_device = min(max(held // crops, 1), -(-moments // len(devices)))
     group = largest_divisor(crops, held)
-    batches = pipeline.eval_batches(dataset, config, split, per_device * len(devices), clips, crops, *hosts.this())
+    batches = pipeline.eval_batches(dataset, config, split, per_device * len(devices), clips, crops, *processes.this())
     found, logits = [], []
     for batch in batches:
-        canvas, windows = parallel.place(parallel.shard(batch.clips, len(parallel.local(devices))), devices)
+        canvas, windows = place(shard(batch.clips, len(local_devices(devices))), devices)
         outputs = [
-            parallel.gather(step(variables, Clips(canvas, windows[:, :, first : first + group])))
+            unshard(step(variables, Clips(canvas, windows[:, :, first : first + group])))
             for first in range(0, crops, group)
         ]
         logits.append(np.concatenate([output.reshape(len(batch.mask), group, -1) for output in outputs], axis=1))
@@ -125,7 +128,7 @@ def score(
     real = found >= 0
     found, logits = found[real][::clips], einops.rearrange(logits[real], '(n m) v k -> n (m v) k', m=clips)
     broken = int((~np.isfinite(logits).all(axis=(1, 2))).sum())
-    if broken and hosts.is_first():
+    if broken and processes.is_first():
         logging.warning('%d of %d clips have logits that are not finite; they count as wrong', broken, len(found))
     return Scores(dataset.index.ids[found], dataset.index.labels[found], logits)
 
@@ -137,7 +140,7 @@ def largest_divisor(number: int, limit: int) -> int:
 
 def _in_order(parts: list[np.ndarray]) -> np.ndarray:
     """What every host has of each step, in the order of one host's batches."""
-    return einops.rearrange(hosts.gather(np.stack(parts)), 'host step place ... -> (step host place) ...')
+    return einops.rearrange(processes.gather(np.stack(parts)), 'host step place ... -> (step host place) ...')
 
 
 def check_frames(config: Config, model: nn.Module, variables: Any) -> None:
@@ -187,12 +190,12 @@ def evaluate(
 
     Raises:
       UserError: the dataset has other labels than the run, the split is unknown or empty, or a setting can't work.
-      shortage.OutOfMemory: says what helps.
+      resource_errors.OutOfMemory: says what helps.
     """
-    devices = list(devices or parallel.all_devices())
+    devices = list(devices or all_devices())
     config = config_lib.for_testing(run.config, settings or {})
     clips, crops = clips or config.test.clips, crops or config.test.crops
-    with hosts.together():
+    with processes.together():
         dataset = open_dataset(data_dir or config.data.dir)
         workdir.check_labels(run, dataset.labels)
         stored = workdir.Frames(dataset.short_side, dataset.target_fps)
@@ -200,15 +203,15 @@ def evaluate(
             logging.warning('%s has frames stored as %s; the run was trained on %s', dataset.folder, stored, run.frames)
         split = getattr(splits.resolved(config.data, dataset.splits), f'{split or "test"}_split', split) or split
         digest = _digest(dataset, split)  # an unknown split is an error before the model is loaded
-    hosts.check_same(
+    processes.check_same(
         'protocol or dataset', (split, checkpoint_name, clips, crops, ema, config_lib.flatten(config), digest)
     )
-    with shortage.explained_views(config):
+    with resource_errors.explained_views(config):
         step, variables = checkpoint.restore_model(run.checkpoints, checkpoint_name, ema)
         model = build_model(config, len(run.labels))
         check_frames(config, model, variables)
-        compiled = parallel.pmap(predict_step(model, config), devices)
-        scores = score(compiled, parallel.replicate(variables, devices), dataset, config, split, clips, crops, devices)
+        compiled = pmap(predict_step(model, config), devices)
+        scores = score(compiled, replicate(variables, devices), dataset, config, split, clips, crops, devices)
     protocol = {
         'dataset': dataset.name,
         'dataset_digest': digest,
@@ -233,7 +236,7 @@ def evaluate(
     by_class = metrics.hits_by_class(scores.logits, scores.labels, config.test.average)
     named = {run.labels[label]: list(found) for label, found in by_class.items()}
     result = measured | protocol | {'class_accuracy': named}
-    if hosts.is_first():
+    if processes.is_first():
         _save(_free_path(run, config, protocol), result, scores)
     return result
 

@@ -13,13 +13,15 @@ import jax
 import numpy as np
 from absl import logging
 
-from vidcls import checkpoint, metrics, shortage, workdir
 from vidcls import config as config_lib
-from vidcls.data import augment, transform, video
+from vidcls import metrics
+from vidcls.data import transform, video
 from vidcls.data.sampling import Sampler, views_at_once
+from vidcls.data.windows import Window, test_windows
 from vidcls.errors import UserError
 from vidcls.evaluate import build_model, check_frames, largest_divisor, predict_step
-from vidcls.workdir import Run
+from vidcls.run import checkpoint, resource_errors, workdir
+from vidcls.run.workdir import Run
 
 
 class Classifier:
@@ -40,7 +42,7 @@ class Classifier:
         self.config = dataclasses.replace(config, model=dataclasses.replace(config.model, sync_batch_norm=False))
         self.model = build_model(self.config, len(run.labels))
         check_frames(self.config, self.model, variables)
-        with shortage.explained_views(self.config):
+        with resource_errors.explained_views(self.config):
             self.variables = jax.device_put(variables)
         self._clips, self._crops = clips or config.test.clips, crops or config.test.crops
         self._sampler = Sampler(config.sampling, training=False)
@@ -90,25 +92,25 @@ class Classifier:
 
         Raises:
           vidcls.data.video.VideoError: it can't be read.
-          shortage.OutOfMemory: says what helps.
+          resource_errors.OutOfMemory: says what helps.
         """
 
         def choose(num_frames: int, fps: float) -> np.ndarray:
             views = [self._sampler.view(num_frames, fps, clip, self._clips) for clip in range(self._clips)]
             return np.concatenate(views)
 
-        with shortage.explained_views(self.config):
+        with resource_errors.explained_views(self.config):
             info, frames = video.read_chosen(path, choose, short_side=self.frames.short_side, fps=self.frames.fps)
             if info.damage:
                 logging.warning('%s: damaged, used in part: %s', path, info.damage)
             frames = frames.reshape(self._clips, -1, *frames.shape[1:])  # of each moment, t h w c
-            windows = augment.views(info.height, info.width, self.config.augment, self._crops)
+            windows = test_windows(info.height, info.width, self.config.augment, self._crops)
             views = [(moment, window) for moment in frames for window in windows]
             count = largest_divisor(len(views), views_at_once(self.config))
             parts = [views[first : first + count] for first in range(0, len(views), count)]
             return np.concatenate([self._views_logits(part) for part in parts])
 
-    def _views_logits(self, views: list[tuple[np.ndarray, augment.Window]]) -> np.ndarray:
+    def _views_logits(self, views: list[tuple[np.ndarray, Window]]) -> np.ndarray:
         """float32[v k] of v pairs of frames uint8[t h w c] and a window; compiles once, whatever the pictures' size."""
         frames, windows = zip(*views)
         # No window is larger than the short side, for crops are at most it; in stored pixels that is limited.

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from vidcls.data.augment import views
 from vidcls.data.sampling import Sampler
 from vidcls.data.transform import Clips, on_canvas, transform
+from vidcls.data.windows import test_windows
 from vidcls.errors import UserError
 
 
@@ -178,6 +178,6 @@ class Stream:
 
     def _next(self, queue: list[np.ndarray]) -> State:
         frames = np.stack(queue)[None]
-        (window,) = views(*frames.shape[2:4], self._classifier.config.augment, crops=1)
+        (window,) = test_windows(*frames.shape[2:4], self._classifier.config.augment, crops=1)
         clips = on_canvas(list(frames), [window], max(window.height, window.width))
         return self._update(self._classifier.variables, self._state, clips)

@@ -15,19 +15,22 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from vidcls import evaluate, hosts, lock, metrics, parallel, shortage
-from vidcls.checkpoint import Checkpoints
+from vidcls import evaluate, metrics
 from vidcls.config import Config
 from vidcls.data import pipeline
 from vidcls.data.dataset import Dataset
-from vidcls.interruption import Interrupted, Listener
-from vidcls.job import prepare
-from vidcls.profile import Profile
-from vidcls.run_log import REMEDY, Diverged, LogWindow, RunLog, SilentLog
-from vidcls.train_step import TrainState, make_train_step
+from vidcls.distributed import processes
+from vidcls.distributed.devices import all_devices, dividing, feed, pmap, replicate, unreplicate
+from vidcls.run import lock, resource_errors
+from vidcls.run.checkpoint import Checkpoints
+from vidcls.run.log import REMEDY, Diverged, LogWindow, RunLog, SilentLog
+from vidcls.run.profile import Profile
+from vidcls.run.signals import Interrupted, Listener
+from vidcls.training.setup import prepare
+from vidcls.training.step import TrainState, make_train_step
 
 
-@shortage.explained
+@resource_errors.explained
 @lock.holding
 def train(
     config: Config, folder: str | Path, devices: Sequence[jax.Device] | None = None, extend: bool = False
@@ -35,7 +38,7 @@ def train(
     """Trains until `config.epochs`, from scratch or from where the work directory's last checkpoint stands.
 
     Args:
-      folder: the work directory, made if need be (`vidcls.workdir` lists its files).
+      folder: the work directory, made if need be (`vidcls.run.workdir` lists its files).
       devices: the devices to use, of which those are taken that divide the batch; all of every host if not given.
       extend: a run may go on to another number of epochs although its schedule is bound to its end.
 
@@ -46,9 +49,9 @@ def train(
       ValueError: a setting that can't work, or a work directory of another run, or one that is being trained in.
       Diverged: the loss is not finite.
       Interrupted: SIGTERM or SIGINT came; the step that ran is saved, and a validation that ran is given up.
-      shortage.DiskFull, shortage.OutOfMemory: say what helps.
+      resource_errors.DiskFull, resource_errors.OutOfMemory: say what helps.
     """
-    devices = parallel.dividing(devices or parallel.all_devices(), config.batch_size)
+    devices = dividing(devices or all_devices(), config.batch_size)
     job = prepare(config, folder, devices, extend)
     config, model, num_steps = job.config, job.model, job.num_steps
     checkpoints = Checkpoints(job.run.checkpoints, keep_best=bool(config.data.validation_split))
@@ -61,18 +64,18 @@ def train(
         and is_due(first, eval_every, num_steps)
         and not checkpoints.is_rated(first)
     )
-    hosts.check_same('validation of the last checkpoint', unrated)
-    if hosts.is_first():
+    processes.check_same('validation of the last checkpoint', unrated)
+    if processes.is_first():
         job.describe(state, devices)
 
-    state = parallel.replicate(state, devices)
+    state = replicate(state, devices)
     step_function = make_train_step(model, job.optimizer, job.learning_rate, config, job.averaged_steps)
-    train_step = parallel.pmap(step_function, devices, donate=(0,))
-    log = RunLog(job.run.folder, first, num_steps, unrated) if hosts.is_first() else SilentLog()
-    batches = parallel.feed(pipeline.train_batches(job.dataset, config, first, *hosts.this()), devices)
+    train_step = pmap(step_function, devices, donate=(0,))
+    log = RunLog(job.run.folder, first, num_steps, unrated) if processes.is_first() else SilentLog()
+    batches = feed(pipeline.train_batches(job.dataset, config, first, *processes.this()), devices)
     window = LogWindow(log, config.batch_size)
     profile = Profile(job.run.folder / 'profile', config.profile_steps)
-    agreed, clock = hosts.Agreement(devices), Clock(config.checkpoint_every_minutes, hosts.Agreement(devices))
+    agreed, clock = processes.Agreement(devices), Clock(config.checkpoint_every_minutes, processes.Agreement(devices))
     scores: dict[str, float] = {}
     with (
         Listener() as interruption,  # until all is closed: what is being saved would be lost
@@ -112,7 +115,7 @@ def train(
             save_now = is_due(step, config.log_every_steps, num_steps) and clock.is_over()
             if validate_now or stop or save_now:
                 window.flush()
-                saved = parallel.unreplicate(state)
+                saved = unreplicate(state)
                 check_finite(saved, step)
                 checkpoints.save(step, saved.saved, saved.opt_state)
                 window.restart()
@@ -155,7 +158,7 @@ class Clock:
       minutes: of a period; 0: it is never over.
     """
 
-    def __init__(self, minutes: float, agreed: hosts.Agreement):
+    def __init__(self, minutes: float, agreed: processes.Agreement):
         self._seconds, self._agreed = 60 * minutes or math.inf, agreed
         self._start, self._periods = time.monotonic(), 0
 
@@ -174,7 +177,7 @@ def _validator(
     split = config.data.validation_split
     if not split:
         return lambda step, state: {}
-    predict = parallel.pmap(evaluate.predict_step(model, config), devices)
+    predict = pmap(evaluate.predict_step(model, config), devices)
 
     def score(step: int, state: TrainState) -> dict[str, float]:
         def checked(*args):

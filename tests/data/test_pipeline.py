@@ -11,9 +11,10 @@ import simplejpeg
 from data_prep import convert
 from data_prep import folder as folder_source
 from vidcls.config import AugmentConfig, Config, SamplingConfig
-from vidcls.data import augment, pipeline
+from vidcls.data import pipeline
 from vidcls.data.dataset import open_dataset
 from vidcls.data.sampling import Sampler
+from vidcls.data.windows import bounding_window, draw_window, test_windows
 from vidcls.errors import UserError
 
 AUGMENT = AugmentConfig(crop='random', short_side=32, crop_size=24)
@@ -93,7 +94,7 @@ def test_pixels_are_those_of_the_window_of_the_chosen_frames(motion_dataset):
         clip = int(batch.clip[place])
         rng = pipeline.generator(config.seed, 1, 2 * 2 + place)
         frames = sampler.draw(8, 16.0, rng)
-        window = augment.draw(32, 32, AUGMENT, rng)
+        window = draw_window(32, 32, AUGMENT, rng)
         assert batch.clips.windows[place].tolist() == [[0, 0, 24, 24, window.flip]]
         for frame, jpeg in zip(batch.clips.canvas[place], reader.read(clip, frames), strict=True):
             whole = simplejpeg.decode_jpeg(jpeg)
@@ -187,8 +188,8 @@ def test_ten_crops_of_real_clips_are_the_windows_that_were_decoded_by_themselves
     for batch in pipeline.eval_batches(dataset, config, split, 1, clips=1, crops=10):
         clip = int(batch.clip[0])
         num_frames, fps = dataset.index.num_frames(clip), float(dataset.index.fps[clip])
-        windows = augment.views(240, 320, config.augment, 10)
-        box = augment.bounds(windows)
+        windows = test_windows(240, 320, config.augment, 10)
+        box = bounding_window(windows)
         assert batch.clips.canvas.shape[2:4] == (box.height, box.width) == (240, 315)
         for jpeg, whole in zip(reader.read(clip, sampler.view(num_frames, fps)), batch.clips.canvas[0], strict=True):
             for given, (top, left, height, width, flip) in zip(batch.clips.windows[0], windows, strict=True):

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from vidcls.data import transform
-from vidcls.data.augment import Window
 from vidcls.data.transform import Clips
+from vidcls.data.windows import Window
 from vidcls.models import build
 
 RNG = np.random.default_rng(0)

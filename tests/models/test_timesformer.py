@@ -10,9 +10,10 @@ from scipy.special import erf
 
 from tests.models import timesformer_golden as golden
 from tests.models.small_timesformer import ATTENTION, compiled, gradients, jit, parameters, small, start, two_clips
-from vidcls import overview, pretrained
+from vidcls import pretrained
 from vidcls.config import Config, SamplingConfig
 from vidcls.models import build
+from vidcls.run import model_summary
 
 
 @pytest.fixture(scope='module')
@@ -47,7 +48,7 @@ def test_operations_of_the_forward_pass():
     video = jax.ShapeDtypeStruct((1, 8, 224, 224, 3), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), video)
     config = Config(sampling=SamplingConfig(num_segments=8))
-    assert overview.forward_flops(model, variables, config) == pytest.approx(2 * 195.8e9, rel=0.03)
+    assert model_summary.forward_flops(model, variables, config) == pytest.approx(2 * 195.8e9, rel=0.03)
 
 
 # ---- Beside another library

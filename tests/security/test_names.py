@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.security.confined import attack, check_refused
-from vidcls.names import readable
+from vidcls.text.names import readable
 
 IMPORTS = ('data_prep.folder', 'data_prep.ucf101', 'data_prep.hmdb51', 'data_prep.convert')
 HOSTILE = ('a\nb', 'a\rb', '\x1b[2J', 'a\x9b31mb', 'a\u2028b', '\u202etxt', ' a', 'a\u00a0', 'caf\udce9', 'a\x85b')
@@ -193,8 +193,8 @@ def test_predictions(write):
 def _fail_as_a_script(message):
     from absl import flags, logging
 
-    from vidcls import script
     from vidcls.errors import UserError
+    from vidcls.run import script
 
     def work(_):
         logging.warning('left out: %s', message)

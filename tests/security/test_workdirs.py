@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from tests.security.confined import attack, check_refused
-from vidcls import checkpoint, evaluate, workdir
+from vidcls import evaluate
 from vidcls.predict import Classifier
+from vidcls.run import checkpoint, workdir
 
 IMPORTS = ('vidcls.predict', 'tensorstore')
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from vidcls import spelling
-from vidcls.bounded_file import check_regular
 from vidcls.data import description, frame_index
 from vidcls.errors import UserError
+from vidcls.text import spelling
+from vidcls.text.bounded_file import check_regular
 
 _INDEX_BYTES = 1 << 20  # that an index may have beside what its shards account for
 

@@ -17,8 +17,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from vidcls.bounded_file import read_json, read_labels
 from vidcls.errors import UserError
+from vidcls.text.bounded_file import read_json, read_labels
 
 MIN_SHORT_SIDE, MAX_SHORT_SIDE = 16, 4320  # pixels; the most is that of 8K video
 MAX_FPS = 1000.0

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vidcls.bounded_file import check_regular
 from vidcls.errors import UserError
+from vidcls.text.bounded_file import check_regular
 
 FILENAME = 'frame_index.npz'
 MAX_OPEN = 256  # shards; a system admits 1,024 descriptors a process, and there is a reader for each split in use

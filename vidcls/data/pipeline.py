@@ -16,12 +16,11 @@ from typing import NamedTuple
 import numpy as np
 
 from vidcls.config import Config
-from vidcls.data import augment
-from vidcls.data.augment import Window
 from vidcls.data.dataset import Dataset
 from vidcls.data.frame_index import FrameReader
 from vidcls.data.sampling import Sampler
 from vidcls.data.transform import Clips
+from vidcls.data.windows import Window, bounding_window, draw_window, test_windows
 
 _ORDER, _DRAWS = 0, 1  # keep the two kinds of randomness apart
 # TensorFlow gets larger arrays from the system anew each time, in small pages: a quarter fewer frames a second.
@@ -107,7 +106,7 @@ def train_batches(
         clip = int(selected[epoch_order(config.seed, epoch, len(selected))[place]])
         rng = generator(config.seed, _DRAWS, position)
         frames = sampler.draw(index.num_frames(clip), float(index.fps[clip]), rng)
-        window = augment.draw(int(index.height[clip]), int(index.width[clip]), config.augment, rng)
+        window = draw_window(int(index.height[clip]), int(index.width[clip]), config.augment, rng)
         return Sample(clip, frames, [window])
 
     share = Share(config.batch_size, host, num_hosts)
@@ -143,7 +142,7 @@ def eval_batches(
         row, moment = divmod(min(position, len(selected) * clips - 1), clips)
         clip = int(selected[row])
         frames = sampler.view(index.num_frames(clip), float(index.fps[clip]), moment, clips)
-        windows = augment.views(int(index.height[clip]), int(index.width[clip]), config.augment, crops)
+        windows = test_windows(int(index.height[clip]), int(index.width[clip]), config.augment, crops)
         return Sample(clip if position < len(selected) * clips else -1, frames, windows)
 
     share = Share(batch_size, host, num_hosts)
@@ -158,7 +157,7 @@ def _canvas_size(dataset: Dataset, config: Config, selected: np.ndarray, crops: 
         # One shape for all splits, training's too.
         return (int(np.minimum(dataset.index.height, dataset.index.width).max()),) * 2
     sizes = np.unique(np.stack([dataset.index.height[selected], dataset.index.width[selected]], axis=1), axis=0)
-    boxes = [augment.bounds(augment.views(*size, config.augment, crops)) for size in sizes.tolist()]
+    boxes = [bounding_window(test_windows(*size, config.augment, crops)) for size in sizes.tolist()]
     return max(box.height for box in boxes), max(box.width for box in boxes)
 
 
@@ -232,7 +231,7 @@ def _fetch(reader: FrameReader, labels: np.ndarray, plan: Plan, share: Share, nu
     clip = np.array([sample.clip for sample in samples])
     stored = np.maximum(clip, 0)  # a filled-up place shows some clip, and is masked
     jpegs = [reader.read(row, sample.frames) for row, sample in zip(stored, samples)]
-    boxes = np.array([augment.bounds(sample.windows)[:4] for sample in samples], np.int32)
+    boxes = np.array([bounding_window(sample.windows)[:4] for sample in samples], np.int32)
     windows = np.array([sample.windows for sample in samples], np.int32)
     windows[..., :2] -= boxes[:, None, :2]
     return np.array(jpegs, object), boxes, windows, labels[stored], clip

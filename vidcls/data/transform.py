@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidcls.data.augment import Window
+from vidcls.data.windows import Window
 
 
 class Clips(NamedTuple):

@@ -9,7 +9,6 @@ import dataclasses
 
 import flax.linen as nn
 
-from vidcls import spelling
 from vidcls.errors import UserError
 from vidcls.models.bn_inception import BNInception
 from vidcls.models.eco import ECOFull, ECOLite
@@ -17,6 +16,7 @@ from vidcls.models.resnet import ResNet
 from vidcls.models.resnet3d import ResNet3D
 from vidcls.models.timesformer import TimeSformer
 from vidcls.models.tsn import TSN
+from vidcls.text import spelling
 
 # Name -> (module class, the classes of the networks that it is given, the settings that differ from the
 # defaults of these classes). Stage sizes: He et al. 2015 (arXiv:1512.03385), table 1. TimeSformer, -HR and -L:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from vidcls.models import convolution
+from vidcls.models.cpu import convolution
 
 # He et al. 2015 (arXiv:1502.01852) eq. 14, as torchvision's ResNet starts its convolutions.
 kaiming_fan_out = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidcls.errors import UserError
-from vidcls.models.recompute import recomputed
+from vidcls.models.cpu.remat import recomputed
 from vidcls.models.vit import MLP, Attention, Block, LayerNorm, PatchEmbed, dense_init, drop_path
 
 

@@ -13,7 +13,7 @@ import einops
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vidcls.models import token_ops
+from vidcls.models.cpu import token_ops
 
 MLP_RATIO = 4  # table 1: the MLP's hidden layer is four times as wide as a token
 

@@ -1,0 +1,61 @@
+"""Mixup and cutmix on the device: each clip is blended with its neighbour in the batch, and so are their targets.
+
+Zhang et al. 2018 (arXiv:1710.09412), section 2; Yun et al. 2019 (arXiv:1905.04899), section 3.1. One draw for a clip,
+the same for all its frames.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def mix_clips(
+    key: jax.Array, video: jax.Array, targets: jax.Array, mixup_alpha: float, cutmix_alpha: float
+) -> tuple[jax.Array, jax.Array]:
+    """Blends each clip with the one before it in the batch.
+
+    Args:
+      video: float32[b t h w c].
+      targets: float32[b k], probabilities.
+      mixup_alpha, cutmix_alpha: of the Beta distribution of a clip's own share; 0 leaves that kind out. With both, each
+        clip draws which.
+
+    Returns:
+      (video, targets); a clip's target has its own share of the pixels.
+    """
+    which, shares, box = jax.random.split(key, 3)
+    count, height, width = video.shape[0], *video.shape[2:4]
+    if mixup_alpha and cutmix_alpha:
+        cut = jax.random.bernoulli(which, shape=(count,))
+    else:
+        cut = jnp.full((count,), bool(cutmix_alpha))
+    alpha = jnp.where(cut, cutmix_alpha or 1.0, mixup_alpha or 1.0)
+    share = jax.random.beta(shares, alpha, alpha)
+    weight = jnp.where(
+        cut[:, None, None],
+        1 - boxes(box, 1 - share, height, width),
+        jnp.broadcast_to(share[:, None, None], (count, height, width)),
+    )
+    own = weight.mean((1, 2))[:, None]  # a box at the border is cut off: its pixels count
+    weight = weight[:, None, :, :, None]
+    return (
+        weight * video + (1 - weight) * jnp.roll(video, 1, axis=0),
+        own * targets + (1 - own) * jnp.roll(targets, 1, axis=0),
+    )
+
+
+def boxes(key: jax.Array, area: jax.Array, height: int, width: int) -> jax.Array:
+    """Rectangles with the picture's proportions and a centre anywhere in it.
+
+    Args:
+      area: float32[b], their share of the picture, where it does not cut them off.
+
+    Returns:
+      float32[b h w], 1 inside.
+    """
+    centre = jax.random.uniform(key, (2, len(area)))
+
+    def span(length, middle):
+        middle, half = middle[:, None] * length, jnp.sqrt(area)[:, None] * length / 2
+        return jnp.abs(jnp.arange(length) + 0.5 - middle) < half
+
+    return (span(height, centre[0])[:, :, None] & span(width, centre[1])[:, None, :]).astype(jnp.float32)

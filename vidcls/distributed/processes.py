@@ -1,0 +1,112 @@
+"""Several processes as one run: how they join, share what they know, and stop and fail together.
+
+All run the same program, and a step waits for each of them: what one alone learns (a signal, a file that is missing)
+must reach the others, or they wait for it in vain. With one process everything here is at once its own answer.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from vidcls.distributed.devices import AXIS, pmap, replicate, unreplicate
+from vidcls.errors import UserError
+
+_TEXT_BYTES = 2048
+_REMEDY = 'start every process alike, with --coordinator=HOST:PORT (of process 0), --num_processes=N and --process_id=I'
+
+
+def join(coordinator: str = '', num_processes: int | None = None, process_id: int | None = None) -> None:
+    """Makes this process one of several, before jax is used for anything else.
+
+    Args:
+      coordinator: host:port of process 0; empty: all is as a launcher that jax knows says in the environment (SLURM,
+        Open MPI, Kubernetes, TPU).
+
+    Raises:
+      UserError: no such launcher, or the others can't be reached.
+    """
+    jax.config.update('jax_enable_preemption_service', False)  # it would take SIGTERM away from `interruption`
+    jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+    method = 'deactivate' if coordinator else None
+    try:
+        jax.distributed.initialize(coordinator or None, num_processes, process_id, cluster_detection_method=method)
+    except (ValueError, RuntimeError) as error:
+        where = f'--coordinator={coordinator}' if coordinator else '--multihost: no launcher that jax knows'
+        raise UserError(f'{where}: {error}; {_REMEDY}') from error
+
+
+def this() -> tuple[int, int]:
+    """The number of this process, and how many there are."""
+    return jax.process_index(), jax.process_count()
+
+
+def is_first() -> bool:
+    """Whether this process writes what is written once."""
+    return jax.process_index() == 0
+
+
+def gather(array: np.ndarray) -> np.ndarray:
+    """The arrays [...] of all processes, of one shape, on each of them: [processes, ...]."""
+    return np.asarray(multihost_utils.process_allgather(array)) if jax.process_count() > 1 else array[None]
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """What fails inside on one process fails on all. Inside, no process may wait for another.
+
+    Raises:
+      UserError: another process failed; says which, and how.
+    """
+    failure = None
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001, raised again below
+        failure = error
+    words = _gather_text(f'{type(failure).__name__}: {failure}' if failure else '')
+    if failure:
+        raise failure
+    for process, text in enumerate(words):
+        if text:
+            raise UserError(f'process {process} failed with {text}')
+
+
+def check_same(what: str, value: Any) -> None:
+    """Refuses processes that were started unlike.
+
+    Raises:
+      UserError: on every process, if `repr(value)` is not the same on all.
+    """
+    digests = _gather_text(hashlib.sha256(repr(value).encode()).hexdigest())
+    unlike = [process for process, digest in enumerate(digests) if digest != digests[0]]
+    if unlike:
+        raise UserError(f'process {unlike[0]} has another {what} than process 0; start all with the same command')
+
+
+def _gather_text(text: str) -> list[str]:
+    encoded = np.zeros(_TEXT_BYTES, np.uint8)
+    part = text.encode()[:_TEXT_BYTES]
+    encoded[: len(part)] = np.frombuffer(part, np.uint8)
+    return [bytes(row).rstrip(b'\0').decode(errors='replace') for row in gather(encoded)]
+
+
+class Agreement:
+    """The largest of the processes' numbers, which all learn in the same call.
+
+    It is that of the call before, so that no process waits for the step that runs; one process has its own at once.
+    """
+
+    def __init__(self, devices: Sequence[jax.Device]):
+        self._devices = devices
+        self._largest = pmap(lambda number: jax.lax.pmax(number, AXIS), devices)
+        self._before = None
+
+    def __call__(self, number: int) -> int:
+        if jax.process_count() == 1:
+            return number
+        before, self._before = self._before, self._largest(replicate(np.int32(number), self._devices))
+        return 0 if before is None else int(unreplicate(before))

@@ -1,0 +1,133 @@
+"""A work directory from published weights, so that evaluation and prediction work without training.
+
+Pictures are prepared as the weights' authors did, and views are theirs at test time: TSN 25 segments in ten crops, ECO 16
+segments in one, TimeSformer one clip in three crops. docs/protocols.md has what is theirs to the letter and what is not.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+from vidcls import evaluate, models
+from vidcls.config import AugmentConfig, Config, EvalConfig, ModelConfig, SamplingConfig, validate
+from vidcls.errors import UserError
+from vidcls.pretrained import reading
+from vidcls.pretrained.convert import SHOWN, Converted, convert, origin, recognise, unwrapped
+from vidcls.pretrained.layout import Arrays, Layout
+from vidcls.run import checkpoint, workdir
+from vidcls.run.checkpoint import Checkpoints
+from vidcls.run.workdir import Frames, Run
+
+SHORT_SIDE = 256  # pixels that a video is scaled to, as the code that each of these layouts is of
+# Bertasius et al. 2021 (arXiv:2102.05095), section 4: a distance of 32 frames for 8, 16 for 16 and 4 for 96.
+DISTANCES = {8: 32, 16: 16, 96: 4}
+FRAMES, PIXELS = 512, 1024  # that a file's embeddings may be for; published: 96 and 448
+PICTURE_WEIGHTS = 'start training from such weights with --config.init.weights'
+
+
+def import_run(weights: str | Path, model: str, labels: str | Path, folder: str | Path) -> Run:
+    """Makes a work directory whose only checkpoint, of step 0, holds published weights.
+
+    Args:
+      weights: a file, see `vidcls.pretrained.reading`.
+      model: name of the network, see `vidcls.models`.
+      labels: a file of class names, one a line, in the order of the weights' classes.
+      folder: the work directory to make.
+
+    Raises:
+      UserError: it exists already.
+      UserError: the weights are not those of the whole network with so many classes.
+    """
+    folder = Path(folder).expanduser()
+    if folder.is_file() or checkpoint.steps(folder / 'checkpoints'):
+        raise UserError(f'{folder} holds a run already; name another --workdir')
+    try:
+        lines = Path(labels).expanduser().read_text(encoding='utf-8-sig').strip().split('\n')
+    except UnicodeDecodeError as error:
+        raise UserError(f'{labels}: must be text in UTF-8 ({error})') from error
+    names = tuple(line.strip() for line in lines)
+    if '' in names or len(set(names)) != len(names):
+        raise UserError(f'{labels}: must be class names, one a line, each once')
+    arrays = unwrapped(reading.read(weights))
+    config = configuration(model, arrays, recognise(arrays))
+    validate(config)
+    net = evaluate.build_model(config, len(names))
+    video = (1, config.sampling.num_frames, config.augment.crop_size, config.augment.crop_size, 3)
+    shapes = jax.eval_shape(lambda: {**net.init(jax.random.key(0), jnp.zeros(video))})
+    converted = convert(arrays, net, shapes)
+    _check_whole(weights, converted, len(names))
+    source = origin(weights, converted)
+    logging.info('%s (sha256 %s): %s', weights, source['sha256'], converted.summary())
+    run = workdir.Run(folder, config, names, Frames(SHORT_SIDE, None))
+    workdir.prepare(run)
+    workdir.save_origin(run, source)
+    checkpoints = Checkpoints(run.checkpoints, keep_best=False)
+    saved = {'batch_stats': {}} | converted.for_rgb()
+    checkpoints.save(0, saved, {'none': np.zeros(1)})
+    checkpoints.close()
+    return run
+
+
+def configuration(name: str, arrays: Arrays, layout: Layout) -> Config:
+    """The network and the preparation of its pictures, as the arrays and their authors have them."""
+    # The score of a video is the mean of its views' logits: tsn-pytorch and ECO-pytorch average what the classifier gives,
+    # the heads of mmaction2 and PaddleVideo the features of all frames in all crops, which is the same.
+    sampling, test = SamplingConfig(num_segments=3, test_segments=25), EvalConfig(crops=10, average='logits')
+    settings, crop, test_short_side = {}, 224, 0
+    if name.startswith('eco'):
+        sampling, test = SamplingConfig(num_segments=16), EvalConfig(average='logits')
+    if name.startswith('timesformer'):
+        frames, crop, settings = _timesformer(name, arrays, layout)
+        distance = DISTANCES.get(frames, max(256 // frames, 1))
+        sampling = SamplingConfig(num_segments=frames, sampling_rate=distance)
+        if 'mmaction2' in layout.title:
+            sampling.scheme, sampling.view_offset, average = 'dense', 'centre', 'probabilities'
+        else:
+            sampling.scheme, sampling.view_offset, average = 'linspace', 'start', 'logits'
+        test, test_short_side = EvalConfig(crops=3, average=average), crop
+    augment = AugmentConfig(
+        short_side=max(SHORT_SIDE, crop), crop_size=crop, test_short_side=test_short_side,
+        mean=layout.inputs.mean, std=layout.inputs.std,
+    )  # fmt: skip
+    return Config(model=ModelConfig(name=name, **settings), sampling=sampling, augment=augment, test=test)
+
+
+def _timesformer(name: str, arrays: Arrays, layout: Layout) -> tuple[int, int, dict[str, Any]]:
+    """Number of frames, pixels of a side, and the other settings that the arrays show."""
+
+    def find(path: str) -> np.ndarray | None:
+        names = [group[0] for group in layout.theirs(path)]
+        return next((arrays[name] for name in names if name in arrays), None)
+
+    default = models.build(name, 1)
+    time, place = find('time_embed'), find('pos_embed')
+    # A ViT has names for attention over time too, those of its one attention.
+    divided = find('blocks_0/temporal_fc/kernel') is not None
+    attention = 'divided' if divided else 'joint' if time is not None else 'space'
+    for embedding in (time, place):
+        if embedding is not None and (embedding.ndim != 3 or embedding.shape[1] < 1):
+            raise UserError(f'an embedding of shape {embedding.shape}: must be (1, places or times, width)')
+    frames = default.num_frames if time is None else time.shape[1]
+    side = default.grid[0] if place is None else round((place.shape[1] - 1) ** 0.5)
+    if frames > FRAMES or side * default.patch_size > PIXELS:
+        raise UserError(
+            f'embeddings for {frames:,} frames of {side * default.patch_size:,} pixels a side: at most {FRAMES} and '
+            f'{PIXELS} are taken from a file'
+        )
+    return frames, side * default.patch_size, {'attention': attention}
+
+
+def _check_whole(weights: str | Path, converted: Converted, classes: int) -> None:
+    new = {path: reason for path, reason in converted.started.items() if reason.startswith('new: ')}
+    if 'head/kernel' in new:
+        raise UserError(f'{weights}: no classifier of {classes} classes, as the labels are ({new["head/kernel"]})')
+    changed = [f'{path} ({why})' for path, why in converted.started.items() if not why.startswith(('new: ', 'resized'))]
+    if changed:
+        raise UserError(f'{weights}: of another network: {", ".join(changed)}; {PICTURE_WEIGHTS}')
+    if new:
+        shown = ', '.join(list(new)[:SHOWN])
+        raise UserError(f'{weights}: {converted.layout.title} lacks {shown}, ... of this network; {PICTURE_WEIGHTS}')

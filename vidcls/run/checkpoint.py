@@ -1,0 +1,225 @@
+"""Checkpoints of a work directory, through orbax: the latest, and the best by validation top-1.
+
+Saved in two parts, so that evaluation restores the model alone: `model` (params, batch_stats, ema) and `optimizer`. The
+scores of a validation join the checkpoint later, as orbax's `metrics`: it is saved before it is validated.
+"""
+
+import contextlib
+import json
+import math
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from orbax.checkpoint import checkpoint_managers
+
+from vidcls.distributed import processes
+from vidcls.errors import UserError
+from vidcls.run import resource_errors
+from vidcls.text.bounded_file import read_json
+
+BEST_METRIC = 'top1'
+_METADATA_BYTES = 16 << 20  # of orbax's list of arrays, which names each in some 300 bytes
+# Arrays may take this many bytes a byte on disk, and some beside: trained numbers compress by a tenth, zeros much more.
+_UNPACKED, _UNPACKED_BYTES = 16, 64 << 20
+_PLAIN = re.compile(r'[A-Za-z0-9_-]+')
+
+
+class Checkpoints:
+    """Saves in the background; a checkpoint that was interrupted is never seen as one.
+
+    Args:
+      folder: `checkpoints/` of a work directory.
+      keep_best: whether to keep the best by validation top-1 beside the latest.
+    """
+
+    def __init__(self, folder: Path, keep_best: bool = True):
+        latest = checkpoint_managers.LatestN(1)
+        best = checkpoint_managers.BestN(get_metric_fn=_top1, n=1, keep_checkpoints_without_metrics=False)
+        policy = checkpoint_managers.AnyPreservationPolicy([latest, best] if keep_best else [latest])
+        self._folder = Path(folder).absolute()
+        self._manager = ocp.CheckpointManager(
+            self._folder,
+            options=ocp.CheckpointManagerOptions(preservation_policy=policy),
+            item_names=('model', 'optimizer'),
+        )
+
+    def save(self, step: int, model: Any, opt_state: Any) -> None:
+        """Starts saving arrays of numpy.
+
+        Raises:
+          resource_errors.DiskFull: they don't fit. A disk that fills up meanwhile is an error of the next `save` or of `close`.
+        """
+        resource_errors.check_disk(self._folder, (model, opt_state))
+        args = {'model': ocp.args.StandardSave(model), 'optimizer': ocp.args.StandardSave(opt_state)}
+        self._manager.save(step, args=ocp.args.Composite(**args))
+
+    def rate(self, step: int, scores: dict[str, float]) -> None:
+        """Gives a saved checkpoint the scores of its validation, whole or not at all; `top1` decides which is the best."""
+        self._manager.wait_until_finished()
+        with processes.together():
+            if processes.is_first():
+                path = self._folder / str(step) / 'metrics' / 'metrics'  # where orbax looks for them
+                path.parent.mkdir(exist_ok=True)
+                partial = path.with_name('.metrics.partial')
+                partial.write_text(json.dumps(scores))
+                os.replace(partial, path)
+        self._manager.reload()
+
+    def is_rated(self, step: int) -> bool:
+        return self._manager.metrics(step) is not None
+
+    def latest(self) -> int | None:
+        return self._manager.latest_step()
+
+    def restore(self, step: int, model: Any, opt_state: Any) -> tuple[Any, Any]:
+        """Both parts, in the structure of the given ones.
+
+        Raises:
+          UserError: a shape differs, or the checkpoint is broken.
+        """
+        args = {
+            'model': ocp.args.StandardRestore(model),
+            'optimizer': ocp.args.StandardRestore(opt_state),
+        }
+        with _explained(self._folder / str(step)):
+            _check_files(self._folder)
+            for part in args:
+                _check_metadata(self._folder / str(step) / part)
+            restored = self._manager.restore(step, args=ocp.args.Composite(**args))
+        return restored['model'], restored['optimizer']
+
+    def close(self) -> None:
+        """Waits for what is being saved."""
+        with contextlib.closing(self._manager):
+            self._manager.wait_until_finished()
+
+
+def _top1(metrics: dict[str, float]) -> float:
+    return metrics.get(BEST_METRIC, -math.inf)
+
+
+def steps(folder: Path) -> list[int]:
+    """The steps saved in `checkpoints/` of a work directory, ascending."""
+    return sorted(ocp.utils.checkpoint_steps(Path(folder).absolute())) if Path(folder).is_dir() else []
+
+
+def restore_model(folder: Path, which: str, ema: bool = True) -> tuple[int, Any]:
+    """The model's variables alone, for evaluation: their moving averages where the run kept them.
+
+    Args:
+      folder: `checkpoints/` of a work directory.
+      which: 'best', 'latest' or a step. Where no validation was made, the best is the latest.
+      ema: False for the parameters themselves, although the run kept averages.
+
+    Returns:
+      (step, variables), arrays of numpy.
+
+    Raises:
+      UserError: there is no such checkpoint; names those there are.
+      UserError: it is broken, points elsewhere, or states more numbers than it holds.
+    """
+    step, parts = restore_parts(folder, which, ('model',))
+    saved = parts['model']
+    averages = saved.pop('ema', None)
+    return step, averages if ema and averages else saved
+
+
+def restore_parts(
+    folder: Path, which: str, parts: tuple[str, ...] = ('model', 'optimizer')
+) -> tuple[int, dict[str, Any]]:
+    """What a checkpoint holds, as it was saved but for tuples, which are dictionaries and lists: (step, part -> arrays).
+
+    Args:
+      which: see `restore_model`.
+
+    Raises:
+      UserError: there is no such checkpoint; names those there are.
+    """
+    saved = steps(folder)
+    if not saved:
+        raise UserError(f'{folder}: no checkpoint yet; train first')
+    options = ocp.CheckpointManagerOptions(best_fn=_top1, best_mode='max', create=False)
+    absolute = Path(folder).absolute()
+    with _explained(folder):
+        _check_files(absolute)
+        with ocp.CheckpointManager(absolute, options=options, item_names=parts) as manager:
+            step = _find(manager, which, saved, folder)
+            logging.info('restoring step %d (%s) of %s', step, which, folder)
+            for part in parts:
+                _check_metadata(absolute / str(step) / part)
+                _check_arrays(absolute / str(step) / part)
+            restored = manager.restore(
+                step, args=ocp.args.Composite(**{part: ocp.args.StandardRestore() for part in parts})
+            )
+    return step, {part: restored[part] for part in parts}
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turns what orbax raises of a broken checkpoint, which may be anything, into one line about it."""
+    try:
+        yield
+    except (UserError, PermissionError):
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f'{path}: this checkpoint cannot be restored ({reason:.300}); take another step that is there, or train again'
+        ) from error
+
+
+def _check_files(folder: Path) -> None:
+    """Refuses links, devices and pipes in `checkpoints/`; the folder itself may be a link."""
+    for parent, folders, files in os.walk(folder):
+        for name in folders + files:
+            path = Path(parent, name)
+            try:
+                mode = path.lstat().st_mode
+            except FileNotFoundError:  # a training that goes on clears old steps
+                continue
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                raise UserError(f'{path}: must be a file or a folder, and is a link, a device or a pipe')
+
+
+def _check_metadata(part: Path) -> None:
+    """Refuses a list of arrays that leads orbax to files beside those of the checkpoint: names become paths."""
+    path = part / '_METADATA'
+    metadata = read_json(path, _METADATA_BYTES)
+    if metadata.get('use_ocdbt') is not True:
+        raise UserError(f'{path}: is not of the form that training saves; train again')
+    for entry in metadata.get('tree_metadata', {}).values():
+        for key in entry['key_metadata']:
+            if not _PLAIN.fullmatch(str(key['key'])):
+                raise UserError(f'{path}: {key["key"]!r:.100} is no name of a parameter')
+
+
+def _check_arrays(part: Path) -> None:
+    """Refuses arrays that state far more numbers than the files could hold, before room is made for them."""
+    on_disk = sum(file.stat().st_size for file in part.rglob('*') if file.is_file())
+    limit = _UNPACKED * on_disk + _UNPACKED_BYTES
+    arrays = jax.tree.leaves(ocp.StandardCheckpointHandler().metadata(part).tree)
+    shapes = [(array.shape, array.dtype) for array in arrays]
+    chunks = [(array.storage.chunk_shape, array.dtype) for array in arrays]
+    for what, found in (('arrays', shapes), ('chunks of arrays', chunks)):
+        total = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in found)
+        if total > limit:
+            raise UserError(f'{part}: states {what} of {total:,} bytes in files of {on_disk:,}; train again')
+
+
+def _find(manager: ocp.CheckpointManager, which: str, steps: list[int], folder: Path) -> int:
+    if which == 'latest':
+        return steps[-1]
+    if which == 'best':
+        best = manager.best_step()
+        return steps[-1] if best is None else best
+    if which.isdigit() and int(which) in steps:
+        return int(which)
+    raise UserError(f'{folder}: no checkpoint {which!r}; there are best, latest and {", ".join(map(str, steps))}')

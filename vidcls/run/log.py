@@ -1,0 +1,172 @@
+"""What a run reports while it goes on: metrics.jsonl, TensorBoard and the terminal, under the same names."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tqdm
+from absl import logging
+
+from vidcls.distributed.devices import unreplicate
+from vidcls.errors import UserError
+from vidcls.run.tensorboard import TensorBoard
+
+REMEDY = 'the last checkpoint is kept. Lower --config.optim.learning_rate, or set --config.optim.clip_norm'
+
+
+class Diverged(UserError):
+    """The loss is no longer a number; the last good checkpoint stays."""
+
+
+class RunLog:
+    """Writes rows of metrics.
+
+    Args:
+      folder: the work directory.
+      step: the step a run continues from; rows of later steps, of a run that was cut off, are dropped.
+      num_steps: the last step, for the progress bar.
+      validate: whether `step` is validated again; the row of a validation that was cut off is dropped too.
+    """
+
+    def __init__(self, folder: Path, step: int, num_steps: int, validate: bool = False):
+        path = folder / 'metrics.jsonl'
+        kept = [line for line in _lines(path) if _is_kept(json.loads(line), step, validate)]
+        partial = path.with_name(f'.{path.name}.partial')  # a run that is killed here must find its old rows
+        partial.write_text(''.join(kept))
+        os.replace(partial, path)
+        self._file = open(path, 'a')  # noqa: SIM115, closed by close()
+        self._tensorboard = TensorBoard(folder / 'tensorboard', step)
+        # A bar on a terminal, plain lines elsewhere.
+        self._bar = tqdm.tqdm(total=num_steps, initial=step, unit='step', disable=not sys.stderr.isatty())
+        self._begun, self._made, self._validated = 0.0, 0, ''
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """One row. Names are 'train/loss', 'validation/top1' and the like."""
+        self._file.write(json.dumps({'step': step, **values}) + '\n')
+        self._file.flush()
+        self._tensorboard.write(step, values)
+        text = ' '.join(f'{name.split("/")[-1]} {value:.4g}' for name, value in values.items())
+        group = next(iter(values)).split('/')[0]
+        if self._bar.disable:
+            logging.info('step %d/%d %s: %s%s', step, self._bar.total, group, text, self._left(step))
+        elif group == 'train':
+            self._bar.set_postfix_str(text + self._validated)
+        else:
+            self._validated = f' validation_top1 {values["validation/top1"]:.4g}'
+            self._bar.write(f'step {step} {group}: {text}', file=sys.stderr)
+
+    def advance(self) -> None:
+        """One step was begun; the first has compiled by now."""
+        self._bar.update()
+        self._begun = self._begun or time.monotonic()
+        self._made += 1
+
+    def close(self) -> None:
+        # A file that can't be written fails to close, too.
+        with contextlib.closing(self._bar), contextlib.closing(self._file), contextlib.closing(self._tensorboard):
+            pass
+
+    def _left(self, step: int) -> str:
+        """', 12 min left', at the rate of this process so far, validations and all; nothing where that says nothing."""
+        if self._made < 2 or step >= self._bar.total:
+            return ''
+        seconds = (time.monotonic() - self._begun) / (self._made - 1) * (self._bar.total - step)
+        return f', {in_words(seconds)} left'
+
+
+def in_words(seconds: float) -> str:
+    """A duration as people say it: '40 s', '12 min', '3 h 20 min', '2 d 5 h'."""
+    if seconds < 100:
+        return f'{seconds:.0f} s'
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f'{minutes} min'
+    if minutes < 48 * 60:
+        return f'{minutes // 60} h {minutes % 60} min'
+    return f'{minutes // 1440} d {minutes % 1440 // 60} h'
+
+
+class SilentLog:
+    """The log of a process that writes none, one of several."""
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        pass
+
+    def advance(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def _lines(path: Path) -> list[str]:
+    """The whole lines of a file that may have been cut off in its last one."""
+    if not path.exists():
+        return []
+    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith('\n')]
+
+
+def _is_kept(row: dict[str, float], step: int, validate: bool) -> bool:
+    again = validate and row['step'] == step and any(name.startswith('validation/') for name in row)
+    return row['step'] <= step and not again
+
+
+@dataclasses.dataclass
+class LogWindow:
+    """Collects the steps' measurements on the device and reads them late, so that logging never blocks a step."""
+
+    log: RunLog | SilentLog
+    batch_size: int
+
+    def __post_init__(self):
+        self._pending: list[tuple[int, Any]] = []
+        self.restart()
+
+    def restart(self) -> None:
+        """Starts the clock anew, after time that was not training."""
+        self._started, self._waited, self._steps = time.perf_counter(), 0.0, 0
+
+    def waiting(self):
+        return _Timer(self)
+
+    def add(self, step: int, measured: Any) -> None:
+        self._pending.append((step, measured))
+        self._steps += 1
+
+    def flush(self, keep: int = 0) -> None:
+        """Writes the mean of what is pending but for the newest `keep` steps, which may still be running.
+
+        Raises:
+          Diverged: a loss is not finite.
+        """
+        ready, self._pending = self._pending[: len(self._pending) - keep], self._pending[len(self._pending) - keep :]
+        if not ready:
+            return
+        rows = [(step, unreplicate(measured)) for step, measured in ready]
+        bad = [step for step, row in rows if not np.isfinite(row['loss'])]
+        if bad:
+            raise Diverged(f'the loss is not finite at step{"s" * (len(bad) > 1)} {", ".join(map(str, bad))}; {REMEDY}')
+        elapsed = time.perf_counter() - self._started
+        values = {name: float(np.mean([row[name] for _, row in rows])) for name in rows[0][1]}
+        values |= {'clips_per_second': self._steps * self.batch_size / elapsed, 'data_wait': self._waited / elapsed}
+        self.log.write(rows[-1][0], {f'train/{name}': value for name, value in values.items()})
+        self.restart()
+
+
+@dataclasses.dataclass
+class _Timer:
+    """Adds the time spent inside to its window's time of waiting for data."""
+
+    window: LogWindow
+
+    def __enter__(self):
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_):
+        self.window._waited += time.perf_counter() - self._start

@@ -1,0 +1,136 @@
+"""What is said when memory or the disk runs out: how much there was, and what helps. One place for both."""
+
+import contextlib
+import errno
+import functools
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from vidcls.config import Config
+from vidcls.data.sampling import views_at_once
+from vidcls.errors import UserError
+
+# As vidcls.run.resuming has it.
+_IN_A_RUN = (
+    'A run that has begun goes on with other values of remat, test.batch_size and, where the network has no BatchNorm, '
+    'clips_per_device; with others start another --workdir from it with --config.init.run'
+)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class DiskFull(UserError):
+    """The work directory can't be written; the checkpoints in it stay good."""
+
+
+class OutOfMemory(UserError):
+    """A step, its compilation or its data did not fit."""
+
+
+def explained(function: Callable) -> Callable:
+    """Decorates `function(config, folder, ...)`, which trains into `folder`.
+
+    Raises:
+      DiskFull: for what says in any way that the disk is full; orbax's background writes say it late, as a ValueError.
+      OutOfMemory: for what says that memory is short; names the settings that take less.
+    """
+
+    @functools.wraps(function)
+    def call(config: Config, folder: str | Path, *args, **kwargs):
+        try:
+            return function(config, folder, *args, **kwargs)
+        except DiskFull:
+            raise
+        except Exception as error:
+            if _is_disk_full(error):
+                # Each of orbax's writers has a traceback to say at the exit, below this one line.
+                logging.getLogger('asyncio').setLevel(logging.CRITICAL)
+                raise disk_full(Path(folder).expanduser()) from error
+            if _is_out_of_memory(error):
+                raise OutOfMemory(_memory_message(config, error)) from error
+            raise
+
+    return call
+
+
+@contextlib.contextmanager
+def explained_views(config: Config) -> Iterator[None]:
+    """For the work of evaluation and prediction inside.
+
+    Raises:
+      OutOfMemory: for what says that memory is short; names the settings that take less.
+    """
+    try:
+        yield
+    except Exception as error:
+        if _is_out_of_memory(error):
+            raise OutOfMemory(_views_message(config, error)) from error
+        raise
+
+
+def check_disk(folder: Path, tree: Any) -> None:
+    """Refuses to begin writing arrays that will not fit.
+
+    Raises:
+      DiskFull: fewer bytes are free in `folder` than the arrays have.
+    """
+    need = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+    if shutil.disk_usage(folder).free < need:
+        raise disk_full(folder, f'a checkpoint of {need / 1e6:,.1f} MB does not fit, ')
+
+
+def disk_full(folder: Path, need: str = '') -> DiskFull:
+    free = f'{shutil.disk_usage(folder).free / 1e6:,.1f} MB are free' if folder.exists() else 'it could not be made'
+    return DiskFull(
+        f'no space left in {folder}: {need}{free}. Make space (or a quota larger) and run the same command again; it '
+        'continues from the last checkpoint, if there is one: that is whole'
+    )
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    """Whether this error or one behind it says so: closing files fails in its own words after the first failure."""
+    if error is None:
+        return False
+    own = isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno in _FULL)
+    # TensorStore, below orbax, writes the system's words and the number.
+    told = isinstance(error, ValueError) and any(os.strerror(number) in str(error) for number in _FULL)
+    return own or told or _is_disk_full(error.__cause__ or error.__context__)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    ours = isinstance(error, jax.errors.JaxRuntimeError) and 'RESOURCE_EXHAUSTED' in str(error)
+    return ours or isinstance(error, MemoryError)
+
+
+def _views_message(config: Config, error: BaseException) -> str:
+    held, sampling = views_at_once(config), config.sampling
+    remedies = [f'--config.test.batch_size (now {held} views at once; it changes no score)'] if held > 1 else []
+    remedies.append(
+        f'--config.sampling.test_segments (now {sampling.test_segments or sampling.num_segments}; it changes the scores)'
+    )
+    return f'out of memory ({_said(error)}). Lower {", or ".join(remedies)}'
+
+
+def _said(error: BaseException) -> str:
+    return ' '.join(str(error).split())[:200]
+
+
+def _memory_message(config: Config, error: BaseException) -> str:
+    model, at_once = config.model, config.optim.clips_per_device or "0, a device's whole share of the batch"
+    remedies = [
+        f'--config.optim.clips_per_device (now {at_once}; fewer at once make the same step in more parts)',
+        f'--config.batch_size (now {config.batch_size})',
+        f'--config.augment.crop_size (now {config.augment.crop_size})',
+        f'--config.sampling.num_segments (now {config.sampling.num_segments})',
+        f'--config.test.batch_size for validation (now {views_at_once(config)} views)',
+    ]
+    if not model.remat:
+        remedies.insert(1, '--config.model.remat=true')
+    if model.dtype != 'bfloat16':
+        remedies.append('--config.model.dtype=bfloat16 on an accelerator')
+    return f'out of memory ({_said(error)}). These settings reduce it: {", ".join(remedies)}. {_IN_A_RUN}'

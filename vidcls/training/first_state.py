@@ -1,0 +1,164 @@
+"""What a run's first state is made of: random numbers, published weights (`init.weights`) or another run (`init.run`).
+
+Of another run come parameters, statistics and, where nothing started anew, moving averages and the optimizer's state;
+the schedule begins at its beginning. A classifier for other labels, or for the same in another order, starts anew.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import flax.traverse_util
+import jax
+import numpy as np
+import optax
+from absl import logging
+
+from vidcls import pretrained
+from vidcls.config import Config
+from vidcls.pretrained.convert import Converted
+from vidcls.pretrained.layout import Arrays, Inputs, Layout
+from vidcls.run import checkpoint, workdir
+from vidcls.training.step import TrainState, begin
+
+AVERAGED_STEPS = 'averaged_steps'  # in weights.json: updates behind the moving averages that a run began with
+_HEAD = '^head/'
+
+
+def first_state(
+    config: Config, model: nn.Module, state: TrainState, labels: tuple[str, ...]
+) -> tuple[TrainState, dict[str, Any] | None]:
+    """The state at step 0, from one of random numbers; and where it came from, for weights.json (None: from those).
+
+    Raises:
+      UserError: weights or a run that do not fit the network; names what differs.
+    """
+    if config.init.run:
+        return _from_run(config, model, state, labels)
+    if config.init.weights:
+        return _from_weights(config, model, state)
+    return state, None
+
+
+def _from_weights(config: Config, model: nn.Module, state: TrainState) -> tuple[TrainState, dict[str, Any]]:
+    init = config.init
+    converted = pretrained.load(init.weights, model, state.variables, init.allow_missing)
+    origin = pretrained.origin(init.weights, converted)
+    logging.info('%s (sha256 %s): %s', init.weights, origin['sha256'], converted.summary())
+    _warn_of_other_values(config, converted.layout)
+    variables = converted.for_rgb()
+    return begin(state.step, variables['params'], variables.get('batch_stats', {}), state.opt_state, config), origin
+
+
+def _warn_of_other_values(config: Config, layout: Layout) -> None:
+    inputs, augment = layout.inputs, config.augment
+    if not np.allclose((augment.mean, augment.std), (inputs.mean, inputs.std), atol=1e-3):
+        logging.warning(
+            '%s were trained on other values than the configuration makes; for theirs set '
+            '--config.augment.mean=%s --config.augment.std=%s',
+            layout.title, inputs.mean, inputs.std,
+        )  # fmt: skip
+
+
+# ---- Another run
+
+
+class _Ours(Layout):
+    """Our own names and axes."""
+
+    def theirs(self, path: str) -> list[tuple[str, ...]]:
+        return [(path,)]
+
+    def to_ours(self, arrays, leaf: str, shape: tuple[int, ...]) -> np.ndarray:
+        return arrays[0]
+
+
+def _from_run(
+    config: Config, model: nn.Module, state: TrainState, labels: tuple[str, ...]
+) -> tuple[TrainState, dict[str, Any]]:
+    folder, which = _parse(config.init.run)
+    run = workdir.load(folder)
+    step, saved = checkpoint.restore_parts(run.checkpoints, which)
+    inputs = Inputs(run.config.augment.mean, run.config.augment.std)
+    same_labels = labels == run.labels
+    layout = _Ours((), f'the parameters of {run.folder}', {}, (), inputs=inputs)
+    if not same_labels:
+        layout = dataclasses.replace(layout, starts=_HEAD)
+
+    def converted(tree: Any) -> Converted:
+        arrays = _named(tree)
+        if not same_labels:
+            arrays = {name: array for name, array in arrays.items() if not re.match(_HEAD, name)}
+        # `state.variables` would be the averages.
+        ours = {'params': state.params, 'batch_stats': state.batch_stats}
+        return pretrained.convert(arrays, model, ours, config.init.allow_missing, layout)
+
+    averages = saved['model'].pop('ema', None)
+    found = converted(saved['model'])
+    opt_state, optimizer = _optimizer(saved['optimizer'], run.config, config, state.opt_state, found)
+    params, batch_stats = found.variables['params'], found.variables.get('batch_stats', {})
+    new = begin(state.step, params, batch_stats, opt_state, config)
+    averaged = 0
+    if config.optim.ema_decay and averages and not found.started:
+        new = new.replace(ema={'batch_stats': {}} | converted(averages).variables)
+        averaged = step + averaged_steps(run)
+    origin = {
+        'run': str(run.folder.resolve()),
+        'step': step,
+        'config_sha256': hashlib.sha256((run.folder / 'config.json').read_bytes()).hexdigest(),
+        'loaded': len(found.loaded),
+        'started': dict(found.started),
+        'unused': list(found.unused),
+        'optimizer': optimizer,
+        AVERAGED_STEPS: averaged,
+    }
+    logging.info(
+        'step %d of %s%s; its optimizer: %s; moving averages: %s', step, found.summary(),
+        '' if same_labels else '; it has other labels', optimizer,
+        'loaded' if averaged else 'begun at the parameters' if config.optim.ema_decay else 'none',
+    )  # fmt: skip
+    _warn_of_other_values(config, layout)
+    return new, origin
+
+
+def averaged_steps(run: workdir.Run) -> int:
+    """Updates behind the moving averages that a run which has begun had at its step 0."""
+    path = run.folder / 'weights.json'
+    return json.loads(path.read_text(encoding='utf-8')).get(AVERAGED_STEPS, 0) if path.exists() else 0
+
+
+def _parse(value: str) -> tuple[Path, str]:
+    """'RUN@300' -> (RUN, '300'); an @ with anything else behind it is part of the folder's name."""
+    match = re.fullmatch(r'(.+)@(best|latest|\d+)', value)
+    return (Path(match[1]), match[2]) if match else (Path(value), 'latest')
+
+
+def _named(tree: Any) -> Arrays:
+    """'backbone/conv1/kernel' -> array, of parameters and statistics."""
+    return {'/'.join(key[1:]): value for key, value in flax.traverse_util.flatten_dict(tree).items()}
+
+
+def _optimizer(saved: Any, theirs: Config, ours: Config, fresh: Any, found: Converted) -> tuple[Any, str]:
+    """The other run's state of the optimizer at the beginning of our schedule, or the fresh one; and a word on which."""
+    if found.started:
+        return fresh, 'begins anew, as some parameters do'
+    if theirs.optim.name != ours.optim.name:
+        return fresh, f'begins anew, that was {theirs.optim.name}'
+    arrays = _by_path(saved)
+    wanted = _by_path(fresh)
+    if {path: np.shape(x) for path, x in arrays.items()} != {path: np.shape(x) for path, x in wanted.items()}:
+        return fresh, 'begins anew, that had another state'
+    state = jax.tree.unflatten(jax.tree.structure(fresh), [arrays[path] for path in wanted])
+    is_schedule = lambda node: isinstance(node, optax.ScaleByScheduleState)
+    begun = lambda node: node._replace(count=np.zeros_like(node.count)) if is_schedule(node) else node
+    return jax.tree.map(begun, state, is_leaf=is_schedule), 'loaded'
+
+
+def _by_path(tree: Any) -> dict[str, np.ndarray]:
+    """The leaves in order, by a name that tuples share with the lists and dictionaries which they are saved as."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in leaves}

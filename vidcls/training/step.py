@@ -1,0 +1,165 @@
+"""The state of training and one optimizer step, as a pure function of (state, batch), for one device of `parallel.AXIS`.
+
+Gradients and measurements are averaged over the devices. No random key is part of the state: keys are folded from the
+seed, the step, the device and the micro-batch.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from vidcls import metrics
+from vidcls.config import Config
+from vidcls.data.mixup import mix_clips
+from vidcls.data.pipeline import Batch
+from vidcls.data.transform import Clips, transform
+from vidcls.distributed.devices import AXIS
+from vidcls.training import freezing
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that changes in training."""
+
+    step: jax.Array  # int32, optimizer steps made
+    params: Any
+    batch_stats: Any
+    opt_state: optax.OptState
+    ema: Any  # moving averages of params and batch_stats; empty where none are kept
+
+    @property
+    def saved(self) -> dict[str, Any]:
+        """What a checkpoint's `model` holds."""
+        saved = {'params': self.params, 'batch_stats': self.batch_stats}
+        return saved | ({'ema': self.ema} if self.ema else {})
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What is evaluated: the averages where they are kept."""
+        return self.ema or {'params': self.params, 'batch_stats': self.batch_stats}
+
+
+def init_state(model: nn.Module, optimizer: optax.GradientTransformation, config: Config) -> TrainState:
+    """The state at step 0, a function of the seed; arrays of numpy."""
+    size = config.augment.crop_size
+
+    def init(key):
+        variables = model.init(key, jnp.zeros((1, config.sampling.num_frames, size, size, 3)), train=False)
+        params = variables['params']
+        return begin(jnp.int32(0), params, variables.get('batch_stats', {}), optimizer.init(params), config)
+
+    # Run once: optimising the code of hundreds of random numbers takes minutes for a BN-Inception, and saves nothing.
+    compiled = jax.jit(init).lower(key := jax.random.key(config.seed)).compile({'xla_backend_optimization_level': 0})
+    return jax.device_get(compiled(key))
+
+
+def begin(step: jax.Array, params: Any, batch_stats: Any, opt_state: optax.OptState, config: Config) -> TrainState:
+    """A state whose averages, if any are kept, start at its values."""
+    ema = {'params': params, 'batch_stats': batch_stats} if config.optim.ema_decay else {}
+    return TrainState(step, params, batch_stats, opt_state, ema)
+
+
+def make_train_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    learning_rate: optax.Schedule,
+    config: Config,
+    averaged_steps: int = 0,
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """(state, batch) -> (state, measurements).
+
+    A device works through its share of the batch in equal parts of at most `config.optim.clips_per_device` clips, one
+    after the other, whose gradients are averaged: the same step in less memory. BatchNorm sees each part by itself, so
+    that the result depends on the parts where there is one; TimeSformer has none, and differs by rounding alone. The
+    moving averages are of `averaged_steps` updates when the run begins.
+    """
+    gradients = jax.grad(_loss(model, config), has_aux=True)
+    decay = config.optim.ema_decay
+
+    def step(state: TrainState, batch: Batch):
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        key = jax.random.fold_in(key, jax.lax.axis_index(AXIS))
+        parts = num_parts(len(batch.label), config.optim.clips_per_device)
+
+        def part(batch_stats, inputs):
+            number, clips, label = inputs
+            grads, aux = gradients(state.params, batch_stats, clips, label, jax.random.fold_in(key, number))
+            return aux['batch_stats'], (grads, aux['measured'])
+
+        if parts == 1:
+            batch_stats, found = part(state.batch_stats, (0, batch.clips, batch.label))
+        else:
+            split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), (batch.clips, batch.label))
+            batch_stats, found = _scan_mean(part, state.batch_stats, (jnp.arange(parts), *split))
+        # Each device has its own running statistics of BatchNorm; their mean keeps the state the same everywhere.
+        (grads, measured), batch_stats = jax.lax.pmean((found, batch_stats), AXIS)
+        measured |= {'grad_norm': optax.tree.norm(grads), 'learning_rate': learning_rate(state.step)}
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = state.ema
+        if decay:  # the statistics too: those of other parameters would not fit the average
+            share = 1 - ema_decay(decay, state.step + averaged_steps)
+            ema = optax.incremental_update({'params': params, 'batch_stats': batch_stats}, ema, share)
+        return TrainState(state.step + 1, params, batch_stats, opt_state, ema), measured
+
+    return step
+
+
+def num_parts(share: int, at_once: int) -> int:
+    """The smallest number of equal parts of `share` clips that have at most `at_once` each (0: any number)."""
+    return next(n for n in range(1, share + 1) if share % n == 0 and (share // n <= at_once or not at_once))
+
+
+def ema_decay(decay: float, step: jax.Array) -> jax.Array:
+    """What the averages keep of themselves at the update after `step` others: less at first, to forget the random start.
+
+    The rule of TensorFlow's `tf.train.ExponentialMovingAverage` with `num_updates`.
+    """
+    return jnp.minimum(decay, (1 + step) / (10 + step))
+
+
+def _loss(model: nn.Module, config: Config) -> Callable:
+    """(params, batch_stats, clips, label, key) -> (loss, batch_stats and measurements)."""
+    augment = config.augment
+
+    def loss_fn(params: Any, batch_stats: Any, clips: Clips, label: jax.Array, key: jax.Array):
+        video = transform(clips, augment.crop_size, augment.mean, augment.std)
+        targets = jax.nn.one_hot(label, model.num_classes)
+        if augment.mixup_alpha or augment.cutmix_alpha:
+            mix_key = jax.random.fold_in(key, 1)
+            video, targets = mix_clips(mix_key, video, targets, augment.mixup_alpha, augment.cutmix_alpha)
+        with freezing.hold_statistics(config.init):
+            logits, updated = model.apply(
+                {'params': freezing.hold(config.init, params), 'batch_stats': batch_stats},
+                video,
+                train=True,
+                mutable=['batch_stats'],
+                rngs={'dropout': key},
+            )
+        loss = metrics.cross_entropy(logits, targets, config.optim.label_smoothing).mean()
+        dominant = targets.argmax(-1)
+        ranks = metrics.ranks(model.num_classes)
+        measured = {'loss': loss} | {f'top{k}': metrics.in_top_k(logits, dominant, k).mean() for k in ranks}
+        return loss, {'batch_stats': updated.get('batch_stats', {}), 'measured': measured}
+
+    return loss_fn
+
+
+def _scan_mean(part: Callable, carry: Any, inputs: Any) -> tuple[Any, Any]:
+    """`jax.lax.scan` with the mean of the outputs, of which one at a time is kept."""
+    shapes = jax.eval_shape(part, carry, jax.tree.map(lambda x: x[0], inputs))[1]
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+    def add(carry, inputs):
+        carry, sums = carry
+        carry, found = part(carry, inputs)
+        return (carry, optax.tree.add(sums, found)), None
+
+    (carry, sums), _ = jax.lax.scan(add, (carry, zeros), inputs)
+    count = len(jax.tree.leaves(inputs)[0])
+    return carry, jax.tree.map(lambda x: x / count, sums)
