@@ -21,11 +21,12 @@ import numpy as np
 import optax
 from absl import app
 
-from vidcls import evaluate, models
+from vidcls import models
 from vidcls.config import AugmentConfig, Config, ModelConfig, OptimConfig, SamplingConfig
 from vidcls.data.pipeline import Batch
-from vidcls.data.transform import Clips
+from vidcls.data.transform import Views
 from vidcls.distributed.devices import place, pmap, replicate, shard
+from vidcls.models.configured import build_model, make_predict_step
 from vidcls.run import model_summary
 from vidcls.training.optimizer import make_optimizer
 from vidcls.training.step import init_state, make_train_step
@@ -65,7 +66,7 @@ class Measured(NamedTuple):
 def measure(case: Case) -> Measured:
     """Our step and forward pass, on one device."""
     config = _config(case)
-    model = evaluate.build_model(config, case.classes)
+    model = build_model(config, case.classes)
     device = jax.local_devices()[:1]
     rate = optax.constant_schedule(_LEARNING_RATE)
     optimizer = make_optimizer(config.optim, rate)
@@ -74,7 +75,7 @@ def measure(case: Case) -> Measured:
     batch = place(shard(_batch(case), 1), device)
     step = pmap(make_train_step(model, optimizer, rate, config), device, donate=(0,))
     step = step.lower(state, batch).compile()
-    forward = pmap(evaluate.predict_step(model, config), device)
+    forward = pmap(make_predict_step(model, config), device)
     held = [state]
 
     def train():
@@ -83,7 +84,7 @@ def measure(case: Case) -> Measured:
 
     trained = seconds(train, jax.block_until_ready)
     variables = held[0].variables
-    inferred = seconds(lambda: forward(variables, batch.clips), jax.block_until_ready)
+    inferred = seconds(lambda: forward(variables, batch.views), jax.block_until_ready)
     flops = model_summary.forward_flops(model, first.variables, config) or float('nan')
     return Measured(trained, inferred, flops, step.memory_analysis().temp_size_in_bytes)
 
@@ -130,7 +131,7 @@ def _config(case: Case) -> Config:
 
 def _batch(case: Case) -> Batch:
     rng = np.random.default_rng(0)
-    clips = Clips(
+    clips = Views(
         rng.integers(0, 256, (case.clips, case.frames, _CANVAS, _CANVAS, 3), np.uint8),
         np.array([[(0, 0, _CANVAS - 30, _CANVAS - 30, clip % 2)] for clip in range(case.clips)], np.int32),
     )

@@ -86,7 +86,7 @@ def _seconds(work: Callable[[Sequence[Path], Path], None], files: Sequence[Path]
 
 def _ours(files: Sequence[Path], out: Path) -> None:
     from data_prep import convert
-    from data_prep.clips import Clip, Source
+    from data_prep.source import Clip, Source
 
     clips = [Clip(str(number), 0, 'train', (file,)) for number, file in enumerate(files)]
     source = Source('bench', 'Clips to measure with.', ('all',), clips, {'train': ['train']})

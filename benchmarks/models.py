@@ -142,12 +142,12 @@ def _transform_row(rounds: int) -> dict:
     import jax
 
     from vidcls.config import AugmentConfig
-    from vidcls.data.transform import Clips, transform
+    from vidcls.data.transform import Views, transform
 
     case = CASES[0]
     pixels = np.random.default_rng(0).integers(0, 256, (case.clips, case.frames, _CANVAS, _CANVAS, 3), np.uint8)
     windows = [[(0, 0, _CANVAS - 30, _CANVAS - 30, clip % 2)] for clip in range(case.clips)]
-    clips = jax.device_put(Clips(pixels, np.array(windows, np.int32)))
+    clips = jax.device_put(Views(pixels, np.array(windows, np.int32)))
     prepare = jax.jit(functools.partial(transform, crop_size=_SIZE, mean=AugmentConfig.mean, std=AugmentConfig.std))
     calls = {'prepare': lambda: jax.block_until_ready(prepare(clips)), 'infer': _ours(case)['infer']}
     rates = time_alternately(calls, rounds)

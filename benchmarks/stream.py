@@ -34,11 +34,11 @@ def _run_model(name: str, rounds: int) -> list[dict]:
     variables = jax.jit(model.init, compiler_options={'xla_backend_optimization_level': 0})(jax.random.key(0), video)
     state, _ = stream_update(model, variables, stream_init(model, variables, 1, _SIZE, _SIZE, _FRAMES), video)
     features = jnp.zeros(variables['params']['head']['kernel'].shape[:1])[None]
-    pictures = partial(model.apply, method='pictures')
+    pictures = partial(model.apply, method='encode_frames')
     parts = {
         'scratch': (model.apply, video),
         '2-D part': (pictures, video[:, : _FRAMES // 2]),
-        '3-D part and head': (partial(model.apply, method='classify'), state.pictures),
+        '3-D part and head': (partial(model.apply, method='classify'), state.features),
         'head': (partial(model.apply, method=lambda module, x: module.head(x)), features),
     }
     jitted = {part: (jax.jit(function), x) for part, (function, x) in parts.items()}

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from data_prep import records
-from data_prep.clips import Clip, Source
 from data_prep.convert import Options, Outcome, check_classes, describe
 from data_prep.example import Storage, try_clip
+from data_prep.source import Clip, Source
 from vidcls.data import frame_index
 from vidcls.errors import UserError
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from data_prep.clips import Source
 from data_prep.convert import Options, convert
 from data_prep.example import Storage
+from data_prep.source import Source
 from vidcls.data import description
 from vidcls.run import script, signals
 

@@ -18,9 +18,9 @@ from absl import logging
 from tqdm import tqdm
 
 from data_prep import pool, records, table
-from data_prep.clips import Clip, Source, hash_order
 from data_prep.example import Result, Storage, convert_clip
 from data_prep.publish import partial_folder, publish, repair
+from data_prep.source import Clip, Source, hash_order
 from vidcls.data.frame_index import FrameIndex
 from vidcls.errors import UserError
 from vidcls.text.names import cell, check_label, readable

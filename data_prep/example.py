@@ -14,7 +14,7 @@ import numpy as np
 import simplejpeg
 
 from data_prep import pool
-from data_prep.clips import Clip
+from data_prep.source import Clip
 from vidcls.data import video
 from vidcls.errors import internal_error
 

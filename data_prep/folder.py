@@ -28,8 +28,8 @@ from pathlib import Path
 from absl import flags, logging
 
 from data_prep import command, splits, tree
-from data_prep.clips import Clip, Source, clip_ids
 from data_prep.path_lists import Entry, read_lists
+from data_prep.source import Clip, Source, clip_ids
 from vidcls.data.video import SUFFIXES
 from vidcls.errors import UserError
 from vidcls.text.names import check_label, readable

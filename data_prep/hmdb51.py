@@ -20,7 +20,7 @@ from pathlib import Path
 from absl import flags
 
 from data_prep import command, path_lists, splits
-from data_prep.clips import Clip, Source
+from data_prep.source import Clip, Source
 from vidcls.errors import UserError
 from vidcls.text.names import check_label
 

@@ -22,9 +22,9 @@ import numpy as np
 from absl import flags, logging
 
 from data_prep import command, folder, pool
-from data_prep.clips import Source
 from data_prep.convert import Options, convert, find_destination
 from data_prep.publish import publish
+from data_prep.source import Source
 from vidcls.errors import UserError
 
 # class -> (kind of motion, whether it is that motion backwards)

@@ -9,7 +9,7 @@ from pathlib import Path
 from absl import logging
 
 from data_prep import tree
-from data_prep.clips import clip_ids
+from data_prep.source import clip_ids
 from vidcls.data.video import SUFFIXES
 from vidcls.errors import UserError
 from vidcls.text.names import check_label, readable

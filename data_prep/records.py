@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.clips import Source
 from data_prep.example import Result, Storage
+from data_prep.source import Source
 from vidcls.data.frame_index import FrameIndex
 
 VERSION = '1.0.0'

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
-from data_prep.clips import hash_order
+from data_prep.source import hash_order
 from vidcls.errors import UserError
 
 TRAIN, VALIDATION, TEST = 'train', 'validation', 'test'

@@ -4,7 +4,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-from data_prep.clips import Clip, Source
+from data_prep.source import Clip, Source
 from vidcls.text.names import readable
 
 _MOST_ROWS = 20  # classes; of more, the ends are shown

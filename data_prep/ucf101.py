@@ -16,7 +16,7 @@ from pathlib import Path
 from absl import flags, logging
 
 from data_prep import command, path_lists, splits, tree
-from data_prep.clips import Clip, Source
+from data_prep.source import Clip, Source
 from vidcls.errors import UserError
 from vidcls.text.names import check_label
 

@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
             for moment, frame in video.watch(argv[0], short_side=frames.short_side, fps=frames.fps):
                 if clock and not clock.frames:
                     clock.start(moment)  # before compiling: what comes meanwhile is late
-                    stream.prepare(frame)
+                    stream.warm_up(frame)
                 if clock and clock.is_late(moment):
                     continue
                 start = time.perf_counter()

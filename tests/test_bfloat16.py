@@ -7,11 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from vidcls import evaluate
 from vidcls.config import AugmentConfig, Config, ModelConfig, OptimConfig, SamplingConfig
 from vidcls.data.pipeline import Batch
-from vidcls.data.transform import Clips
+from vidcls.data.transform import Views
 from vidcls.distributed.devices import place, pmap, replicate, shard, unreplicate
+from vidcls.models.configured import build_model
 from vidcls.training.optimizer import make_optimizer
 from vidcls.training.step import TrainState, begin, make_train_step
 
@@ -31,7 +31,7 @@ def patterns(frames: int, size: int) -> Batch:
     random = np.random.default_rng(0)
     squares = random.integers(0, 256, (CLIPS, frames, 4, 4, 3), dtype=np.uint8)
     canvas = squares.repeat(size // 4, axis=2).repeat(size // 4, axis=3)
-    clips = Clips(canvas, np.tile(np.int32([0, 0, size, size, 0]), (CLIPS, 1, 1)))
+    clips = Views(canvas, np.tile(np.int32([0, 0, size, size, 0]), (CLIPS, 1, 1)))
     return Batch(clips, np.arange(CLIPS, dtype=np.int32) % CLASSES, np.arange(CLIPS), np.ones(CLIPS, bool))
 
 
@@ -44,7 +44,7 @@ def start(config: Config, optimizer, video) -> TrainState:
             return np.float32(random.normal(size=leaf.shape) * (2 / np.prod(leaf.shape[:-1])) ** 0.5)
         return np.full(leaf.shape, path[-1] in ('scale', 'var'), np.float32)
 
-    model = evaluate.build_model(config, CLASSES)
+    model = build_model(config, CLASSES)
     made = flax.traverse_util.path_aware_map(drawn, jax.eval_shape(model.init, jax.random.key(0), video))
     params = made['params']
     return begin(np.int32(0), params, made.get('batch_stats', {}), optimizer.init(params), config)
@@ -66,7 +66,7 @@ def test_a_step_in_bfloat16_is_close_to_float32(family, monkeypatch):
         rate = lambda step: 1.0
         optimizer = make_optimizer(config.optim, rate)
         first = start(config, optimizer, jax.ShapeDtypeStruct((1, frames, size, size, 3), np.float32))
-        model, devices = evaluate.build_model(config, CLASSES), jax.local_devices()[:1]
+        model, devices = build_model(config, CLASSES), jax.local_devices()[:1]
         run = pmap(make_train_step(model, optimizer, rate, config), devices)
         state = replicate(first, devices)
         after, measured = unreplicate(run(state, place(shard(batch, 1), devices)))

@@ -20,6 +20,7 @@ from vidcls.data.dataset import open_dataset
 from vidcls.data.sampling import views_at_once
 from vidcls.distributed.devices import pmap, replicate
 from vidcls.errors import UserError
+from vidcls.models.configured import build_model, check_frames, make_predict_step
 from vidcls.run import checkpoint, resource_errors, workdir
 
 
@@ -109,8 +110,10 @@ def test_neither_batch_nor_devices_change_a_logit(run):
     for batch_size, num_devices in ((0, 1), (20, 3), (6, 2)):
         config = for_testing(run.config, {'test.batch_size': batch_size})
         devices = jax.local_devices()[:num_devices]
-        step = pmap(evaluate.predict_step(evaluate.build_model(config, 8), config), devices)
-        found.append(evaluate.score(step, replicate(variables, devices), dataset, config, 'test', 2, 10, devices))
+        step = pmap(make_predict_step(build_model(config, 8), config), devices)
+        found.append(
+            evaluate.predict_split(step, replicate(variables, devices), dataset, config, 'test', 2, 10, devices)
+        )
     assert found[0].logits.shape == (8, 20, 8)
     assert found[0].ids.tolist() == dataset.index.ids[dataset.clips('test')].tolist()
     for other in found[1:]:
@@ -138,16 +141,16 @@ def test_by_default_a_device_holds_as_many_pixels_whatever_the_network():
 def test_other_numbers_of_segments_are_taken_or_refused_in_words(name, segments, taken, refused, message):
     config = Config(model=ModelConfig(name=name), sampling=SamplingConfig(num_segments=segments))
     config.augment.crop_size = config.augment.short_side = 32
-    model = evaluate.build_model(config, 8)
+    model = build_model(config, 8)
     video = jax.ShapeDtypeStruct((1, segments, 32, 32, 3), np.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), video)
     for number in (*taken, *refused):
         other = for_testing(config, {'sampling.test_segments': number})
         if number in taken:
-            evaluate.check_frames(other, evaluate.build_model(other, 8), variables)
+            check_frames(other, build_model(other, 8), variables)
             continue
         with pytest.raises(UserError, match=rf'test_segments={number}: {name} as trained .*num_segments.*{message}'):
-            evaluate.check_frames(other, evaluate.build_model(other, 8), variables)
+            check_frames(other, build_model(other, 8), variables)
 
 
 def test_no_result_is_overwritten_but_by_the_same_evaluation(run, tmp_path):

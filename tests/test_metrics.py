@@ -27,7 +27,7 @@ def test_scores_of_two_views():
     # Three videos of classes 0, 0, 1; two views each. Probabilities, the first class's: 0.8 0.7 | 0.9 0.2 | 0.6 0.7.
     first = np.array([[0.8, 0.7], [0.9, 0.2], [0.6, 0.7]])
     logits = np.log(np.stack([first, 1 - first], axis=-1)).astype(np.float32)
-    scores = metrics.scores(logits, np.array([0, 0, 1]))
+    scores = metrics.summarize(logits, np.array([0, 0, 1]))
     assert scores['top1'] == pytest.approx(2 / 3)  # means 0.75, 0.55, 0.65
     assert scores['clip_top1'] == pytest.approx(3 / 6)
     assert scores['mean_class_accuracy'] == pytest.approx((1 + 0) / 2)
@@ -42,14 +42,14 @@ def test_top_5_is_measured_from_six_classes_on():
     assert [metrics.ranks(count) for count in (2, 5, 6, 400)] == [(1,), (1,), (1, 5), (1, 5)]
     # One video, label 0 is the sixth of six, then the fifth.
     logits = np.array([[[0, 5, 4, 3, 2, 1]], [[1, 5, 4, 3, 2, 0]]], np.float32)
-    scores = metrics.scores(logits, np.array([0, 0]))
+    scores = metrics.summarize(logits, np.array([0, 0]))
     assert (scores['top1'], scores['top5'], scores['clip_top5']) == (0, 0.5, 0.5)
-    five = metrics.scores(logits[:, :, :5], np.array([0, 0]))
+    five = metrics.summarize(logits[:, :, :5], np.array([0, 0]))
     assert 'top1' in five and 'top5' not in five
 
 
 def test_a_video_with_a_logit_that_is_no_number_is_wrong():
     logits = np.array([[[2, 0], [2, 0]], [[2, 0], [np.nan, 0]]], np.float32)
-    scores = metrics.scores(logits, np.array([0, 0]))
+    scores = metrics.summarize(logits, np.array([0, 0]))
     assert scores['top1'] == 0.5
     assert np.isnan(scores['loss'])

@@ -22,6 +22,7 @@ from vidcls.config import AugmentConfig, Config, DataConfig, EvalConfig, ModelCo
 from vidcls.data.dataset import open_dataset
 from vidcls.distributed.devices import pmap, replicate
 from vidcls.errors import UserError
+from vidcls.models.configured import build_model, make_predict_step
 from vidcls.predict import Classifier, find_videos
 from vidcls.run import checkpoint, resource_errors, workdir
 
@@ -67,11 +68,11 @@ def test_a_real_file_gets_the_probabilities_of_its_stored_clip(run_folder, share
     classifier = Classifier.load(run_folder)
     config = dataclasses.replace(workdir.load(run_folder).config, test=EvalConfig(batch_size=5))
     dataset = open_dataset(folder)
-    step = pmap(evaluate.predict_step(evaluate.build_model(config, 8), config), jax.local_devices()[:1])
+    step = pmap(make_predict_step(build_model(config, 8), config), jax.local_devices()[:1])
     variables = checkpoint.restore_model(run_folder / 'checkpoints', 'latest')[1]
     variables = replicate(variables, jax.local_devices()[:1])
     split = '+'.join(name for name, clips in dataset.splits.items() if len(clips))
-    stored = evaluate.score(step, variables, dataset, config, split, 1, 1, jax.local_devices()[:1])
+    stored = evaluate.predict_split(step, variables, dataset, config, split, 1, 1, jax.local_devices()[:1])
     assert len(stored.ids) == 10
     for clip_id, logits in zip(stored.ids, stored.logits, strict=True):
         probabilities = np.asarray(jax.nn.softmax(logits)).mean(axis=0)

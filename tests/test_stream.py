@@ -118,9 +118,9 @@ class Colour(nn.Module):
     num_classes: int = 3
 
     def __call__(self, video, train: bool = False):
-        return self.classify(self.pictures(video, train), train)
+        return self.classify(self.encode_frames(video, train), train)
 
-    def pictures(self, video, train: bool = False):
+    def encode_frames(self, video, train: bool = False):
         return video.mean((2, 3))
 
     def classify(self, pictures, train: bool = False):
@@ -146,7 +146,7 @@ def _frames(colour: int, count: int) -> np.ndarray:
 
 def test_a_label_that_changes_is_followed(classifier):
     stream = Stream(classifier)
-    stream.prepare(_frames(1, 1)[0])  # leaves no trace
+    stream.warm_up(_frames(1, 1)[0])  # leaves no trace
     updates = []
     for frame in np.concatenate([_frames(0, 12), _frames(2, 12)]):
         if stream.push(frame):

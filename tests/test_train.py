@@ -15,6 +15,7 @@ from vidcls import evaluate, train
 from vidcls.config import EvalConfig, ModelConfig, OptimConfig, SamplingConfig
 from vidcls.data.dataset import open_dataset
 from vidcls.errors import UserError
+from vidcls.models.configured import build_model
 from vidcls.run import checkpoint, workdir
 from vidcls.run.profile import Profile
 from vidcls.run.signals import Interrupted
@@ -255,7 +256,7 @@ def test_a_gpus_attention_is_refused_in_training_here_and_replaced_elsewhere(con
     wrong = dataclasses.replace(config, model=model)
     with pytest.raises(ValueError, match='attention_implementation=cudnn: needs a GPU, and this is a cpu'):
         train.train(wrong, tmp_path / 'run', jax.local_devices()[:1])
-    assert evaluate.build_model(wrong, 8).attention_implementation is None
+    assert build_model(wrong, 8).attention_implementation is None
 
 
 def test_a_trace_shows_its_steps_and_changes_no_bit(config, one_device, tmp_path):
@@ -280,7 +281,7 @@ def test_what_is_traced(first, traced, tmp_path, monkeypatch):
 def test_before_its_first_checkpoint_a_run_takes_other_settings(one_device, tmp_path):
     run = workdir.load(one_device[0])
     for seed in (5, run.config.seed):
-        workdir.prepare(workdir.check(tmp_path, dataclasses.replace(run.config, seed=seed), run.labels, run.frames))
+        workdir.create(workdir.check(tmp_path, dataclasses.replace(run.config, seed=seed), run.labels, run.frames))
     assert workdir.load(tmp_path).config == run.config
 
 
@@ -300,7 +301,7 @@ def test_test_frames_that_the_network_cannot_take_are_refused_at_once(config, tm
         train.train(wrong, tmp_path / 'run', jax.local_devices()[:1])
     assert not (tmp_path / 'run').exists()
     with pytest.raises(ValueError, match='sync_batch_norm=true: timesformer_tiny has no BatchNorm'):
-        evaluate.build_model(dataclasses.replace(wrong, model=dataclasses.replace(model, sync_batch_norm=True)), 8)
+        build_model(dataclasses.replace(wrong, model=dataclasses.replace(model, sync_batch_norm=True)), 8)
 
 
 def test_a_signal_while_the_log_is_written_is_not_called_saved(config, tmp_path, monkeypatch):

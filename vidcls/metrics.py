@@ -47,7 +47,7 @@ def average_views(logits: np.ndarray, average: str) -> np.ndarray:
     return np.asarray(jax.nn.softmax(logits, axis=-1)).mean(axis=1)
 
 
-def scores(logits: np.ndarray, labels: np.ndarray, average: str = 'probabilities') -> dict[str, float]:
+def summarize(logits: np.ndarray, labels: np.ndarray, average: str = 'probabilities') -> dict[str, float]:
     """Clip-level and video-level scores of an evaluation.
 
     Video-level: `average_views`. Clip-level: each view by itself.

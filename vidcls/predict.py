@@ -16,10 +16,10 @@ from absl import logging
 from vidcls import config as config_lib
 from vidcls import metrics
 from vidcls.data import transform, video
-from vidcls.data.sampling import Sampler, views_at_once
+from vidcls.data.sampling import Sampler, largest_divisor, views_at_once
 from vidcls.data.windows import Window, test_windows
 from vidcls.errors import UserError
-from vidcls.evaluate import build_model, check_frames, largest_divisor, predict_step
+from vidcls.models.configured import build_model, check_frames, make_predict_step
 from vidcls.run import checkpoint, resource_errors, workdir
 from vidcls.run.workdir import Run
 
@@ -46,7 +46,7 @@ class Classifier:
             self.variables = jax.device_put(variables)
         self._clips, self._crops = clips or config.test.clips, crops or config.test.crops
         self._sampler = Sampler(config.sampling, training=False)
-        self._step = jax.jit(predict_step(self.model, self.config))
+        self._step = jax.jit(make_predict_step(self.model, self.config))
 
     @classmethod
     def load(

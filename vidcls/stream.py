@@ -3,7 +3,7 @@
 Zolfaghari et al. 2018 (arXiv:1804.09066), section 3.4 and algorithm 1: a working memory of N frames. At each
 update half of its places go to frames of the queue that came in since the last one, and the other half to
 half of what it held, so that the past grows sparser; the prediction is averaged with the average so far.
-The paper's queue has N frames; any number is taken here. What is kept of a frame is what the model's `pictures`
+The paper's queue has N frames; any number is taken here. What is kept of a frame is what the model's `encode_frames`
 made of it: ECO's and TSN's 2-D features; TimeSformer, whose tokens meet in the first block, keeps the frames and computes
 all again.
 """
@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 
 from vidcls.data.sampling import Sampler
-from vidcls.data.transform import Clips, on_canvas, transform
+from vidcls.data.transform import Views, on_canvas, transform
 from vidcls.data.windows import test_windows
 from vidcls.errors import UserError
 
@@ -26,12 +26,12 @@ from vidcls.errors import UserError
 class State(NamedTuple):
     """What a batch of streams, in step with each other, remembers; its size never changes.
 
-    `pictures` is the model's `pictures` [b N ...] of the frames in memory, `frames` int32 [N] their numbers
+    `encode_frames` is the model's `encode_frames` [b N ...] of the frames in memory, `frames` int32 [N] their numbers
     in the stream, oldest first, `seen` the number of frames that came in, `average` float32 [b k] the
     running average of the probabilities.
     """
 
-    pictures: Any
+    features: Any
     frames: jax.Array
     seen: jax.Array
     average: jax.Array
@@ -51,10 +51,10 @@ def stream_init(
     if getattr(model, 'seg_len', 1) != 1:
         raise UserError(f'seg_len={model.seg_len}: a stream is taken frame by frame, by a model with seg_len=1')
     video = jax.ShapeDtypeStruct((batch, number, height, width, channels), jnp.float32)
-    pictures = jax.eval_shape(partial(model.apply, method='pictures'), variables, video)
+    features = jax.eval_shape(partial(model.apply, method='encode_frames'), variables, video)
     logits = jax.eval_shape(model.apply, variables, video)
     return State(
-        jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), pictures),
+        jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), features),
         jnp.zeros(number, jnp.int32),
         jnp.zeros((), jnp.int32),
         jnp.zeros(logits.shape, jnp.float32),
@@ -76,25 +76,25 @@ def stream_update(model: nn.Module, variables: Any, state: State, frames: jax.Ar
     new = max(number // 2, 1)
 
     def sampled(places):
-        """The pictures of `places` frames of the queue, and their numbers in the stream."""
+        """The features of `places` frames of the queue, and their numbers in the stream."""
         rows = spread(queued, places)
         once, position = np.unique(rows, return_inverse=True)
-        pictures = model.apply(variables, frames[:, once], method='pictures')
-        return jax.tree.map(lambda x: x[:, position], pictures), state.seen + jnp.asarray(rows, jnp.int32)
+        features = model.apply(variables, frames[:, once], method='encode_frames')
+        return jax.tree.map(lambda x: x[:, position], features), state.seen + jnp.asarray(rows, jnp.int32)
 
     def half_and_half():
         kept = spread(number, number - new)
-        pictures, numbers = sampled(new)
+        features, numbers = sampled(new)
         join = partial(jnp.concatenate, axis=1)
-        pictures = jax.tree.map(lambda old, new: join([old[:, kept], new]), state.pictures, pictures)
-        return pictures, jnp.concatenate([state.frames[kept], numbers])
+        features = jax.tree.map(lambda old, new: join([old[:, kept], new]), state.features, features)
+        return features, jnp.concatenate([state.frames[kept], numbers])
 
     first = state.seen == 0
-    pictures, numbers = lax.cond(first, lambda: sampled(number), half_and_half)
-    logits = model.apply(variables, pictures, method='classify')
+    features, numbers = lax.cond(first, lambda: sampled(number), half_and_half)
+    logits = model.apply(variables, features, method='classify')
     probabilities = jax.nn.softmax(logits)
     average = jnp.where(first, probabilities, (state.average + probabilities) / 2)
-    return State(pictures, numbers, state.seen + queued, average), logits
+    return State(features, numbers, state.seen + queued, average), logits
 
 
 def spread(length: int, places: int) -> np.ndarray:
@@ -137,12 +137,12 @@ class Stream:
         self._state = stream_init(classifier.model, classifier.variables, 1, size, size, number)
         self._update = jax.jit(self._step)
 
-    def _step(self, variables: Any, state: State, clips: Clips) -> State:
+    def _step(self, variables: Any, state: State, clips: Views) -> State:
         augment = self._classifier.config.augment
         frames = transform(clips, augment.crop_size, augment.mean, augment.std)
         return stream_update(self._classifier.model, variables, state, frames)[0]
 
-    def prepare(self, frame: np.ndarray) -> None:
+    def warm_up(self, frame: np.ndarray) -> None:
         """Compiles for frames such as this one, which is not taken in: seconds that a live stream does not have."""
         jax.block_until_ready(self._next([frame] * self.every))
 

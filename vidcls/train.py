@@ -10,10 +10,12 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import numpy as np
+import optax
 
 from vidcls import evaluate, metrics
 from vidcls.config import Config
@@ -21,13 +23,16 @@ from vidcls.data import pipeline
 from vidcls.data.dataset import Dataset
 from vidcls.distributed import processes
 from vidcls.distributed.devices import all_devices, dividing, feed, pmap, replicate, unreplicate
+from vidcls.models.configured import build_model, make_predict_step
 from vidcls.run import lock, resource_errors
 from vidcls.run.checkpoint import Checkpoints
 from vidcls.run.log import REMEDY, Diverged, LogWindow, RunLog, SilentLog
 from vidcls.run.profile import Profile
 from vidcls.run.signals import Interrupted, Listener
-from vidcls.training.setup import prepare
-from vidcls.training.step import TrainState, make_train_step
+from vidcls.run.workdir import Run
+from vidcls.training import setup
+from vidcls.training.optimizer import make_optimizer, make_schedule
+from vidcls.training.step import TrainState, init_state, make_train_step
 
 
 @resource_errors.explained
@@ -52,7 +57,7 @@ def train(
       resource_errors.DiskFull, resource_errors.OutOfMemory: say what helps.
     """
     devices = dividing(devices or all_devices(), config.batch_size)
-    job = prepare(config, folder, devices, extend)
+    job = begin(config, folder, devices, extend)
     config, model, num_steps = job.config, job.model, job.num_steps
     checkpoints = Checkpoints(job.run.checkpoints, keep_best=bool(config.data.validation_split))
     state = _restore(checkpoints, job.state)
@@ -66,7 +71,7 @@ def train(
     )
     processes.check_same('validation of the last checkpoint', unrated)
     if processes.is_first():
-        job.describe(state, devices)
+        setup.describe(job.run, job.dataset, model, state, num_steps, devices)
 
     state = replicate(state, devices)
     step_function = make_train_step(model, job.optimizer, job.learning_rate, config, job.averaged_steps)
@@ -127,6 +132,46 @@ def train(
     return scores
 
 
+class Job(NamedTuple):
+    """A training run before its first step.
+
+    Attributes:
+      config: with the folder and the splits of the dataset that were found.
+      run: its work directory, made by now.
+      state: at step 0, arrays of numpy.
+      averaged_steps: updates behind the state's moving averages.
+    """
+
+    config: Config
+    dataset: Dataset
+    steps_per_epoch: float
+    num_steps: int
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+    learning_rate: optax.Schedule
+    state: TrainState
+    run: Run
+    averaged_steps: int
+
+
+def begin(config: Config, folder: str | Path, devices: Sequence[jax.Device], extend: bool = False) -> Job:
+    """Dataset, network, schedule, optimizer, first state and work directory of a run.
+
+    Raises:
+      UserError: a setting that can't work, or a work directory of another run.
+    """
+    with processes.together():
+        config, dataset = setup.open_data(config, devices)
+        steps_per_epoch = len(dataset.clips(config.data.train_split)) / config.batch_size
+        num_steps = max(round(config.epochs * steps_per_epoch), 1)
+        model = build_model(config, len(dataset.labels))
+        learning_rate = make_schedule(config.optim, steps_per_epoch, num_steps)
+        optimizer = make_optimizer(config.optim, learning_rate, config.init)
+        state = init_state(model, optimizer, config)
+    run, state, averaged_steps = setup.enter(folder, config, dataset, model, state, num_steps, extend)
+    return Job(config, dataset, steps_per_epoch, num_steps, model, optimizer, learning_rate, state, run, averaged_steps)
+
+
 def _restore(checkpoints: Checkpoints, state: TrainState) -> TrainState:
     """The state of the last checkpoint, or the given one if there is none yet."""
     step = checkpoints.latest()
@@ -177,15 +222,15 @@ def _validator(
     split = config.data.validation_split
     if not split:
         return lambda step, state: {}
-    predict = pmap(evaluate.predict_step(model, config), devices)
+    predict = pmap(make_predict_step(model, config), devices)
 
     def score(step: int, state: TrainState) -> dict[str, float]:
         def checked(*args):
             check(step)
             return predict(*args)
 
-        scores = evaluate.score(checked, state.variables, dataset, config, split, 1, 1, devices)
-        found = metrics.scores(scores.logits, scores.labels)
+        scores = evaluate.predict_split(checked, state.variables, dataset, config, split, 1, 1, devices)
+        found = metrics.summarize(scores.logits, scores.labels)
         return {name: found[name] for name in ('loss', 'top1', 'top5', 'mean_class_accuracy') if name in found}
 
     return score

@@ -95,8 +95,8 @@ def test_pixels_are_those_of_the_window_of_the_chosen_frames(motion_dataset):
         rng = pipeline.generator(config.seed, 1, 2 * 2 + place)
         frames = sampler.draw(8, 16.0, rng)
         window = draw_window(32, 32, AUGMENT, rng)
-        assert batch.clips.windows[place].tolist() == [[0, 0, 24, 24, window.flip]]
-        for frame, jpeg in zip(batch.clips.canvas[place], reader.read(clip, frames), strict=True):
+        assert batch.views.windows[place].tolist() == [[0, 0, 24, 24, window.flip]]
+        for frame, jpeg in zip(batch.views.canvas[place], reader.read(clip, frames), strict=True):
             whole = simplejpeg.decode_jpeg(jpeg)
             cut = whole[window.top : window.top + 24, window.left : window.left + 24]
             # Colour is smoothed across pixels, and the window's edge has no neighbours there.
@@ -151,15 +151,15 @@ def test_moments_follow_each_other_and_crops_share_a_canvas(motion_dataset):
     batch = next(pipeline.eval_batches(motion_dataset, config, 'test', 4, clips=2, crops=10))
     first, second = motion_dataset.clips('test')[:2]
     assert batch.clip.tolist() == [first, first, second, second]
-    assert batch.clips.canvas.shape == (4, 3, 32, 32, 3)
+    assert batch.views.canvas.shape == (4, 3, 32, 32, 3)
     places = [(0, 0), (0, 12), (12, 0), (12, 12), (6, 6)]
     ten = [[*place, 20, 20, flip] for flip in (0, 1) for place in places]
-    assert batch.clips.windows.tolist() == [ten] * 4
+    assert batch.views.windows.tolist() == [ten] * 4
     reader, sampler = motion_dataset.reader(), Sampler(config.sampling, training=False)
     for place, moment in ((0, 0), (1, 1)):
         jpegs = reader.read(int(first), sampler.view(8, 16.0, moment, 2))
         whole = np.stack([simplejpeg.decode_jpeg(jpeg) for jpeg in jpegs])
-        np.testing.assert_array_equal(batch.clips.canvas[place], whole)
+        np.testing.assert_array_equal(batch.views.canvas[place], whole)
 
 
 def test_each_frame_is_decoded_once_for_ten_crops(motion_dataset, monkeypatch):
@@ -190,9 +190,9 @@ def test_ten_crops_of_real_clips_are_the_windows_that_were_decoded_by_themselves
         num_frames, fps = dataset.index.num_frames(clip), float(dataset.index.fps[clip])
         windows = test_windows(240, 320, config.augment, 10)
         box = bounding_window(windows)
-        assert batch.clips.canvas.shape[2:4] == (box.height, box.width) == (240, 315)
-        for jpeg, whole in zip(reader.read(clip, sampler.view(num_frames, fps)), batch.clips.canvas[0], strict=True):
-            for given, (top, left, height, width, flip) in zip(batch.clips.windows[0], windows, strict=True):
+        assert batch.views.canvas.shape[2:4] == (box.height, box.width) == (240, 315)
+        for jpeg, whole in zip(reader.read(clip, sampler.view(num_frames, fps)), batch.views.canvas[0], strict=True):
+            for given, (top, left, height, width, flip) in zip(batch.views.windows[0], windows, strict=True):
                 assert given.tolist() == [top, left, height, width, flip]
                 alone = _decode(jpeg, (top, left, height, width))
                 cut = whole[top : top + height, left : left + width]

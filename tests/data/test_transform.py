@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from vidcls.data import transform
-from vidcls.data.transform import Clips
+from vidcls.data.transform import Views
 from vidcls.data.windows import Window
 from vidcls.models import build
 
@@ -38,7 +38,7 @@ def test_windows_of_a_batch_differ_and_the_rest_of_the_canvas_is_not_seen():
     canvas = np.full((2, 1, 12, 12, 3), 255, np.uint8)
     canvas[0, :, :6, :4] = 10
     canvas[1, :, :12, :12] = 20
-    clips = Clips(canvas, np.array([[(0, 0, 6, 4, 0)], [(0, 0, 12, 12, 1)]], np.int32))
+    clips = Views(canvas, np.array([[(0, 0, 6, 4, 0)], [(0, 0, 12, 12, 1)]], np.int32))
     video = np.asarray(transform.transform(clips, 8, **PLAIN))
     np.testing.assert_allclose(video[0], 10, rtol=1e-6)
     np.testing.assert_allclose(video[1], 20, rtol=1e-6)
@@ -46,7 +46,7 @@ def test_windows_of_a_batch_differ_and_the_rest_of_the_canvas_is_not_seen():
 
 def test_normalisation_by_hand():
     canvas = np.broadcast_to(np.array([0, 51, 255], np.uint8), (1, 1, 4, 4, 3))
-    clips = Clips(canvas, np.array([[(0, 0, 4, 4, 0)]], np.int32))
+    clips = Views(canvas, np.array([[(0, 0, 4, 4, 0)]], np.int32))
     video = transform.transform(clips, 4, mean=(0.5, 0.2, 0.5), std=(0.25, 0.1, 0.5))
     np.testing.assert_allclose(np.asarray(video)[0, 0, 0, 0], [-2.0, 0.0, 1.0], atol=1e-6)
 
@@ -67,7 +67,7 @@ def test_windows_of_one_canvas_are_those_that_were_cut_out_before():
     frames = np.stack([_smooth(64, 80) for _ in range(2)])
     windows = [Window(0, 0, 50, 41), Window(14, 39, 50, 41), Window(7, 3, 50, 41, True)]
     run = jax.jit(transform.transform, static_argnums=(1, 2, 3))
-    together = run(Clips(frames[None], np.array([windows], np.int32)), 32, *PLAIN.values())
+    together = run(Views(frames[None], np.array([windows], np.int32)), 32, *PLAIN.values())
     apart = run(transform.on_canvas([frames] * 3, windows, 64), 32, *PLAIN.values())
     assert together.shape == (3, 2, 32, 32, 3)
     np.testing.assert_allclose(together, apart, atol=1e-3)  # of 255: sums in another order
@@ -92,14 +92,14 @@ def test_a_window_in_the_corner_has_the_bits_of_before_there_were_places():
 
     canvas = RNG.integers(0, 256, (2, 3, 64, 64, 3), dtype=np.uint8)
     windows = np.array([(0, 0, 50, 41, 0), (0, 0, 64, 33, 0)], np.int32)
-    ours = jax.jit(transform.transform, static_argnums=(1, 2, 3))(Clips(canvas, windows[:, None]), 32, *PLAIN.values())
+    ours = jax.jit(transform.transform, static_argnums=(1, 2, 3))(Views(canvas, windows[:, None]), 32, *PLAIN.values())
     np.testing.assert_array_equal(ours, jax.jit(plain)(canvas, windows))
 
 
 def test_the_devices_share_is_small_beside_a_resnet50():
     """Resizing, mirroring and normalising take under 3 % of the forward pass, by XLA's count of operations."""
     side = 240  # the canvas of UCF101 and HMDB51
-    clips = Clips(np.zeros((1, 1, side, side, 3), np.uint8), np.array([[(0, 0, side, side, 1)]], np.int32))
+    clips = Views(np.zeros((1, 1, side, side, 3), np.uint8), np.array([[(0, 0, side, side, 1)]], np.int32))
     ours = _flops(lambda clips: transform.transform(clips, 224, **PLAIN), clips)
     model = build('tsn_resnet50', 51)
     video = jax.ShapeDtypeStruct((1, 1, 224, 224, 3), np.float32)

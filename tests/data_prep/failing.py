@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from data_prep import example
-from data_prep.clips import Clip
 from data_prep.example import Result, Storage
+from data_prep.source import Clip
 from vidcls.data import video
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep import example
-from data_prep.clips import Clip
+from data_prep.source import Clip
 from tests.made_videos import grey_levels, write_video
 from vidcls.data import video
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from data_prep import folder, splits
-from data_prep.clips import clip_ids
+from data_prep.source import clip_ids
 from vidcls.errors import UserError
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from data_prep import splits
-from data_prep.clips import hash_order
+from data_prep.source import hash_order
 from vidcls.errors import UserError
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from data_prep import table
-from data_prep.clips import Clip, Source
+from data_prep.source import Clip, Source
 
 
 def source(labels, parts, splits):

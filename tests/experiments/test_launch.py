@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from experiments import eco_ucf101, eco_ucf101_textbook, launch, timesformer_ucf101
-from vidcls import evaluate
 from vidcls.config import Config
+from vidcls.models.configured import build_model
 from vidcls.models.eco import ECOFull, ECOLite
 
 
@@ -139,4 +139,4 @@ def test_timesformers_recipe_is_its_authors():
 def test_eco_lite_is_a_flag_away(experiment):
     config = experiment.config()
     lite = dataclasses.replace(config, model=dataclasses.replace(config.model, name='eco_lite'))
-    assert [type(evaluate.build_model(one, 101)) for one in (config, lite)] == [ECOFull, ECOLite]
+    assert [type(build_model(one, 101)) for one in (config, lite)] == [ECOFull, ECOLite]

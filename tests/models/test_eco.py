@@ -49,7 +49,7 @@ def test_published_layout_gives_what_pytorch_gives_and_frames_can_be_kept(kind, 
     if kind == 'tsn_bninception':
         logits = jax.jit(model.apply)(variables, video)
     else:
-        pictures = jax.jit(lambda v, x: model.apply(v, x, method='pictures'))(variables, video[:1])
+        pictures = jax.jit(lambda v, x: model.apply(v, x, method='encode_frames'))(variables, video[:1])
         assert jax.tree.leaves(pictures)[0].min() == 0  # the tap is after its ReLU
         classify = jax.jit(lambda v, x: model.apply(v, x, method='classify'))
         # The second clip is the first in reverse: its pictures are computed already.

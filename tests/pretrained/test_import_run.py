@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from tests.pretrained import published
-from vidcls import evaluate, models, pretrained
+from vidcls import models, pretrained
 from vidcls.data.sampling import Sampler
 from vidcls.errors import UserError
+from vidcls.models.configured import build_model
 from vidcls.predict import Classifier
 from vidcls.pretrained import import_run
 from vidcls.run import checkpoint, workdir
@@ -70,7 +71,7 @@ def test_a_timesformers_sizes_are_read_from_its_arrays(tmp_path, attention):
     assert config.sampling.num_segments == (8 if attention == 'space' else 4)
     assert (config.test.crops, config.test.average, config.augment.test_short_side) == (3, 'logits', 16)
     assert config.augment.mean == (0.45,) * 3
-    evaluate.build_model(config, 3)
+    build_model(config, 3)
 
 
 @pytest.mark.parametrize('name, shape', [('time', (1, 100_000, 96)), ('position', (1, 1 + 500**2, 1))])

@@ -14,7 +14,7 @@ def eco(request):
 
 
 @pytest.fixture(scope='module')
-def pictures():
+def encode_frames():
     model = models.build('tsn_bninception', 5, width=4)
     start = published.variables(model, 1, 32, 32, 3)
     return model, start, published.drawn(model, start, 'bn-inception')

@@ -124,9 +124,9 @@ def test_a_cosine_is_extended_by_a_flag_and_goes_on_along_the_new_one(settings, 
     config_lib.save(_with(workdir.load(run).config, 'optim', schedule='cosine'), run / 'config.json')
     longer = dataclasses.replace(cosine, epochs=2.0)
     with pytest.raises(UserError, match=rf'epochs: 1.0 -> 2.0 .*--extend[\s\S]*--config.init.run={run} starts'):
-        setup.prepare(longer, run, DEVICES)
+        train.begin(longer, run, DEVICES)
     with caplog.at_level('INFO', 'absl'):
-        found = setup.prepare(longer, run, DEVICES, extend=True)
+        found = train.begin(longer, run, DEVICES, extend=True)
     assert float(found.learning_rate(4)) == pytest.approx(0.01 * (1 + math.cos(math.pi * 4 / 6)) / 2)
     assert 'goes on from step 3 along the cosine of 2 epochs, at 0.005; along that of 1 it was at 0' in caplog.text
 
@@ -138,7 +138,7 @@ def test_another_run_gives_parameters_statistics_averages_and_momentum(settings,
     # Another batch and rate, as people want them.
     changed = _with(settings, 'optim', learning_rate=0.001)
     changed = dataclasses.replace(changed, batch_size=4, init=InitConfig(run=f'{base}@3'))
-    found = setup.prepare(changed, tmp_path / 'new', DEVICES)
+    found = train.begin(changed, tmp_path / 'new', DEVICES)
     saved, old = _parts(base)[1], found.state
     _same([old.params, old.batch_stats, old.ema], [saved['model'][name] for name in ('params', 'batch_stats', 'ema')])
     trace, schedule = old.opt_state[2]
@@ -166,15 +166,15 @@ def test_averages_go_on_as_those_of_three_steps(settings, base, tmp_path):
         )  # fmt: skip
     # A run that goes on knows it without the other run.
     longer = dataclasses.replace(one, epochs=1.0)
-    assert setup.prepare(longer, tmp_path, DEVICES).averaged_steps == 3
+    assert train.begin(longer, tmp_path, DEVICES).averaged_steps == 3
 
 
 def test_other_labels_start_a_classifier_and_the_optimizer_anew(settings, base, tmp_path, monkeypatch):
     opened = open_dataset(settings.data.dir)
     renamed = dataclasses.replace(opened, labels=(*opened.labels[1:], opened.labels[0]))  # as many, in another order
     monkeypatch.setattr(setup, 'open_dataset', lambda folder: renamed)
-    found = setup.prepare(dataclasses.replace(settings, init=InitConfig(run=str(base))), tmp_path / 'new', DEVICES)
-    scratch = setup.prepare(settings, tmp_path / 'scratch', DEVICES)
+    found = train.begin(dataclasses.replace(settings, init=InitConfig(run=str(base))), tmp_path / 'new', DEVICES)
+    scratch = train.begin(settings, tmp_path / 'scratch', DEVICES)
     saved = _parts(base)[1]['model']
     _same(found.state.params['backbone'], saved['params']['backbone'])
     _same(found.state.params['head'], scratch.state.params['head'])
@@ -188,7 +188,7 @@ def test_other_labels_start_a_classifier_and_the_optimizer_anew(settings, base, 
 
 def test_another_optimizer_begins_anew(settings, base, tmp_path):
     adamw = dataclasses.replace(settings, optim=OptimConfig(name='adamw'), init=InitConfig(run=str(base)))
-    found = setup.prepare(adamw, tmp_path / 'new', DEVICES)
+    found = train.begin(adamw, tmp_path / 'new', DEVICES)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(found.state.opt_state))
     _same(found.state.params, _parts(base)[1]['model']['params'])  # not the averages
     assert json.loads((tmp_path / 'new' / 'weights.json').read_text())['optimizer'] == 'begins anew, that was sgd'
@@ -217,7 +217,7 @@ def test_a_batch_of_more_clips_than_there_are_and_no_validation_are_said(config,
     monkeypatch.setattr(
         setup, 'open_dataset', lambda folder: dataclasses.replace(opened, splits={'train': opened.splits['train'][:5]})
     )
-    found = setup.prepare(dataclasses.replace(config, batch_size=16, epochs=6.0), tmp_path, DEVICES)
+    found = train.begin(dataclasses.replace(config, batch_size=16, epochs=6.0), tmp_path, DEVICES)
     assert found.num_steps == 2  # 6 x 5 clips are two batches of 16
     batch = next(pipeline.train_batches(found.dataset, found.config))
     assert sorted(np.unique(batch.clip, return_counts=True)[1]) == [3, 3, 3, 3, 4]

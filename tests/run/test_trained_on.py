@@ -9,10 +9,10 @@ import jax
 import numpy as np
 import pytest
 
+from vidcls import train
 from vidcls.data.dataset import Dataset
 from vidcls.errors import UserError
 from vidcls.run import trained_on, workdir
-from vidcls.training import setup
 
 
 @pytest.fixture
@@ -88,14 +88,14 @@ def test_a_broken_file_is_named(run, motion_dataset, text):
 def test_a_run_is_not_continued_on_a_dataset_that_changed(config, motion_folder, tmp_path, monkeypatch):
     folder = shutil.copytree(motion_folder, tmp_path / 'motion' / '1.0.0')
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, dir=str(folder)))
-    setup.prepare(config, tmp_path / 'run', jax.local_devices()[:1])
+    train.begin(config, tmp_path / 'run', jax.local_devices()[:1])
     assert (tmp_path / 'run' / 'dataset.json').exists()
     monkeypatch.setattr('vidcls.run.checkpoint.steps', lambda folder: [3])
     metadata = json.loads((folder / 'metadata.json').read_text())
     metadata['splits']['train'] = 'train+test'
     (folder / 'metadata.json').write_text(json.dumps(metadata))
     with pytest.raises(UserError, match='train had 24 and has 32: 8 are new'):
-        setup.prepare(config, tmp_path / 'run', jax.local_devices()[:1])
+        train.begin(config, tmp_path / 'run', jax.local_devices()[:1])
     (tmp_path / 'run' / 'dataset.json').unlink()  # as of a run that began before there was one
-    setup.prepare(config, tmp_path / 'run', jax.local_devices()[:1])
+    train.begin(config, tmp_path / 'run', jax.local_devices()[:1])
     assert (tmp_path / 'run' / 'dataset.json').exists()

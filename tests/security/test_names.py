@@ -67,8 +67,8 @@ def test_labels_of_lists_and_class_files(tmp_path, name):
 
 def _convert_source_of_somebody(label):
     """A source that does not come from our readers."""
-    from data_prep.clips import Clip, Source
     from data_prep.convert import convert
+    from data_prep.source import Clip, Source
 
     clips = [Clip('1', 0, 'train', (Path('1.mp4'),))]
     convert(Source('x', 'x', (label, 'b'), clips, {'train': ['train']}), Path('/nowhere'))

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from data_prep.clips import Clip, Source
 from data_prep.convert import Options, convert
 from data_prep.example import Storage
+from data_prep.source import Clip, Source
 from tests.made_videos import grey_levels, scenery, write_gif, write_video
 from tests.security.confined import attack, check_refused
 from vidcls.data import video

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.security.confined import attack, check_refused
-from vidcls import evaluate
+from vidcls.models.configured import build_model
 from vidcls.predict import Classifier
 from vidcls.run import checkpoint, workdir
 
@@ -23,8 +23,8 @@ def whole(config, tmp_path_factory) -> Path:
     """A work directory as training leaves it."""
     folder = tmp_path_factory.mktemp('whole') / 'run'
     run = workdir.check(folder, config, tuple('abcdefgh'), workdir.Frames(256, None))
-    workdir.prepare(run)
-    model = evaluate.build_model(config, 8)
+    workdir.create(run)
+    model = build_model(config, 8)
     variables = jax.device_get(model.init(jax.random.key(0), np.zeros((1, 2, 24, 24, 3), np.float32), train=False))
     checkpoints = checkpoint.Checkpoints(run.checkpoints)
     checkpoints.save(3, variables, {'count': np.int32(3)})

@@ -15,7 +15,7 @@ import pytest
 from data_prep import convert
 from data_prep import folder as folder_source
 from tests.pretrained import full_size_golden as golden
-from vidcls import evaluate, models, pretrained, train
+from vidcls import models, pretrained, train
 from vidcls.config import (
     AugmentConfig,
     Config,
@@ -28,8 +28,9 @@ from vidcls.config import (
 )
 from vidcls.data.dataset import open_dataset
 from vidcls.data.pipeline import Batch
-from vidcls.data.transform import Clips
+from vidcls.data.transform import Views
 from vidcls.distributed.devices import place, pmap, replicate, shard, unreplicate
+from vidcls.models.configured import build_model
 from vidcls.run import checkpoint, workdir
 from vidcls.training import freezing
 from vidcls.training.optimizer import make_optimizer
@@ -60,7 +61,7 @@ def after_two_steps(init, model=None, **optim_settings):
     devices = jax.local_devices()[:1]
     run = pmap(make_train_step(model, optimizer, rate, config), devices)
     random = np.random.default_rng(0)
-    clips = Clips(
+    clips = Views(
         random.integers(0, 256, (4, 2, 24, 24, 3), dtype=np.uint8),
         np.tile(np.array([0, 0, 24, 24, 0], np.int32), (4, 1, 1)),
     )
@@ -205,7 +206,7 @@ def config(motion_folder):
 @pytest.fixture(scope='module')
 def weights(config, tmp_path_factory):
     """torchvision's names, a classifier of 5 classes; the motion dataset has 8."""
-    model = evaluate.build_model(config, 5)
+    model = build_model(config, 5)
     shapes = jax.eval_shape(lambda: {**model.init(jax.random.key(0), jnp.zeros((1, 2, 24, 24, 3)))})
     random = np.random.default_rng(0)
     drawn = lambda leaf: (0.1 * random.normal(size=leaf.shape) + (leaf.ndim == 1)).astype(np.float32)
@@ -251,7 +252,7 @@ def test_a_wrong_file_leaves_no_work_directory(config, weights, tmp_path):
 
 def test_a_run_begun_anew_from_nothing_keeps_no_origin(tmp_path):
     run = workdir.check(tmp_path, CONFIG, ('a',), workdir.Frames(32, None))
-    workdir.prepare(run)
+    workdir.create(run)
     workdir.save_origin(run, {'file': 'w.npz'})
     assert json.loads((tmp_path / 'weights.json').read_text()) == {'file': 'w.npz'}
     workdir.save_origin(run, None)
@@ -287,12 +288,12 @@ def test_published_names_on_real_clips(init, archery_and_others, tmp_path):
     )
     clips = len(open_dataset(archery_and_others).clips('train'))
     config = dataclasses.replace(config, epochs=3 * config.batch_size / clips)
-    published = seeded_resnet(evaluate.build_model(config, 400))
+    published = seeded_resnet(build_model(config, 400))
     pretrained.save(config.init.weights, published)
     train.train(config, tmp_path / 'run', jax.local_devices()[:1])
 
     variables = checkpoint.restore_model(tmp_path / 'run' / 'checkpoints', 'latest')[1]
-    trained = pretrained.export(variables, evaluate.build_model(config, 3), 'torchvision')
+    trained = pretrained.export(variables, build_model(config, 3), 'torchvision')
     assert trained['fc.weight'].shape == (3, 256) and set(trained) == set(published)
     stayed = {name for name, array in trained.items() if np.array_equal(array, published[name])}
     if init.partial_bn:

@@ -8,11 +8,11 @@ import numpy as np
 import optax
 import pytest
 
-from vidcls import evaluate
 from vidcls.config import AugmentConfig, Config, ModelConfig, OptimConfig, SamplingConfig
 from vidcls.data.pipeline import Batch
-from vidcls.data.transform import Clips, transform
+from vidcls.data.transform import Views, transform
 from vidcls.distributed.devices import place, pmap, replicate, shard, unreplicate
+from vidcls.models.configured import build_model
 from vidcls.training.optimizer import make_optimizer
 from vidcls.training.step import ema_decay, init_state, make_train_step, num_parts
 
@@ -36,7 +36,7 @@ class Linear(nn.Module):
 
 def _batch(count: int, frames: int = 1, size: int = 2) -> Batch:
     rng = np.random.default_rng(0)
-    clips = Clips(
+    clips = Views(
         rng.integers(0, 256, (count, frames, size, size, 3), dtype=np.uint8),
         np.tile(np.array([0, 0, size, size, 0], np.int32), (count, 1, 1)),
     )
@@ -62,7 +62,7 @@ def _with(**settings) -> Config:
 def test_a_step_by_hand():
     batch = _batch(4)
     first, state, measured = _step(CONFIG, batch)
-    kernel, x = first.params['head']['kernel'], batch.clips.canvas.reshape(4, -1) / 255
+    kernel, x = first.params['head']['kernel'], batch.views.canvas.reshape(4, -1) / 255
     logits = x @ kernel
     probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     gradient = x.T @ (probabilities - np.eye(3)[batch.label]) / 4
@@ -139,7 +139,7 @@ def _network(family: str, sync: bool) -> tuple[Config, nn.Module, Batch]:
         augment=AugmentConfig(crop_size=size),
         optim=OptimConfig(learning_rate=SLOW, momentum=0.9),
     )
-    return config, evaluate.build_model(config, 3), _batch(8, frames, size)
+    return config, build_model(config, 3), _batch(8, frames, size)
 
 
 @pytest.fixture
@@ -180,8 +180,8 @@ def test_batch_norm_is_per_device_unless_it_is_synchronised(plain_convolutions):
         (value, statistics), gradient = jax.value_and_grad(loss, has_aux=True)(first.params)
         return value, statistics, gradient
 
-    clips, label = shard((batch.clips, batch.label), 2)
-    halves = [share(Clips(*(x[half] for x in clips)), label[half]) for half in range(2)]
+    clips, label = shard((batch.views, batch.label), 2)
+    halves = [share(Views(*(x[half] for x in clips)), label[half]) for half in range(2)]
     loss, statistics, gradient = jax.tree.map(lambda a, b: (a + b) / 2, *halves)
     decay, rate = config.optim.weight_decay, config.optim.learning_rate
     params = jax.tree.map(lambda p, g: p - rate * (g + decay * p), first.params, gradient)

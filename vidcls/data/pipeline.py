@@ -19,7 +19,7 @@ from vidcls.config import Config
 from vidcls.data.dataset import Dataset
 from vidcls.data.frame_index import FrameReader
 from vidcls.data.sampling import Sampler
-from vidcls.data.transform import Clips
+from vidcls.data.transform import Views
 from vidcls.data.windows import Window, bounding_window, draw_window, test_windows
 
 _ORDER, _DRAWS = 0, 1  # keep the two kinds of randomness apart
@@ -38,7 +38,7 @@ class Batch(NamedTuple):
       mask: bool[b], False where a place was filled up to complete the batch.
     """
 
-    clips: Clips
+    clips: Views
     label: np.ndarray
     clip: np.ndarray
     mask: np.ndarray
@@ -259,7 +259,7 @@ class _Batches:
         found = [self._piece() for _ in range(self._pieces)]
         # numpy asks for large pages.
         canvas, windows, label, clip = map(np.concatenate, zip(*found)) if self._pieces > 1 else found[0]
-        return Batch(Clips(canvas, windows), label, clip, mask=clip >= 0)
+        return Batch(Views(canvas, windows), label, clip, mask=clip >= 0)
 
     def _piece(self):
         import tensorflow as tf

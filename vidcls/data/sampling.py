@@ -99,3 +99,8 @@ def views_at_once(config: Config) -> int:
     """
     view = Sampler(config.sampling, training=False).num_frames * config.augment.crop_size**2
     return config.test.batch_size or max(_PIXELS_AT_ONCE // view, 1)
+
+
+def largest_divisor(number: int, limit: int) -> int:
+    """The largest divisor of `number` up to `limit`, at least 1."""
+    return max(part for part in range(1, number + 1) if number % part == 0 and part <= max(limit, 1))

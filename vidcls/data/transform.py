@@ -17,7 +17,7 @@ import numpy as np
 from vidcls.data.windows import Window
 
 
-class Clips(NamedTuple):
+class Views(NamedTuple):
     """What the host hands to the device for a batch of b clips, each seen through v windows (training: one).
 
     Attributes:
@@ -29,7 +29,7 @@ class Clips(NamedTuple):
     windows: np.ndarray | jax.Array
 
 
-def transform(clips: Clips, crop_size: int, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
+def transform(clips: Views, crop_size: int, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
     """Resizes each window to a square, mirrors and normalises it.
 
     Bilinear, with the filter widened when shrinking, as PIL's `BILINEAR` does it.
@@ -78,7 +78,7 @@ def resize_matrix(start: jax.Array, length: jax.Array, out: int, side: int) -> j
     return weights / weights.sum(-1, keepdims=True)
 
 
-def on_canvas(frames: Sequence[np.ndarray], windows: Sequence[Window], side: int) -> Clips:
+def on_canvas(frames: Sequence[np.ndarray], windows: Sequence[Window], side: int) -> Views:
     """Windows of decoded frames, each on a canvas of its own.
 
     A fixed `side` is one shape for pictures of all sizes: the device's step compiles once.
@@ -89,10 +89,10 @@ def on_canvas(frames: Sequence[np.ndarray], windows: Sequence[Window], side: int
       side: of the square canvas, pixels; at least that of every window.
 
     Returns:
-      Clips of v clips with one window each, in the canvas' top left corner.
+      Views of v clips with one window each, in the canvas' top left corner.
     """
     canvas = np.zeros((len(frames), len(frames[0]), side, side, frames[0].shape[-1]), np.uint8)
     for view, (top, left, height, width, _) in enumerate(windows):
         canvas[view, :, :height, :width] = frames[view][:, top : top + height, left : left + width]
     placed = [[window._replace(top=0, left=0)] for window in windows]
-    return Clips(canvas, np.array(placed, np.int32))
+    return Views(canvas, np.array(placed, np.int32))

@@ -5,8 +5,8 @@ Zolfaghari et al. 2018 (arXiv:1804.09066), figure 2: a 2-D network looks at one 
 network's own features are averaged (Full). The work on single pictures and the rest are methods of their
 own, so that a stream computes each picture once:
 
-    pictures = model.apply(variables, video, method='pictures')     per frame, kept
-    logits = model.apply(variables, pictures, method='classify')    of the pictures at hand
+    features = model.apply(variables, video, method='encode_frames')    of each frame, kept
+    logits = model.apply(variables, features, method='classify')        of the frames at hand
 """
 
 import einops
@@ -46,17 +46,17 @@ class ECOLite(nn.Module):
         Raises:
           UserError: the video has not five axes, or its segments are not a multiple of 4.
         """
-        return self.classify(self.pictures(video, train), train)
+        return self.classify(self.encode_frames(video, train), train)
 
-    def pictures(self, video, train: bool = False):
+    def encode_frames(self, video, train: bool = False):
         """Maps [b n h/8 w/8 c'] of the n segments of a video."""
         x = segments.stack(video, self.seg_len)
         tap = self.backbone.tap(einops.rearrange(x, 'b n h w c -> (b n) h w c'), train)
         return einops.rearrange(tap, '(b n) h w c -> b n h w c', b=len(x))
 
-    def classify(self, pictures, train: bool = False):
-        """Logits of what `pictures` returned, or of any 4, 8, 12, ... of its segments."""
-        return self.head(self.clip_features(pictures, train))
+    def classify(self, features, train: bool = False):
+        """Logits of what `encode_frames` returned, or of any 4, 8, 12, ... of its segments."""
+        return self.head(self.clip_features(features, train))
 
     def clip_features(self, maps, train: bool):
         """The 3-D part's vectors [b d] of maps [b n h w c], after dropout.
@@ -88,7 +88,7 @@ class ECOFull(ECOLite):
         super().setup()
         self.drop_frame = nn.Dropout(self.frame_dropout)
 
-    def pictures(self, video, train: bool = False):
+    def encode_frames(self, video, train: bool = False):
         """Maps [b n h/8 w/8 c'] and vectors [b n d] of the n segments of a video."""
         x = segments.stack(video, self.seg_len)
         tap, vectors = self.backbone.tap_and_features(einops.rearrange(x, 'b n h w c -> (b n) h w c'), train)
@@ -97,8 +97,8 @@ class ECOFull(ECOLite):
             einops.rearrange(vectors, '(b n) d -> b n d', b=len(x)),
         )
 
-    def classify(self, pictures, train: bool = False):
+    def classify(self, features, train: bool = False):
         """As `ECOLite.classify`."""
-        maps, vectors = pictures
+        maps, vectors = features
         mean = self.drop_frame(vectors, deterministic=not train).mean(1)
         return self.head(jnp.concatenate([mean, self.clip_features(maps, train)], axis=-1))

@@ -184,13 +184,13 @@ class TimeSformer(nn.Module):
         features = nn.Dropout(self.dropout, deterministic=not train)(features)
         return nn.Dense(self.num_classes, kernel_init=dense_init, name='head')(features)
 
-    def pictures(self, video, train: bool = False):
+    def encode_frames(self, video, train: bool = False):
         """The frames themselves: a stream keeps them, since what a frame becomes depends on its place in time."""
         return video
 
-    def classify(self, pictures, train: bool = False):
-        """Logits of what `pictures` returned."""
-        return self(pictures, train)
+    def classify(self, features, train: bool = False):
+        """Logits of what `encode_frames` returned."""
+        return self(features, train)
 
     def check(self, video) -> None:
         """Refuses fields that don't go together, and a video that is not as they say."""

@@ -38,14 +38,14 @@ class TSN(nn.Module):
         Raises:
           ValueError: the video has not five axes, or t is no multiple of `seg_len`.
         """
-        return self.classify(self.pictures(video, train), train)
+        return self.classify(self.encode_frames(video, train), train)
 
-    def pictures(self, video, train: bool = False):
+    def encode_frames(self, video, train: bool = False):
         """Features [b n d] of the n segments of a video; a stream keeps them."""
         x = segments.stack(video, self.seg_len)
         features = self.backbone(einops.rearrange(x, 'b n h w c -> (b n) h w c'), train)
         return einops.rearrange(features, '(b n) d -> b n d', b=len(x))
 
-    def classify(self, pictures, train: bool = False):
-        """Logits of what `pictures` returned, or of any of its segments."""
-        return self.head(self.drop(pictures.mean(1), deterministic=not train))
+    def classify(self, features, train: bool = False):
+        """Logits of what `encode_frames` returned, or of any of its segments."""
+        return self.head(self.drop(features.mean(1), deterministic=not train))

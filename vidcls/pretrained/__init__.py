@@ -7,7 +7,7 @@ docs/pretrained.md lists what loads and where its users get the files. Of the mo
 `layout` the form of a table, `resnet`, `inception` and `transformer` the tables, `fetching` addresses, `reading` files.
 """
 
-from vidcls.pretrained.convert import LAYOUTS, Converted, convert, export, load, origin
+from vidcls.pretrained.conversion import LAYOUTS, Converted, convert, export, load, origin
 from vidcls.pretrained.fetching import sha256
 from vidcls.pretrained.reading import read, save
 

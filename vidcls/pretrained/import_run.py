@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from vidcls import evaluate, models
+from vidcls import models
 from vidcls.config import AugmentConfig, Config, EvalConfig, ModelConfig, SamplingConfig, validate
 from vidcls.errors import UserError
+from vidcls.models.configured import build_model
 from vidcls.pretrained import reading
-from vidcls.pretrained.convert import SHOWN, Converted, convert, origin, recognise, unwrapped
+from vidcls.pretrained.conversion import SHOWN, Converted, convert, origin, recognise, unwrapped
 from vidcls.pretrained.layout import Arrays, Layout
 from vidcls.run import checkpoint, workdir
 from vidcls.run.checkpoint import Checkpoints
@@ -55,7 +56,7 @@ def import_run(weights: str | Path, model: str, labels: str | Path, folder: str 
     arrays = unwrapped(reading.read(weights))
     config = configuration(model, arrays, recognise(arrays))
     validate(config)
-    net = evaluate.build_model(config, len(names))
+    net = build_model(config, len(names))
     video = (1, config.sampling.num_frames, config.augment.crop_size, config.augment.crop_size, 3)
     shapes = jax.eval_shape(lambda: {**net.init(jax.random.key(0), jnp.zeros(video))})
     converted = convert(arrays, net, shapes)
@@ -63,7 +64,7 @@ def import_run(weights: str | Path, model: str, labels: str | Path, folder: str 
     source = origin(weights, converted)
     logging.info('%s (sha256 %s): %s', weights, source['sha256'], converted.summary())
     run = workdir.Run(folder, config, names, Frames(SHORT_SIDE, None))
-    workdir.prepare(run)
+    workdir.create(run)
     workdir.save_origin(run, source)
     checkpoints = Checkpoints(run.checkpoints, keep_best=False)
     saved = {'batch_stats': {}} | converted.for_rgb()

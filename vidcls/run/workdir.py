@@ -86,7 +86,7 @@ def check(
     return Run(folder, config, labels, frames)
 
 
-def prepare(run: Run) -> None:
+def create(run: Run) -> None:
     """Makes the work directory that `check` returned, or notes what changes in the one that is there."""
     if saved := checkpoint.steps(run.checkpoints):
         _note_changes(run, saved[-1])

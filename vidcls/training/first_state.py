@@ -20,7 +20,7 @@ from absl import logging
 
 from vidcls import pretrained
 from vidcls.config import Config
-from vidcls.pretrained.convert import Converted
+from vidcls.pretrained.conversion import Converted
 from vidcls.pretrained.layout import Arrays, Inputs, Layout
 from vidcls.run import checkpoint, workdir
 from vidcls.training.step import TrainState, begin

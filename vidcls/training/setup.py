@@ -1,125 +1,32 @@
-"""What a configuration asks to be trained, checked before anything is written: dataset, network, optimizer, first state."""
+"""What is checked before a run takes its first step, and how its work directory is entered."""
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
-import optax
 from absl import logging
 
 from vidcls import config as config_lib
-from vidcls import evaluate
 from vidcls.config import Config, DataConfig
 from vidcls.data import splits
 from vidcls.data.dataset import Dataset, open_dataset
 from vidcls.distributed import processes
 from vidcls.errors import UserError
+from vidcls.models.configured import check_frames
 from vidcls.run import checkpoint, model_summary, resuming, trained_on, workdir
 from vidcls.training import first_state, freezing
-from vidcls.training.optimizer import make_optimizer, make_schedule
-from vidcls.training.step import TrainState, init_state, num_parts
+from vidcls.training.optimizer import make_schedule
+from vidcls.training.step import TrainState, num_parts
 
 
-class Job(NamedTuple):
-    """A training run before its first step.
-
-    Attributes:
-      config: with the folder where the dataset was found, and the splits that it has.
-      run: the work directory, made by now.
-      state: at step 0, arrays of numpy.
-      averaged_steps: updates behind the state's moving averages.
-    """
-
-    config: Config
-    dataset: Dataset
-    steps_per_epoch: float
-    num_steps: int
-    model: nn.Module
-    optimizer: optax.GradientTransformation
-    learning_rate: optax.Schedule
-    state: TrainState
-    run: workdir.Run
-    averaged_steps: int
-
-    def describe(self, state: TrainState, devices: Sequence[jax.Device]) -> None:
-        """Logs what is about to be trained, and where it stands."""
-        num_params = sum(x.size for x in jax.tree.leaves(state.params))
-        logging.info(
-            '%s, %.2f M parameters, %s, %d classes; %d clips, %d steps of %d clips on %d %s device(s)\n%s',
-            self.config.model.name, num_params / 1e6, model_summary.forward_cost(self.model, state.variables, self.config),
-            len(self.run.labels), len(self.dataset.clips(self.config.data.train_split)),
-            self.num_steps, self.config.batch_size, len(devices), devices[0].platform, model_summary.table(state.params),
-        )  # fmt: skip
-        if state.step:
-            left = 'nothing is left' if state.step >= self.num_steps else 'continuing'
-            logging.info('%s stands at step %d of %d: %s', self.run.folder, state.step, self.num_steps, left)
-
-
-def prepare(config: Config, folder: str | Path, devices: Sequence[jax.Device], extend: bool = False) -> Job:
-    """Checks what can be checked on all hosts alike, and makes the work directory.
-
-    Args:
-      extend: a run may go on to another number of epochs although its schedule is bound to its end.
+def open_data(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Dataset]:
+    """The dataset, and the configuration with the folder and the splits that were found.
 
     Raises:
-      UserError: a setting that can't work, or a work directory of another run.
+      UserError: a setting that can't work on these devices or with this dataset.
     """
-    with processes.together():
-        config, dataset = _open(config, devices)
-        steps_per_epoch = len(dataset.clips(config.data.train_split)) / config.batch_size
-        num_steps = max(round(config.epochs * steps_per_epoch), 1)
-        model = evaluate.build_model(config, len(dataset.labels))
-        learning_rate = make_schedule(config.optim, steps_per_epoch, num_steps)
-        optimizer = make_optimizer(config.optim, learning_rate, config.init)
-        state = init_state(model, optimizer, config)
-        freezing.check(config.init, state.variables)
-        evaluate.check_frames(config, model, state.variables)
-        begins, origin = not checkpoint.steps(Path(folder).expanduser() / 'checkpoints'), None
-        if begins:
-            state, origin = first_state.first_state(config, model, state, dataset.labels)
-        stored = workdir.Frames(dataset.short_side, dataset.target_fps)
-        terms = resuming.Terms(bool(state.batch_stats), num_steps, extend)
-        run = workdir.check(folder, config, dataset.labels, stored, terms)
-        if not begins:
-            trained_on.check(run, dataset)
-    settings, saved = config_lib.flatten(config) | {'data.dir': ''}, checkpoint.steps(run.checkpoints)
-    processes.check_same('configuration, dataset or work directory', (settings, dataset.index.ids.tolist(), saved))
-    with processes.together():
-        # Only now: a model that can't be built should leave no work directory that refuses the corrected command.
-        if processes.is_first():
-            _say_new_rate(run, steps_per_epoch)
-            workdir.prepare(run)
-            if begins or not (run.folder / trained_on.FILENAME).exists():
-                trained_on.save(run, dataset)
-            if begins:
-                workdir.save_origin(run, origin)
-    averaged = origin.get(first_state.AVERAGED_STEPS, 0) if origin else 0 if begins else first_state.averaged_steps(run)
-    return Job(config, dataset, steps_per_epoch, num_steps, model, optimizer, learning_rate, state, run, averaged)
-
-
-def _say_new_rate(run: workdir.Run, steps_per_epoch: float) -> None:
-    """Logs where the rate goes on, if the run goes on to another end than its schedule had."""
-    saved = checkpoint.steps(run.checkpoints)
-    if not saved:
-        return
-    configs = workdir.load(run.folder).config, run.config
-    if configs[0].epochs == configs[1].epochs or run.config.optim.schedule == 'multi_step':
-        return
-    rates = [
-        float(make_schedule(config.optim, steps_per_epoch, round(config.epochs * steps_per_epoch))(saved[-1]))
-        for config in configs
-    ]
-    logging.info(
-        'the learning rate goes on from step %d along the %s of %g epochs, at %.3g; along that of %g it was at %.3g',
-        saved[-1], run.config.optim.schedule, configs[1].epochs, rates[1], configs[0].epochs, rates[0],
-    )  # fmt: skip
-
-
-def _open(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Dataset]:
-    """The dataset, and the settings with the folder where it was found; all that can be checked by now is."""
     config_lib.validate(config)
     data = config.data
     if config.model.attention_implementation == 'cudnn' and devices[0].platform != 'gpu':
@@ -138,6 +45,94 @@ def _open(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Datase
     _say_what_is_unusual(config, found, dataset, num_clips, len(devices))
     # The work directory is used from anywhere.
     return dataclasses.replace(config, data=dataclasses.replace(found, dir=str(dataset.folder.resolve()))), dataset
+
+
+def enter(
+    folder: str | Path,
+    config: Config,
+    dataset: Dataset,
+    model: nn.Module,
+    state: TrainState,
+    num_steps: int,
+    extend: bool,
+) -> tuple[workdir.Run, TrainState, int]:
+    """Makes the work directory, or opens the one that is there, on all processes alike.
+
+    Args:
+      state: of random numbers.
+      num_steps: the last step of the run.
+      extend: a run may go on to another number of epochs although its schedule is bound to its end.
+
+    Returns:
+      The work directory; the state at step 0, of published weights or of another run where the configuration names
+      some; and the updates behind its moving averages.
+
+    Raises:
+      UserError: a network that can't take the settings, or a work directory of another run.
+    """
+    with processes.together():
+        freezing.check(config.init, state.variables)
+        check_frames(config, model, state.variables)
+        begins, origin = not checkpoint.steps(Path(folder).expanduser() / 'checkpoints'), None
+        if begins:
+            state, origin = first_state.first_state(config, model, state, dataset.labels)
+        stored = workdir.Frames(dataset.short_side, dataset.target_fps)
+        terms = resuming.Terms(bool(state.batch_stats), num_steps, extend)
+        run = workdir.check(folder, config, dataset.labels, stored, terms)
+        if not begins:
+            trained_on.check(run, dataset)
+    settings, saved = config_lib.flatten(config) | {'data.dir': ''}, checkpoint.steps(run.checkpoints)
+    processes.check_same('configuration, dataset or work directory', (settings, dataset.index.ids.tolist(), saved))
+    with processes.together():
+        # Only now: a model that can't be built should leave no work directory that refuses the corrected command.
+        if processes.is_first():
+            _say_new_rate(run, len(dataset.clips(config.data.train_split)) / config.batch_size)
+            workdir.create(run)
+            if begins or not (run.folder / trained_on.FILENAME).exists():
+                trained_on.save(run, dataset)
+            if begins:
+                workdir.save_origin(run, origin)
+    averaged = origin.get(first_state.AVERAGED_STEPS, 0) if origin else 0 if begins else first_state.averaged_steps(run)
+    return run, state, averaged
+
+
+def describe(
+    run: workdir.Run,
+    dataset: Dataset,
+    model: nn.Module,
+    state: TrainState,
+    num_steps: int,
+    devices: Sequence[jax.Device],
+) -> None:
+    """Logs what is about to be trained, and where it stands."""
+    config, num_params = run.config, sum(x.size for x in jax.tree.leaves(state.params))
+    logging.info(
+        '%s, %.2f M parameters, %s, %d classes; %d clips, %d steps of %d clips on %d %s device(s)\n%s',
+        config.model.name, num_params / 1e6, model_summary.forward_cost(model, state.variables, config),
+        len(run.labels), len(dataset.clips(config.data.train_split)),
+        num_steps, config.batch_size, len(devices), devices[0].platform, model_summary.table(state.params),
+    )  # fmt: skip
+    if state.step:
+        left = 'nothing is left' if state.step >= num_steps else 'resuming'
+        logging.info('%s stands at step %d of %d: %s', run.folder, state.step, num_steps, left)
+
+
+def _say_new_rate(run: workdir.Run, steps_per_epoch: float) -> None:
+    """Logs where the rate goes on, if the run goes on to another end than its schedule had."""
+    saved = checkpoint.steps(run.checkpoints)
+    if not saved:
+        return
+    configs = workdir.load(run.folder).config, run.config
+    if configs[0].epochs == configs[1].epochs or run.config.optim.schedule == 'multi_step':
+        return
+    rates = [
+        float(make_schedule(config.optim, steps_per_epoch, round(config.epochs * steps_per_epoch))(saved[-1]))
+        for config in configs
+    ]
+    logging.info(
+        'the learning rate goes on from step %d along the %s of %g epochs, at %.3g; along that of %g it was at %.3g',
+        saved[-1], run.config.optim.schedule, configs[1].epochs, rates[1], configs[0].epochs, rates[0],
+    )  # fmt: skip
 
 
 def check_mixing(config: Config, num_devices: int) -> None:

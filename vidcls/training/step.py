@@ -17,7 +17,7 @@ from vidcls import metrics
 from vidcls.config import Config
 from vidcls.data.mixup import mix_clips
 from vidcls.data.pipeline import Batch
-from vidcls.data.transform import Clips, transform
+from vidcls.data.transform import Views, transform
 from vidcls.distributed.devices import AXIS
 from vidcls.training import freezing
 
@@ -92,9 +92,9 @@ def make_train_step(
             return aux['batch_stats'], (grads, aux['measured'])
 
         if parts == 1:
-            batch_stats, found = part(state.batch_stats, (0, batch.clips, batch.label))
+            batch_stats, found = part(state.batch_stats, (0, batch.views, batch.label))
         else:
-            split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), (batch.clips, batch.label))
+            split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), (batch.views, batch.label))
             batch_stats, found = _scan_mean(part, state.batch_stats, (jnp.arange(parts), *split))
         # Each device has its own running statistics of BatchNorm; their mean keeps the state the same everywhere.
         (grads, measured), batch_stats = jax.lax.pmean((found, batch_stats), AXIS)
@@ -127,7 +127,7 @@ def _loss(model: nn.Module, config: Config) -> Callable:
     """(params, batch_stats, clips, label, key) -> (loss, batch_stats and measurements)."""
     augment = config.augment
 
-    def loss_fn(params: Any, batch_stats: Any, clips: Clips, label: jax.Array, key: jax.Array):
+    def loss_fn(params: Any, batch_stats: Any, clips: Views, label: jax.Array, key: jax.Array):
         video = transform(clips, augment.crop_size, augment.mean, augment.std)
         targets = jax.nn.one_hot(label, model.num_classes)
         if augment.mixup_alpha or augment.cutmix_alpha:

@@ -1,0 +1,70 @@
+"""From a configuration to its network, and to the step that predicts with it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vidcls import models
+from vidcls.config import Config
+from vidcls.data.sampling import Sampler
+from vidcls.data.transform import Views, transform
+from vidcls.distributed.devices import AXIS
+from vidcls.errors import UserError
+
+PredictStep = Callable[[Any, Views], jax.Array]
+
+
+def build_model(config: Config, num_classes: int) -> nn.Module:
+    """The configured network, for clips as the configuration samples and crops them.
+
+    Raises:
+      UserError: an unknown model, or a setting that it does not have.
+    """
+    given = {
+        'num_segments': config.sampling.num_segments,
+        'seg_len': config.sampling.seg_len,
+        'num_frames': config.sampling.num_frames,
+        'image_size': config.augment.crop_size,
+        'axis_name': AXIS if config.model.sync_batch_norm else None,
+        'dtype': jnp.dtype(config.model.dtype),
+    }
+    known = models.settings(config.model.name)
+    if config.model.sync_batch_norm and 'axis_name' not in known:
+        raise UserError(f'--config.model.sync_batch_norm=true: {config.model.name} has no BatchNorm')
+    given = {name: value for name, value in given.items() if name in known} | config.model.overrides()
+    if given.get('attention_implementation') == 'cudnn' and jax.default_backend() != 'gpu':
+        del given['attention_implementation']  # trained on a GPU: the same function of the same parameters
+    return models.build(config.model.name, num_classes, **given)
+
+
+def make_predict_step(model: nn.Module, config: Config) -> PredictStep:
+    """(variables, clips of v windows each) -> logits float32[(b v) k], for one device."""
+    augment = config.augment
+
+    def step(variables: Any, clips: Views) -> jax.Array:
+        video = transform(clips, augment.crop_size, augment.mean, augment.std)
+        return model.apply(variables, video, train=False)
+
+    return step
+
+
+def check_frames(config: Config, model: nn.Module, variables: Any) -> None:
+    """Refuses a number of test frames that the network can't take: validation would find out after an epoch.
+
+    Raises:
+      UserError: names the setting and what the network takes.
+    """
+    frames, size = Sampler(config.sampling, training=False).num_frames, config.augment.crop_size
+    if frames == config.sampling.num_frames:
+        return
+    try:
+        jax.eval_shape(model.apply, variables, jax.ShapeDtypeStruct((1, frames, size, size, 3), np.float32))
+    except UserError as error:
+        raise UserError(
+            f'--config.sampling.test_segments={config.sampling.test_segments}: {config.model.name} as trained with '
+            f'num_segments={config.sampling.num_segments} cannot take so many ({error})'
+        ) from error
