@@ -97,7 +97,7 @@ def test_eco_full_keeps_maps_and_vectors():
     frames = jax.ShapeDtypeStruct((3, 5, SIZE, SIZE, 3), jnp.float32)
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 4, SIZE, SIZE, 3))))
     state = stream_init(model, variables, 3, SIZE, SIZE, N)
-    assert [x.shape for x in state.pictures] == [(3, N, 2, 2, 6), (3, N, 64)]
+    assert [x.shape for x in state.features] == [(3, N, 2, 2, 6), (3, N, 64)]
     updated, logits = jax.eval_shape(lambda v, s, f: stream_update(model, v, s, f), variables, state, frames)
     assert jax.tree.map(jnp.shape, updated) == jax.tree.map(jnp.shape, state) and logits.shape == (3, 5)
 
