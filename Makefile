@@ -6,7 +6,7 @@ PYTHON ?= $(shell for minor in 13 12 11; do \
 	done; done; echo python3)
 BIN := .venv/bin
 
-.PHONY: setup setup-dev setup-peers demo test test-slow lint bench parity lock clean
+.PHONY: setup setup-dev setup-peers demo test test-slow lint docs bench parity lock clean
 
 setup: .venv/.done
 setup-dev: .venv/.done-dev
@@ -36,7 +36,15 @@ test-slow: setup-dev
 	$(PYTEST) -m slow
 
 lint: setup-dev
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+# A site in site/, which opens from its folder: no server, no network. A broken link is an error.
+.venv/.done-docs: requirements-docs.txt .venv/.done
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	touch $@
+
+docs: .venv/.done-docs
+	$(BIN)/mkdocs build --strict --quiet
 
 # The peers are installed beside ours, for measuring and comparing alone.
 .venv/.done-peers: requirements-peers.txt .venv/.done-dev
@@ -56,6 +64,8 @@ lock:
 		pyproject.toml --extra dev --extra beam -o requirements-dev.txt
 	uv pip compile -q --universal --python-version 3.11 --fork-strategy fewest --no-annotate --no-header \
 		pyproject.toml -c requirements-dev.txt -o requirements.txt
+	uv pip compile -q --universal --python-version 3.11 --fork-strategy fewest --no-annotate --no-header \
+		pyproject.toml --extra docs -c requirements-dev.txt -o requirements-docs.txt
 
 clean:
-	rm -rf .venv runs/demo bench.json
+	rm -rf .venv runs/demo bench.json site

@@ -1,8 +1,8 @@
-"""Everything measured beside a peer, in one run: a table, and bench.json. `make bench` runs it.
+"""All measurements beside peers in one run, which prints a table and writes bench.json. `make bench` runs it.
 
-bench.json is a list of {name, unit, ours, peer, ratio}; each number is a median of alternating rounds (of starts there is
-one round). Where the unit is a rate, a ratio of 2 means twice as fast. Networks run in a process of their own, ours and
-their peers with the large pages that the README recommends for a CPU.
+bench.json is a list of {name, unit, ours, peer, ratio}. Each number is a median of alternating rounds; starts are measured in
+one round. Where the unit is a rate, a ratio of 2 means twice as fast. Networks, ours and the peers', run in a process of
+their own, with the large pages that docs/performance.md recommends for a CPU.
 """
 
 import json
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def _in_large_pages(run: Callable[[], list[dict]]) -> Callable[[], list[dict]]:
-    """`run`, in a process that starts with glibc's setting for them."""
+    """`run` in a process of its own, in which glibc allocates large pages."""
 
     def elsewhere():
         with (

@@ -1,12 +1,12 @@
-"""Each model family on this machine's first accelerator, as training and evaluation run it, beside PyTorch eager.
+"""Train step and forward pass of each model family on the first accelerator of this machine, beside PyTorch eager.
 
     XLA_PYTHON_CLIENT_PREALLOCATE=false python -m benchmarks.accelerator [MODEL ...]
 
-Random uint8 clips that lie on the device, 224 x 224 pixels; the step is `vidcls.training.step`'s, with `transform`, SGD with
-momentum 0.9 and L2 1e-4, no dropout. Times are medians over rounds of ten steps, none of which waits for the one before. MFU,
-the model flops utilisation, is three forward passes a train step, by XLA's count, of the device's peak where `_PEAKS` has it.
-The peer runs under autocast on normalised clips, TSN's in channels-last; without torch there is none. jax takes most of the
-memory at once unless the variable says otherwise.
+The clips are random, uint8, 224 x 224 pixels, and lie on the device. The step is that of `vidcls.training.step`, with
+`transform`, SGD with momentum 0.9 and L2 1e-4, and no dropout. Times are medians over rounds of ten steps; no step waits for
+the one before. MFU (model FLOPs utilisation) counts three forward passes for a train step, with XLA's count of operations, as
+a share of the device's peak in `_PEAKS`. The peer runs under autocast on normalised clips, TSN's in channels-last; without
+torch there is no peer. The environment variable leaves memory to the peer, since jax takes most of it at once otherwise.
 """
 
 import gc
@@ -39,8 +39,8 @@ class Case(NamedTuple):
     clips: int
     frames: int
     classes: int
-    attention: str | None = None  # `attention_implementation`
-    peer: str = ''  # its name in `torch_models`; empty: none
+    attention: str | None = None  # the setting `attention_implementation`
+    peer: str = ''  # the peer's name in `torch_models`; empty: there is none
 
 
 CASES = (
@@ -53,7 +53,8 @@ _SIZE, _CANVAS = 224, 240  # pixels; UCF101's short side
 _ROUNDS, _STEPS = 3, 10
 _LEARNING_RATE, _MOMENTUM, _L2 = 0.01, 0.9, 1e-4
 _DTYPE = 'bfloat16'
-_PEAKS = {'NVIDIA H100 80GB HBM3': 989e12, 'NVIDIA H200': 989e12}  # bfloat16 without sparsity, of the data sheets
+# FLOP/s in bfloat16 without sparsity, from the data sheets
+_PEAKS = {'NVIDIA H100 80GB HBM3': 989e12, 'NVIDIA H200': 989e12}
 
 
 class Measured(NamedTuple):
@@ -64,7 +65,7 @@ class Measured(NamedTuple):
 
 
 def measure(case: Case) -> Measured:
-    """Our step and forward pass, on one device."""
+    """Our train step and forward pass, on one device."""
     config = _config(case)
     model = build_model(config, case.classes)
     device = jax.local_devices()[:1]
@@ -90,7 +91,7 @@ def measure(case: Case) -> Measured:
 
 
 def measure_peer(case: Case) -> tuple[float, float] | None:
-    """Seconds a train step and a forward pass of the peer, where there is a torch that sees the GPU."""
+    """Seconds that the peer's train step and forward pass take; None if there is no torch that sees the GPU."""
     if importlib.util.find_spec('torch') is None:
         return None
     import torch
@@ -106,7 +107,7 @@ def measure_peer(case: Case) -> tuple[float, float] | None:
 
 
 def seconds(call: Callable, wait: Callable) -> float:
-    """The median time of a call, of rounds of several; a round more goes first, which compiles and allocates."""
+    """The median over rounds of a call's mean time in seconds; an uncounted first round compiles and allocates."""
     times = []
     for _ in range(_ROUNDS + 1):
         start = time.perf_counter()

@@ -1,12 +1,11 @@
-"""Converting videos, beside the plain ways of doing it; frames per second on two processes.
+"""Conversion of videos beside simpler ways, in frames per second on two processes.
 
     python -m benchmarks.convert
 
-Ours is a whole conversion: decoding, JPEGs of quality 95, records, TFDS's description, the index of
-frames; starting the worker processes included, importing TensorFlow (once, 7 s) not. The peers only
-write JPEGs of quality 95: two OpenCV processes that append them to one file each, the textbook's
-loop with a file for every frame, and two ffmpeg at -q:v 2 if ffmpeg is installed. Rounds alternate,
-and a ratio is the median of the rounds' ratios.
+Ours is a whole conversion: decoding, JPEGs of quality 95, records, TFDS's description and the index of frames. Its time
+includes the start of the worker processes, and excludes the import of TensorFlow (once, 7 s). The peers only write JPEGs of
+quality 95: two OpenCV processes that append to one file each; the textbook's loop with a file for every frame; and two
+ffmpeg processes at -q:v 2, if ffmpeg is installed. Rounds alternate, and a ratio is the median of the rounds' ratios.
 """
 
 import multiprocessing
@@ -31,7 +30,7 @@ _PROCESSES = 2
 
 def run(clips: int = _CLIPS, rounds: int = _ROUNDS) -> list[dict]:
     """Rows of name, unit, ours, peer, ratio (ours / peer), each a median over the rounds."""
-    import tensorflow  # noqa: F401  not part of what is timed
+    import tensorflow  # noqa: F401  imported here, so that its import is not timed
     import tensorflow_datasets  # noqa: F401
 
     logging.set_verbosity(logging.WARNING)
@@ -54,7 +53,7 @@ def run(clips: int = _CLIPS, rounds: int = _ROUNDS) -> list[dict]:
 
 
 def _files(folder: Path, clips: int) -> list[Path]:
-    """UCF101 clips where they lie beside the checkout, of every class; made ones elsewhere."""
+    """Videos of every class of UCF101 if they lie beside the checkout; generated videos otherwise."""
     real = sorted((SHARED_DATA / 'ucf101').glob('*/*.avi'))
     if real:
         return real[:: -(-len(real) // clips)]

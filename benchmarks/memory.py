@@ -1,8 +1,8 @@
-"""The temporary memory of TimeSformer's train step, by XLA's analysis of the compiled program; nothing is run.
+"""The temporary memory of TimeSformer's train step, from XLA's analysis of the compiled program; nothing is run.
 
     python -m benchmarks.memory [MODEL ...]
 
-One clip, float32, on this backend, with and without `remat`. Parameters and momentum are kept beside it.
+The step has one clip and computes in float32, with and without `remat`. Parameters and momentum ("kept") come on top.
 """
 
 import functools
@@ -19,7 +19,7 @@ CLASSES = 400
 
 
 def measure(name: str, remat: bool) -> tuple[float, float]:
-    """GB of temporary memory, and of what is kept."""
+    """GB of temporary memory, and GB of parameters and momentum."""
     model = models.build(name, CLASSES, remat=remat)
     video = jax.ShapeDtypeStruct((1, model.num_frames, *model.frame_size, 3), jnp.float32)
     optimizer = optax.sgd(0.01, 0.9)

@@ -1,12 +1,12 @@
-"""Each model family beside PyTorch eager on the same CPU: train steps and forward passes.
+"""Train step and forward pass of each model family beside PyTorch eager on the same CPU.
 
     python -m benchmarks.models [NAME ...]
 
-224 x 224 pixels, float32, 2 threads each, SGD with momentum 0.9 and L2 1e-4, no dropout. The peers: torchvision's ResNet in
-PyTorch's default layout and in channels-last, ECO as published (torch_eco), TimeSformer of transformers. Rounds alternate;
-ours and peer are medians, in clips/s, and the ratio is the median of the rounds' ratios. Beside them the operations of the
-forward pass: XLA's count of ours, and PyTorch's counter, which works them out from the sizes of the peer's products and
-convolutions. Without torch there is no peer to run: `make bench` installs one.
+Clips have 224 x 224 pixels; all compute in float32 on 2 threads, with SGD with momentum 0.9 and L2 1e-4, and no dropout. The
+peers are torchvision's ResNet in PyTorch's default layout and in channels-last, ECO as published (torch_eco), and the
+TimeSformer of transformers. Rounds alternate; ours and peer are medians in clips/s, and the ratio is the median of the rounds'
+ratios. A further row has the operations of the forward pass: XLA's count for ours, and for the peer that of PyTorch's counter,
+which adds up matrix products and convolutions. Without torch nothing is measured; `make bench` installs it.
 """
 
 import collections
@@ -53,7 +53,7 @@ def run(rounds: int = _ROUNDS, names: tuple[str, ...] = ()) -> list[dict]:
     if importlib.util.find_spec('torch') is None:
         logging.warning('torch is not installed: the models have no peer and are not timed')
         return []
-    if hasattr(os, 'sched_setaffinity'):  # XLA takes its number of threads from the cores it may use
+    if hasattr(os, 'sched_setaffinity'):  # XLA starts a thread for each core that the process may use
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:_THREADS])
     rows = [made for case in CASES if not names or case.model in names for made in _run_case(case, rounds)]
     return rows + ([_transform_row(rounds)] if not names else [])
@@ -78,12 +78,12 @@ def _run_case(case: Case, rounds: int) -> list[dict]:
     counts = ([nets[name]['count']() / 1e9] for name in ('ours', case.peers[0]))
     rows.append(row(f'{case.model} infer, batch {case.clips}: XLA / PyTorch count', 'GFLOP', *counts))
     del nets, calls
-    gc.collect()  # a step's memory, before the next network takes its own
+    gc.collect()  # frees the memory of this network before the next one is built
     return rows
 
 
 def time_alternately(calls: dict, rounds: int) -> dict:
-    """name -> calls a second in each round [rounds]; a round more goes first, which compiles and allocates."""
+    """name -> calls a second in each round [rounds]; an uncounted first round compiles and allocates."""
     rates = collections.defaultdict(list)
     for i in range(rounds + 1):
         for name, call in calls.items():
@@ -138,7 +138,7 @@ def _ours(case: Case) -> Tasks:
 
 
 def _transform_row(rounds: int) -> dict:
-    """The device's share of preparing pictures: a rate of 50 to 1 is a share of 2 %."""
+    """The cost of `transform` beside that of a forward pass: a ratio of 50 means 2 % of the forward pass's time."""
     import jax
 
     from vidcls.config import AugmentConfig
@@ -148,11 +148,11 @@ def _transform_row(rounds: int) -> dict:
     pixels = np.random.default_rng(0).integers(0, 256, (case.clips, case.frames, _CANVAS, _CANVAS, 3), np.uint8)
     windows = [[(0, 0, _CANVAS - 30, _CANVAS - 30, clip % 2)] for clip in range(case.clips)]
     clips = jax.device_put(Views(pixels, np.array(windows, np.int32)))
-    prepare = jax.jit(functools.partial(transform, crop_size=_SIZE, mean=AugmentConfig.mean, std=AugmentConfig.std))
-    calls = {'prepare': lambda: jax.block_until_ready(prepare(clips)), 'infer': _ours(case)['infer']}
+    transformed = jax.jit(functools.partial(transform, crop_size=_SIZE, mean=AugmentConfig.mean, std=AugmentConfig.std))
+    calls = {'transform': lambda: jax.block_until_ready(transformed(clips)), 'infer': _ours(case)['infer']}
     rates = time_alternately(calls, rounds)
     name = f'resize, flip and normalise / {case.model} infer'
-    return row(name, 'clips/s', case.clips * rates['prepare'], case.clips * rates['infer'])
+    return row(name, 'clips/s', case.clips * rates['transform'], case.clips * rates['infer'])
 
 
 def main(argv):

@@ -1,13 +1,13 @@
-"""The peers' own troubles."""
+"""Imports of peers that need help."""
 
 from types import ModuleType
 
 
 def torchvision() -> ModuleType:
-    """torchvision, whose import fails where it was built for another torch than the one installed.
+    """torchvision, also where it was built for another torch than the installed one and its plain import fails.
 
-    The package index has it for CUDA alone; beside a CPU's torch it lacks operators that its import names. timm and
-    transformers import it too, so this comes before them.
+    The package index has torchvision for CUDA alone. Beside a torch for CPUs, operators that its import names are missing;
+    they are declared here. Call this before importing timm or transformers, which import torchvision too.
     """
     import torch
 
@@ -22,4 +22,4 @@ def torchvision() -> ModuleType:
     return torchvision
 
 
-_LIBRARIES = []  # an operator lives as long as the library that defined it
+_LIBRARIES = []  # keeps the libraries, and with them the operators, alive

@@ -1,12 +1,12 @@
-"""Feeding: training batches from a converted dataset, beside PyTorch DataLoaders over JPEG files; frames per second.
+"""Reading of training batches from a converted dataset beside PyTorch DataLoaders over JPEG files, in frames per second.
 
     python -m benchmarks.read
 
-Each makes clips of 3 and of 8 random segment frames with a multi-scale crop and a flip, in batches of 32, on two
-cores. Ours ends at the uint8 canvas that goes to the device, where resizing costs next to nothing; the peers resize
-on the host. The best peer known decodes with simplejpeg, resizes with OpenCV and ships uint8; the textbook's uses PIL
-and ships normalised floats. `bare` is libjpeg-turbo decoding such windows on both cores and nothing else.
-Rounds alternate; a ratio is the median of the rounds' ratios.
+Each reads clips of 3 and of 8 frames, one of each segment, with a multi-scale crop and a flip, in batches of 32, on two cores.
+Ours ends at the uint8 canvas that goes to the device, where resizing costs next to nothing; the peers resize on the CPU. The
+fastest peer known decodes with simplejpeg, resizes with OpenCV and gives uint8; the textbook's way uses PIL and gives
+normalised floats. `bare` is libjpeg-turbo, which decodes such windows on both cores and does nothing else. Rounds alternate; a
+ratio is the median of the rounds' ratios.
 """
 
 import io
@@ -66,7 +66,7 @@ def _compare(dataset: Dataset, files: list[list[Path]], frames: int, rounds: int
 
 
 def _frames_per_second(batches: Iterator, frames: int) -> float:
-    for _ in itertools.islice(batches, 3):  # start-up is not what is compared
+    for _ in itertools.islice(batches, 3):  # the start is not timed
         pass
     start = time.perf_counter()
     for _ in itertools.islice(batches, _BATCHES):
@@ -94,7 +94,7 @@ def _convert(folder: Path) -> Path:
 
 
 def _write_jpegs(dataset: Dataset, folder: Path) -> list[list[Path]]:
-    """The dataset's frames as the peers want them: a file each."""
+    """Writes the dataset's frames as the peers read them, a file for each frame; returns the files of each clip."""
     reader, files = dataset.reader(), []
     for clip in range(len(dataset.index)):
         (folder / str(clip)).mkdir(parents=True)
@@ -149,13 +149,13 @@ class _Clips:
 def _loader(files: list[list[Path]], frames: int, fast: bool) -> Iterator:
     from torch.utils.data import DataLoader
 
-    # Spawned: a process forked from one with TensorFlow's threads can hang.
+    # Worker processes are spawned, since a fork of a process with TensorFlow's threads can hang.
     options = {'shuffle': True, 'num_workers': _CORES, 'multiprocessing_context': 'spawn'}
     return iter(DataLoader(_Clips(files, frames, fast), batch_size=_BATCH, **options))
 
 
 def _bare(dataset: Dataset, frames: int) -> Iterator:
-    """Batches' worth of windows decoded from memory on both cores and thrown away: libjpeg-turbo and nothing else."""
+    """Batches of windows that libjpeg-turbo decodes from memory on both cores, and of which one pixel each is kept."""
     import tensorflow as tf
 
     rng, index, reader = np.random.default_rng(0), dataset.index, dataset.reader()
@@ -165,7 +165,7 @@ def _bare(dataset: Dataset, frames: int) -> Iterator:
         windows.append(draw_window(int(index.height[clip]), int(index.width[clip]), AugmentConfig(), rng)[:4])
     count = _BATCH * frames
     data = tf.data.Dataset.from_tensor_slices((jpegs, np.array(windows, np.int32))).repeat()
-    # A pixel of each frame, so that nothing is optimised away.
+    # One pixel of each frame is kept, so that decoding is not optimised away.
     decode = lambda jpeg, window: tf.io.decode_and_crop_jpeg(jpeg, window, 3, dct_method='INTEGER_ACCURATE')[0, 0]
     return data.map(decode, num_parallel_calls=_CORES, deterministic=False).batch(count).as_numpy_iterator()
 

@@ -1,11 +1,11 @@
-"""What a person waits for: from the command to the first step, and for data while training.
+"""The time from the command to the first training step, and the share of later steps' time spent waiting for data.
 
     python -m benchmarks.start
 
-Runs `experiments.timesformer_motion` for an epoch of made clips, as anyone would, in processes of its own: once to have
-all files read and all Python compiled, once with the compiled programs that this left, once without any. Seconds from
-the command until metrics.jsonl has the first step, everything included: Python, imports, opening the dataset, compiling.
-The share of the later steps' time that they waited for data is that of the second run.
+Runs `experiments.timesformer_motion` three times for an epoch of generated clips, each in a process of its own. The first
+run fills the file cache, compiles the Python files and leaves compiled XLA programs; the second run uses these programs; the
+third has none. Times are seconds from the command until metrics.jsonl has the first step, with Python's start, imports,
+opening the dataset and compiling included. The share of waiting is that of the second run.
 """
 
 import json
@@ -20,7 +20,7 @@ from absl import app
 
 from benchmarks.table import print_table
 
-_CLIPS_PER_CLASS = 160  # 1,024 to train on: 32 steps of 32
+_CLIPS_PER_CLASS = 160  # 1,024 training clips: 32 steps of 32
 _PATIENCE = 600  # seconds for a first step
 
 
@@ -33,7 +33,7 @@ def run() -> list[dict]:
         _train(folder, 'first', 'kept')
         warm, rows = _train(folder, 'warm', 'kept')
         cold, _ = _train(folder, 'cold', 'empty')
-    # The first row's time is that of compiling.
+    # The first row is left out: its time is spent on compiling.
     waits = [row['train/data_wait'] for row in rows[1:]]
     waiting = max(sum(waits) / len(waits), 1e-4)
     return [
@@ -55,11 +55,12 @@ def run() -> list[dict]:
 
 
 def _train(folder: Path, run: str, cache: str) -> tuple[float, list[dict]]:
-    """Seconds to the first step, and the rows of metrics."""
+    """Seconds from the command to the first step, and the rows of metrics.jsonl."""
     path = folder / run / 'metrics.jsonl'
     environment = os.environ | {
         'JAX_COMPILATION_CACHE_DIR': str(folder / cache),
-        'PYTHONPYCACHEPREFIX': str(folder / 'python'),  # kept where an installation has none, too
+        # Compiled Python files are kept here, also where an installation writes none.
+        'PYTHONPYCACHEPREFIX': str(folder / 'python'),
         'PYTHONDONTWRITEBYTECODE': '',
     }
     command = [

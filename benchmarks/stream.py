@@ -1,10 +1,10 @@
-"""One update of a live stream beside classifying its 16 frames from scratch, for ECO.
+"""One update of a live stream with ECO, beside classifying 16 frames from scratch.
 
     python -m benchmarks.stream
 
-224 x 224 pixels, float32, one stream, a queue of 16 frames of which 8 are sampled: the update computes the 2-D network for
-these 8, and the 3-D part and the head for the memory of 16. Rows: updates beside clips, the ratio that multiply-adds let
-expect, and the share of each part in an update.
+There is one stream of 224 x 224 pixels in float32. Of a queue of 16 frames 8 are sampled: the update computes the 2-D network
+for these 8, and the 3-D part and the head for the memory of 16. The rows compare the time of an update with that of a clip,
+their multiply-adds, and the time of each part with that of an update.
 """
 
 from functools import partial
@@ -34,10 +34,10 @@ def _run_model(name: str, rounds: int) -> list[dict]:
     variables = jax.jit(model.init, compiler_options={'xla_backend_optimization_level': 0})(jax.random.key(0), video)
     state, _ = stream_update(model, variables, stream_init(model, variables, 1, _SIZE, _SIZE, _FRAMES), video)
     features = jnp.zeros(variables['params']['head']['kernel'].shape[:1])[None]
-    pictures = partial(model.apply, method='encode_frames')
+    encode_frames = partial(model.apply, method='encode_frames')
     parts = {
         'scratch': (model.apply, video),
-        '2-D part': (pictures, video[:, : _FRAMES // 2]),
+        '2-D part': (encode_frames, video[:, : _FRAMES // 2]),
         '3-D part and head': (partial(model.apply, method='classify'), state.features),
         'head': (partial(model.apply, method=lambda module, x: module.head(x)), features),
     }

@@ -1,11 +1,14 @@
-"""Rows of a comparison: what was measured of ours and of a peer in alternating rounds."""
+"""Rows of a comparison: measurements of ours and of a peer in alternating rounds."""
 
 import statistics
 from collections.abc import Sequence
 
 
 def row(name: str, unit: str, ours: Sequence[float], peer: Sequence[float]) -> dict:
-    """{name, unit, ours, peer, ratio}: medians, and the median of the rounds' own ratios, which noise moves less."""
+    """{name, unit, ours, peer, ratio} of the measurements of each round.
+
+    `ours` and `peer` are medians. `ratio` is the median of the rounds' ratios, which varies less than that of the medians.
+    """
     return {
         'name': name,
         'unit': unit,

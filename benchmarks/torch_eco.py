@@ -1,7 +1,7 @@
-"""The peer: ECO and TSN's BN-Inception in PyTorch, layer by layer as published, under the published names.
+"""ECO and TSN's BN-Inception in PyTorch, a peer: layer by layer as published, under the published names.
 
 Zolfaghari et al. 2018 (arXiv:1804.09066). Frames [b t c h w] -> logits [b k]. `width` is the number of
-channels of the first convolution, published with 64.
+channels of the first convolution, 64 as published.
 """
 
 import torch

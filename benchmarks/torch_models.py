@@ -1,4 +1,4 @@
-"""The peers of `models` in PyTorch eager: a network, its train step and its forward pass, on random clips."""
+"""The peers in PyTorch eager for `models` and `accelerator`: network, train step and forward pass, on random clips."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +12,10 @@ from benchmarks import peers, torch_eco, torch_resnet
 def tasks(
     peer: str, case: Any, size: int, threads: int, sgd: dict[str, float], device: str = 'cpu', dtype: str = 'float32'
 ) -> dict[str, Callable]:
-    """'train', 'infer' and 'count' (of infer's operations) of the peer of a `Case` of `models` or `accelerator`.
+    """The tasks of a peer of a `Case`: 'train', 'infer', and 'count', which gives the number of infer's operations.
 
-    'channels-last' in `peer` asks for that layout, and a `dtype` of bfloat16 for autocast. On a GPU calls do not wait.
+    'channels-last' in `peer` selects that layout, and `dtype` 'bfloat16' selects autocast. On a GPU the calls do not wait for
+    their results.
     """
     torch.set_num_threads(threads)
     cast = lambda: torch.autocast(device, torch.bfloat16, enabled=dtype == 'bfloat16')

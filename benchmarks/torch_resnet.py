@@ -1,6 +1,6 @@
-"""The peer: torchvision's ResNet with bottleneck blocks in PyTorch, under torchvision's names.
+"""ResNet with bottleneck blocks in PyTorch, a peer: as in torchvision, under torchvision's names.
 
-He et al. 2015 (arXiv:1512.03385), stride in the 3x3 convolution. Pictures [n c h w] -> logits [n k].
+He et al. 2015 (arXiv:1512.03385), with the stride in the 3x3 convolution. Images [n c h w] -> logits [n k].
 """
 
 from torch import nn

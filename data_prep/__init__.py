@@ -1,3 +1,5 @@
+"""Conversion of datasets: one script a dataset, and what the scripts share."""
+
 import sys
 
 from vidcls.run import signals

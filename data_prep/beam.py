@@ -1,6 +1,6 @@
-"""Conversion on many machines: `try_clip` as an Apache Beam step, TFDS's Beam writer behind it.
+"""Conversion on many machines: `try_clip` as an Apache Beam step, with TFDS's Beam writer behind it.
 
-Records equal those of one machine; TFDS chooses their order and the number of shards. OUT must be a
+The records equal those that one machine writes; TFDS chooses their order and the number of shards. OUT must be a
 folder that all workers see. Needs the extra `beam`.
 """
 
@@ -10,23 +10,26 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from data_prep import records
-from data_prep.convert import Options, Outcome, check_classes, describe
-from data_prep.example import Storage, try_clip
+from data_prep.example import try_clip
+from data_prep.options import Options
+from data_prep.outcome import Outcome, check_classes, describe
 from data_prep.source import Clip, Source
 from vidcls.data import frame_index
+from vidcls.data.frame_storage import FrameStorage
 from vidcls.errors import UserError
 
 
 def write(
     source: Source, clips: Sequence[Clip], folder: Path, options: Options
 ) -> tuple[Outcome, frame_index.FrameIndex]:
-    """Converts `clips` into shards in `folder`; returns what came of it and where frames lie.
+    """Converts `clips` into shards in `folder`; returns what came of the clips and where their frames lie.
 
     Raises:
-      UserError: Apache Beam is not installed, or no clip of a part could be read (which TFDS's
-        Beam writer cannot express; one machine's can).
+      UserError: Apache Beam is not installed, or no clip of a part could be read (TFDS's Beam writer
+        cannot write an empty part; conversion on one machine can).
     """
     try:
         import apache_beam
@@ -35,7 +38,7 @@ def write(
         raise UserError("--beam_runner needs Apache Beam: pip install 'vidcls[beam]'") from error
     import tensorflow_datasets as tfds
 
-    # Its own version for an argument changes nothing, but keeps DirectRunner from fetching another
+    # Beam's own version as an argument changes nothing, but keeps DirectRunner from fetching another
     # runner's binary from the network before it starts.
     arguments = [f'update_compatibility_version={apache_beam.__version__}', *options.beam_options]
     problems, work = folder / 'problems', folder / 'tfds'
@@ -67,11 +70,12 @@ def write(
     return outcome, index
 
 
-def _builder_class(source: Source, clips: Sequence[Clip], storage: Storage, problems: Path):
+def _builder_class(source: Source, clips: Sequence[Clip], storage: FrameStorage, problems: Path) -> Any:
+    """The class of the TFDS builder that converts `clips`."""
     import apache_beam as beam
     import tensorflow_datasets as tfds
 
-    class Videos(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    class Videos(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]  # TFDS has no types
         __module__ = 'data_prep'  # as on one machine; TFDS looks for a package around any longer name
         name = source.name
         VERSION = tfds.core.Version(records.VERSION)
@@ -81,7 +85,7 @@ def _builder_class(source: Source, clips: Sequence[Clip], storage: Storage, prob
                 builder=self,
                 description=source.description,
                 features=records.features(source.labels),
-                metadata=tfds.core.MetadataDict(),  # its counts are known at the end
+                metadata=tfds.core.MetadataDict(),  # `write` saves it when its counts are known
             )
 
         def _split_generators(self, _):
@@ -100,27 +104,25 @@ def _builder_class(source: Source, clips: Sequence[Clip], storage: Storage, prob
     return Videos
 
 
-def _examples(clip: Clip, storage: Storage, problems: Path) -> Iterator[tuple[str, dict]]:
-    """The Beam step: (key, example), or nothing of a video that cannot be used."""
-    frames, problem = try_clip(clip, storage)
+def _examples(clip: Clip, storage: FrameStorage, problems: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The Beam step: yields (key, example), or nothing where the clip cannot be used."""
+    encoded, problem = try_clip(clip, storage)
     if problem:
-        _note(problems, clip, problem, skipped=frames is None)
-    if frames is None:
+        _note(problems, clip, problem, skipped=encoded is None)
+    if encoded is None:
         return
-    yield (
-        clip.id,
-        {'video': frames.jpegs, 'label': clip.label, 'id': clip.id, 'fps': frames.fps},
-    )
+    yield clip.id, {'video': encoded.jpegs, 'label': clip.label, 'id': clip.id, 'fps': encoded.fps}
 
 
 def _note(problems: Path, clip: Clip, reason: str, skipped: bool) -> None:
-    """Leaves word for the parent; a step that a runner repeats writes the same file again."""
+    """Writes a problem to a file that `_collect` reads; a step that a runner repeats writes the same file again."""
     name = hashlib.sha256(clip.id.encode()).hexdigest()
     text = json.dumps({'id': clip.id, 'reason': reason, 'skipped': skipped})
     (problems / f'{name}.json').write_text(text)
 
 
 def _collect(clips: Sequence[Clip], problems: Path, strict: bool) -> Outcome:
+    """What came of the clips, by the files of `_note`."""
     outcome, by_id = Outcome(), {clip.id: clip for clip in clips}
     for file in sorted(problems.iterdir()):
         note = json.loads(file.read_text())

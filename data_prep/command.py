@@ -1,7 +1,7 @@
 """What all scripts of this folder share on the command line: flags, messages, exit status.
 
-0: the dataset is there (videos that cannot be read are skipped and listed, unless --strict);
-1: it is not, and the message says why; 130: interrupted.
+The exit status is 0 where the dataset is there (videos that cannot be read are skipped and listed, unless --strict is
+given), 1 where it is not and the message says why, and 130 after an interrupt.
 """
 
 import sys
@@ -10,10 +10,11 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from data_prep.convert import Options, convert
-from data_prep.example import Storage
+from data_prep.convert import convert
+from data_prep.options import Options
 from data_prep.source import Source
-from vidcls.data import description
+from vidcls.data import frame_storage
+from vidcls.data.frame_storage import FrameStorage
 from vidcls.run import script, signals
 
 
@@ -21,8 +22,8 @@ def main(read_source: Callable[[Path, Options], Source], closing: str = '') -> N
     """Defines the shared flags, then parses all flags, reads the source and converts it.
 
     Args:
-      read_source: from --out and the options to what is to be converted.
-      closing: what to say when the dataset is there.
+      read_source: makes the source of --out and the options.
+      closing: text to log when the dataset is there.
     """
     defaults = Options()
     out = flags.DEFINE_string('out', None, 'Folder of datasets to write to.', required=True)
@@ -30,8 +31,8 @@ def main(read_source: Callable[[Path, Options], Source], closing: str = '') -> N
         'short_side',
         defaults.storage.short_side,
         'Frames are shrunk until their short side has at most this many pixels.',
-        lower_bound=description.MIN_SHORT_SIDE,
-        upper_bound=description.MAX_SHORT_SIDE,
+        lower_bound=frame_storage.MIN_SHORT_SIDE,
+        upper_bound=frame_storage.MAX_SHORT_SIDE,
     )
     fps = flags.DEFINE_float('fps', defaults.storage.fps, 'Store frames at this rate; all frames if not given.')
     strict = flags.DEFINE_bool('strict', defaults.strict, 'A video that cannot be read whole is an error, not skipped.')
@@ -39,7 +40,7 @@ def main(read_source: Callable[[Path, Options], Source], closing: str = '') -> N
         'workers', defaults.workers, 'Processes that decode; 0 for one a core.', lower_bound=0
     )
     clip_timeout = flags.DEFINE_float(
-        'clip_timeout', defaults.clip_timeout, 'A clip of which no frame comes for so many seconds is skipped.'
+        'clip_timeout', defaults.clip_timeout, 'A clip is skipped if no frame of it is decoded for so many seconds.'
     )
     overwrite = flags.DEFINE_bool('overwrite', defaults.overwrite, 'Replace a dataset in --out.')
     beam_runner = flags.DEFINE_string(
@@ -50,13 +51,13 @@ def main(read_source: Callable[[Path, Options], Source], closing: str = '') -> N
     flags.register_validator('clip_timeout', lambda v: v > 0, '--clip_timeout must be positive')
     flags.register_validator(
         'fps',
-        lambda v: v is None or 0 < v <= description.MAX_FPS,
-        f'--fps must be more than 0 and at most {description.MAX_FPS:g}',
+        lambda v: v is None or 0 < v <= frame_storage.MAX_FPS,
+        f'--fps must be more than 0 and at most {frame_storage.MAX_FPS:g}',
     )
 
     def work(_) -> int:
         options = Options(
-            storage=Storage(short_side.value, fps.value),
+            storage=FrameStorage(short_side.value, fps.value),
             strict=strict.value,
             workers=workers.value,
             clip_timeout=clip_timeout.value,

@@ -1,16 +1,14 @@
 """A source of clips -> OUT/<name>/<version>/: TFRecords, TFDS's description, the index of frames.
 
-A run that was killed, interrupted or short of disk leaves nothing that a reader would open, and the next run clears
-what it left (data_prep/publish.py). Decoding and encoding run in a pool of processes; this one only writes.
+A conversion that was killed, interrupted or short of disk leaves nothing that a reader would open, and the next one clears
+its remains (data_prep/publish.py). A pool of processes decodes and encodes; the calling process only writes.
 """
 
-import dataclasses
 import errno
 import functools
 import re
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,79 +16,34 @@ from absl import logging
 from tqdm import tqdm
 
 from data_prep import pool, records, table
-from data_prep.example import Result, Storage, convert_clip
+from data_prep.example import Result, convert_clip
+from data_prep.options import Options
+from data_prep.outcome import Outcome, check_classes, describe
 from data_prep.publish import partial_folder, publish, repair
 from data_prep.source import Clip, Source, hash_order
 from vidcls.data.frame_index import FrameIndex
 from vidcls.errors import UserError
-from vidcls.text.names import cell, check_label, readable
+from vidcls.text.names import cell, check_label
 
 FAILURES = 'failures.tsv'
 _LOG_EVERY_S = 30
+_DEFAULTS = Options()
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """How to convert.
-
-    Attributes:
-      storage: size and rate of the stored frames.
-      strict: a video that cannot be used, or only in part, is an error.
-      workers: processes that decode, beside this one; 0 for one a core.
-      clip_timeout: seconds without a decoded frame after which a clip is given up.
-      overwrite: replace a dataset that is there.
-      beam_runner: name of an Apache Beam runner to convert with instead.
-      beam_options: 'key=value' for it.
-      seed: of the order in which clips are stored.
-    """
-
-    storage: Storage = dataclasses.field(default_factory=Storage)
-    strict: bool = False
-    workers: int = 0
-    clip_timeout: float = 60.0
-    overwrite: bool = False
-    beam_runner: str = ''
-    beam_options: Sequence[str] = ()
-    seed: int = 0
-
-
-@dataclasses.dataclass
-class Outcome:
-    """What came of the clips: (path, reason) of those skipped and of those used in part."""
-
-    failures: list[tuple[str, str]] = dataclasses.field(default_factory=list)
-    damaged: list[tuple[str, str]] = dataclasses.field(default_factory=list)
-    num_frames: int = 0
-    failed_by_label: Counter = dataclasses.field(default_factory=Counter)
-
-    def add_problem(self, clip: Clip, problem: str, skipped: bool, strict: bool) -> None:
-        """Counts and logs a file that is skipped or used in part.
-
-        Raises:
-          UserError: `strict`.
-        """
-        path = str(clip.files[0])
-        shown = readable(path)
-        if strict:
-            raise UserError(f'{shown}: {problem}; without --strict such files are skipped')
-        if skipped:
-            self.failures.append((path, problem))
-            self.failed_by_label[clip.label] += 1
-            logging.warning('skipped %s: %s', shown, problem)
-        else:
-            self.damaged.append((path, problem))
-            logging.warning('used in part %s: %s', shown, problem)
-
-
-def convert(source: Source, out: Path, options: Options = Options()) -> Path:
+def convert(source: Source, out: Path, options: Options = _DEFAULTS) -> Path:
     """Converts all clips of a source.
+
+    Args:
+      source: the clips.
+      out: the folder of datasets.
+      options: how to convert.
 
     Returns:
       The dataset's folder, OUT/<name>/<version>.
 
     Raises:
-      UserError: nothing to convert, a dataset is there already, a class name of several lines, a class of which every video fails,
-        no space left, or with `strict` any video that is not whole.
+      UserError: the source has no clips, a dataset is there already, a class name is not one printable line, every video
+        of a class fails, no space is left, or with `strict` a video is not whole.
     """
     destination = find_destination(out, source.name, options.overwrite)
     if not source.clips:
@@ -108,17 +61,17 @@ def convert(source: Source, out: Path, options: Options = Options()) -> Path:
         else:
             outcome, index = _write(source, clips, partial, options)
         index.save(partial)
-        _write_failures(partial / FAILURES, outcome.failures)  # last: see `repair`
+        _write_failures(partial / FAILURES, outcome.failures)  # last: tells `repair` that all is there
         publish(partial, destination)
     _report(source, [by_id[name] for name in index.ids.tolist()], outcome, destination, time.monotonic() - start)
     return destination
 
 
 def find_destination(out: Path, name: str, overwrite: bool) -> Path:
-    """OUT/<name>/<version>; first ends what a killed conversion began there.
+    """OUT/<name>/<version>; first ends the replacement that a killed conversion began there.
 
     Raises:
-      UserError: it exists and is not to be overwritten, or the name will not do.
+      UserError: the folder exists and is not to be overwritten, or the name is not an identifier.
     """
     if not re.fullmatch('[a-z][a-z0-9_]*', name):
         raise UserError(f'{name!r} as a name: lower-case letters, digits and underscores, please')
@@ -129,32 +82,8 @@ def find_destination(out: Path, name: str, overwrite: bool) -> Path:
     return destination
 
 
-def check_classes(source: Source, outcome: Outcome) -> None:
-    """Raises UserError where a class lost all its videos: no skipping makes up for that."""
-    total = Counter(clip.label for clip in source.clips)
-    lost = [source.labels[k] for k, n in total.items() if n == outcome.failed_by_label[k]]
-    if lost:
-        first = outcome.failures[0]
-        raise UserError(
-            f'every video of {", ".join(sorted(lost))} failed ({readable(first[0])}: {first[1]}); '
-            'repair the files or take the class out'
-        )
-
-
-def describe(source: Source, options: Options, outcome: Outcome, stored: dict[str, int]):
-    """The metadata of a dataset that came out as `outcome`."""
-    return records.metadata(
-        source,
-        options.storage,
-        stored,
-        num_clips_in_source=len(source.clips),
-        num_failed=len(outcome.failures),
-        num_damaged=len(outcome.damaged),
-    )
-
-
 def _write(source: Source, clips: Sequence[Clip], folder: Path, options: Options) -> tuple[Outcome, FrameIndex]:
-    """Converts `clips` into shards in `folder`; returns what came of it and where frames lie."""
+    """Converts `clips` into shards in `folder`; returns what came of the clips and where their frames lie."""
     outcome, writer, spool = Outcome(), records.ShardWriter(folder, source.name), folder / 'spool'
     spool.mkdir()
     try:
@@ -162,14 +91,13 @@ def _write(source: Source, clips: Sequence[Clip], folder: Path, options: Options
         results = pool.map_in_order(one, clips, options.workers, timeout=options.clip_timeout, lost=_lost)
         for result in _with_progress(results, len(clips), outcome):
             if result.problem:
-                skipped = result.record is None
-                outcome.add_problem(result.clip, result.problem, skipped, options.strict)
+                outcome.add_problem(result.clip, result.problem, result.record is None, options.strict)
             if result.record is not None:
-                writer.add(result)
-                result.record.unlink()
-                outcome.num_frames += len(result.layout.lengths)
+                writer.add(result.clip, result.record)
+                result.record.file.unlink()
+                outcome.num_frames += len(result.record.layout.lengths)
         check_classes(source, outcome)
-        shutil.rmtree(spool)  # of a worker that was ended something may be left
+        shutil.rmtree(spool)  # a worker that was ended may have left a file
         index = writer.finish(source, describe(source, options, outcome, writer.stored))
     except BaseException as error:
         done = sum(writer.stored.values())
@@ -182,11 +110,12 @@ def _write(source: Source, clips: Sequence[Clip], folder: Path, options: Options
 
 
 def _lost(clip: Clip, reason: str) -> Result:
-    return Result(clip, None, None, reason)
+    """The result of a clip whose worker died or made no progress."""
+    return Result(clip, None, reason)
 
 
 def _with_progress(results: Iterator[Result], total: int, outcome: Outcome) -> Iterator[Result]:
-    """Shows a bar on a terminal and writes lines elsewhere."""
+    """Yields the results; shows their progress as a bar on a terminal, and as log lines elsewhere."""
     start = last = time.monotonic()
     with tqdm(results, total=total, unit='clip', disable=None) as bar:
         for done, result in enumerate(bar):
@@ -200,7 +129,7 @@ def _with_progress(results: Iterator[Result], total: int, outcome: Outcome) -> I
 
 
 def _write_failures(path: Path, failures: Sequence[tuple[str, str]]) -> None:
-    """A line of path and reason for each clip, as `vidcls.text.names.cell` has names."""
+    """Writes a line of path and reason for each clip that was skipped, in cells of `vidcls.text.names.cell`."""
     with open(path, 'w', encoding='utf-8') as file:
         file.writelines(f'{cell(name)}\t{cell(reason)}\n' for name, reason in failures)
 
@@ -213,6 +142,7 @@ def _is_disk_full(error: BaseException) -> bool:
 
 
 def _disk_full_message(folder: Path, need: float) -> str:
+    """What to say where the dataset needs about `need` bytes, more than `folder` has room for."""
     usage = shutil.disk_usage(folder)
     written = sum(file.stat().st_size for file in folder.rglob('*') if file.is_file())
     return (
@@ -223,6 +153,7 @@ def _disk_full_message(folder: Path, need: float) -> str:
 
 
 def _report(source: Source, stored: Sequence[Clip], outcome: Outcome, destination: Path, seconds: float) -> None:
+    """Logs what the dataset holds and what was left out."""
     logging.info('clips of each class and split:\n%s', table.of_clips(source, stored))
     for line in table.gaps(source, stored):
         logging.warning('%s', line)

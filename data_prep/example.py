@@ -15,20 +15,14 @@ import simplejpeg
 
 from data_prep import pool
 from data_prep.source import Clip
-from vidcls.data import video
+from vidcls.data import decoding, video
+from vidcls.data.frame_storage import FrameStorage
+from vidcls.data.frame_times import IMAGE_FPS
 from vidcls.errors import internal_error
 
 
 @dataclasses.dataclass(frozen=True)
-class Storage:
-    """How frames are stored: the limit on the short side in pixels; the rate, or None for all."""
-
-    short_side: int = video.SHORT_SIDE
-    fps: float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Frames:
+class EncodedClip:
     """A clip's frames as JPEGs, their rate, and what is wrong with the file ('' if nothing)."""
 
     jpegs: list[bytes]
@@ -37,7 +31,7 @@ class Frames:
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class FrameLayout:
     """Where a record holds its t frames, for the index of frames.
 
     Attributes:
@@ -54,71 +48,81 @@ class Layout:
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
-    """What a worker returns of a clip: a file with its record, and the layout; or a problem alone.
+class Record:
+    """A serialised clip: the file that holds it, and where its frames lie in that file."""
 
-    A problem with a record is that of a file that is used in part.
+    file: Path
+    layout: FrameLayout
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a worker returns of a clip.
+
+    Attributes:
+      clip: the clip.
+      record: the serialised clip; None where the clip cannot be used.
+      problem: why the clip cannot be used, or, beside a record, why it is used in part; '' if nothing is wrong.
     """
 
     clip: Clip
-    record: Path | None
-    layout: Layout | None
+    record: Record | None
     problem: str
 
 
-def read_clip(clip: Clip, storage: Storage) -> Frames:
+def read_clip(clip: Clip, storage: FrameStorage) -> EncodedClip:
     """Decodes and encodes a clip.
 
     Raises:
-      video.VideoError: nothing of it can be used.
+      video.VideoError: nothing of the clip can be used.
     """
     if clip.is_images:
         _, _, jpegs = video.encode_images(clip.files, short_side=storage.short_side)
         # Images carry no clock: they are taken to be at the rate that was asked for.
-        return Frames(jpegs, storage.fps or video.IMAGE_FPS, '')
+        return EncodedClip(jpegs, storage.fps or IMAGE_FPS, '')
     info, jpegs = video.encode(clip.files[0], short_side=storage.short_side, fps=storage.fps)
-    return Frames(jpegs, info.fps, info.damage)
+    return EncodedClip(jpegs, info.fps, info.damage)
 
 
-def try_clip(clip: Clip, storage: Storage) -> tuple[Frames | None, str]:
-    """`read_clip`'s frames and what is wrong with the file; or None and why there are none.
+def try_clip(clip: Clip, storage: FrameStorage) -> tuple[EncodedClip | None, str]:
+    """What `read_clip` returns and what is wrong with the file; or None and why nothing can be used.
 
     Whatever decoding raises is the fault of this clip: thousands of others must not suffer for it.
     """
     try:
-        frames = read_clip(clip, storage)
+        encoded = read_clip(clip, storage)
     except video.VideoError as error:
-        # Of a folder of frames, which one.
+        # In a folder of frames, the message must say which one.
         return None, error.reason if len(clip.files) == 1 else str(error)
     except Exception as error:  # noqa: BLE001, see above
         return None, internal_error(error)
-    return frames, frames.damage
+    return encoded, encoded.damage
 
 
-def convert_clip(clip: Clip, storage: Storage, spool: Path) -> Result:
-    """`read_clip`, serialised into a file in the folder `spool`, which the caller removes.
+def convert_clip(clip: Clip, storage: FrameStorage, spool: Path) -> Result:
+    """Decodes, encodes and serialises a clip into a file in the folder `spool`, which the caller removes.
 
-    A file and not the result itself: megabytes through a pipe of 64 KiB would make worker and
+    The result goes through a file, not through the worker's pipe: megabytes through a pipe of 64 KiB would make worker and
     parent wait for each other dozens of times a clip.
     """
-    video.report_frames(pool.report_progress)
-    frames, problem = try_clip(clip, storage)
-    if frames is None:
-        return Result(clip, None, None, problem)
+    decoding.report_frames(pool.report_progress)
+    encoded, problem = try_clip(clip, storage)
+    if encoded is None:
+        return Result(clip, None, problem)
     try:
-        record = serialize(frames.jpegs, clip.label, clip.id, frames.fps)
-        layout = _lay_out(frames, len(record))
-    except Exception as error:  # noqa: BLE001, as of `try_clip`
-        return Result(clip, None, None, internal_error(error))
+        record = serialize(encoded.jpegs, clip.label, clip.id, encoded.fps)
+        layout = _lay_out(encoded, len(record))
+    except Exception as error:  # noqa: BLE001, as in `try_clip`
+        return Result(clip, None, internal_error(error))
     file = spool / hashlib.sha256(clip.id.encode()).hexdigest()
-    file.write_bytes(record)  # what goes wrong here is the disk's fault, and ends the work
-    return Result(clip, file, layout, problem)
+    file.write_bytes(record)  # an error here is the disk's fault, and ends the conversion
+    return Result(clip, Record(file, layout), problem)
 
 
-def _lay_out(frames: Frames, record_bytes: int) -> Layout:
-    height, width, _, _ = simplejpeg.decode_jpeg_header(frames.jpegs[0])
-    lengths = np.array([len(jpeg) for jpeg in frames.jpegs], np.int32)
-    return Layout(frames.fps, height, width, frame_offsets(record_bytes, lengths), lengths)
+def _lay_out(encoded: EncodedClip, record_bytes: int) -> FrameLayout:
+    height, width, _, _ = simplejpeg.decode_jpeg_header(encoded.jpegs[0])
+    lengths = np.array([len(jpeg) for jpeg in encoded.jpegs], np.int32)
+    return FrameLayout(encoded.fps, height, width, frame_offsets(record_bytes, lengths), lengths)
 
 
 def serialize(jpegs: Sequence[bytes], label: int, id: str, fps: float) -> bytes:
@@ -139,9 +143,9 @@ def serialize(jpegs: Sequence[bytes], label: int, id: str, fps: float) -> bytes:
 
 
 def frame_offsets(record_bytes: int, lengths: np.ndarray) -> np.ndarray:
-    """int64[t]: where the JPEGs of these lengths lie in what `serialize` made of them.
+    """int64[t]: where the JPEGs of these lengths begin in the record that `serialize` made of them.
 
-    They are its end, each after a byte of tag and its length as a varint of 7 bits a byte.
+    The JPEGs are the record's end, each after a byte of tag and its length as a varint of 7 bits a byte.
     """
     heads = [1 + len(_varint(int(length))) for length in lengths]
     ends = np.cumsum(lengths.astype(np.int64) + heads)

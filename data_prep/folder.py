@@ -7,18 +7,18 @@ DIR is one of
   - split folders of class folders: DIR/train/<class>/..., DIR/validation/..., DIR/test/...;
   - either of these with a folder of frame images (jpg, png...) in place of each video. Frames are
     taken in natural order (2 before 10) and to be --fps apart, 25 a second if that is not given;
-  - anything, with --list: files of 'path label' lines, paths relative to DIR, with or without
-    ending, of videos or of folders of frames; labels by name or number. `--list=FILE` for all
-    clips, or `--list=train=FILE --list=test=FILE`. --classes names a class file ('name' or
-    'number name' lines) that labels are looked up in.
+  - anything, with --list: files of 'path label' lines. A path is relative to DIR, with or without
+    ending, of a video or of a folder of frames; a label is a name or a number. `--list=FILE` is for
+    all clips, `--list=train=FILE --list=test=FILE` for those of one split each. --classes names a
+    class file ('name' or 'number name' lines) that labels are looked up in.
 
-Without given splits each class is divided 80/10/10, drawn with --seed, or as --split=0.7,0.15,0.15 says for
-train, validation and test.
+Where neither folders nor lists give the splits, each class is divided at random (--seed): 80/10/10 into train,
+validation and test, or as --split=0.7,0.15,0.15 says.
 
 To add clips later, put them into DIR (and into the lists, if there are any) and convert again with --overwrite. Splits
-that folders or lists give stay as they are, and so does the random split of a class that did not change. That of a class
-that grew moves a few of its older clips too, so that a network trained before may have seen clips that now are for
-testing: train anew, or give the splits.
+that folders or lists give stay as they are, and so does the random split of a class that did not change. In a class that
+grew, a few older clips change their split too, so that a network trained before may have seen clips that are for testing
+now: train anew, or give the splits.
 """
 
 import re
@@ -60,15 +60,15 @@ def read(
 
     Args:
       videos: the folder.
-      name: of the dataset; from the folder's name if not given.
+      name: of the dataset; made of the folder's name if ''.
       lists: split ('' for all) -> list file.
-      classes: class file, with `lists`.
+      classes: class file that labels of `lists` are looked up in.
       seed: of the random splits.
       fractions: of train, validation and test in random splits; None for 80/10/10.
 
     Raises:
-      UserError: no clips in a form that is known, lists that contradict themselves, a class name that is not one
-        printable line, a folder or list that can't be read, or `fractions` where the splits are given.
+      UserError: there are no clips in a known form, lists contradict each other, a class name is not one printable line,
+        a folder or list can't be read, or `fractions` are given for clips that have splits.
     """
     videos = videos.expanduser().absolute()
     if not videos.is_dir():
@@ -140,18 +140,19 @@ def _walk(videos: Path) -> list[Entry]:
 
 
 def _clip(id: str, label: int, part: str, path: Path) -> Clip:
+    """A clip of a video, or of a folder of frames."""
     frames = sorted(tree.files(path, tree.IMAGE_SUFFIXES), key=_natural) if path.is_dir() else []
     return Clip(id, label, part, tuple(frames) or (path,), is_images=bool(frames))
 
 
-def _natural(path: Path) -> list:
-    """A key that puts frame2 before frame10."""
+def _natural(path: Path) -> list[str | int]:
+    """A key of sorting that puts frame2 before frame10."""
     pieces = re.split(r'(\d+)', path.name)
     return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)]
 
 
 def _name(folder: Path) -> str:
-    """A dataset's name from a folder's: lower-case letters, digits and underscores."""
+    """A dataset's name, made of a folder's: lower-case letters, digits and underscores."""
     name = re.sub(r'[^a-z0-9]+', '_', readable(folder.name).lower()).strip('_')
     return name if name[:1].isalpha() else f'videos_{name}'.rstrip('_')
 
@@ -160,12 +161,12 @@ def parse_lists(values: Sequence[str]) -> dict[str, Path]:
     """'train=FILE' -> {'train': FILE}; 'FILE' -> {'': FILE}.
 
     Raises:
-      UserError: files with and without a split, or two for the same one.
+      UserError: some files have a split and some have none, or two have the same split.
     """
-    lists = {}
+    lists: dict[str, Path] = {}
     for value in values:
         split, _, path = value.rpartition('=') if not Path(value).exists() else ('', '', value)
-        split = split and _SPLIT_FOLDERS.get(split, '?')
+        split = _SPLIT_FOLDERS.get(split, '?') if split else ''
         if split == '?' or split in lists or (lists and '' in (split, *lists)):
             raise UserError(f'--list={value}: give one FILE, or train=FILE, validation=FILE, test=FILE')
         lists[split] = Path(path).expanduser()

@@ -3,13 +3,14 @@
     python -m data_prep.hmdb51 --videos DIR --splits DIR --out DIR [--protocol=official|random]
 
 DIR of --videos holds <class>/*.avi, that of --splits the files <class>_test_split<N>.txt, whose
-lines are 'name.avi 1' (training), 2 (test) or 0 (unused). Splits train1, validation1, test1, and
-so for 2 and 3; train + validation is the official training list of 3,570 clips. Validation is held
-out by source film, as far as names tell: the part before the class, over all classes.
+lines are 'name.avi 1' (training), 2 (test) or 0 (unused). Splits train1, validation1, test1 to
+train3, validation3, test3; train + validation is the official training list of 3,570 clips.
+Validation is held out by source film, over all classes; the film is the part of a clip's name
+before the class.
 
---protocol=random is the textbook's: 80/10/10 of each class, all 6,766 clips, splits train,
-validation and test. Clips of one film lie on both sides of it, so its scores come out higher; they
-do not compare with published ones.
+--protocol=random divides all 6,766 clips at random, 80/10/10 of each class, into train, validation
+and test. Clips of one film lie in several of these splits, so scores come out higher than those of
+the official splits and do not compare with published ones.
 
 Source: Kuehne et al., HMDB: A Large Video Database for Human Motion Recognition, ICCV 2011.
 """
@@ -31,7 +32,13 @@ PROTOCOLS = ('official', 'random')
 
 
 def read(videos: Path, lists: Path, protocol: str = 'official', seed: int = 0) -> Source:
-    """The clips that are in both the tree and the lists; labels are the classes present, sorted.
+    """The clips that are in both the tree and the lists; the labels are the classes present, sorted.
+
+    Args:
+      videos: the tree.
+      lists: the folder of the lists.
+      protocol: of `PROTOCOLS`.
+      seed: of the random splits, or of the validation that is held out.
 
     Raises:
       UserError: a list is missing or malformed, or no clip of the lists is in the tree.
@@ -60,7 +67,7 @@ def read(videos: Path, lists: Path, protocol: str = 'official', seed: int = 0) -
 
 
 def film(clip: str) -> str:
-    """What a clip was cut from: 'climb/Free_Solo_climb_f_cm_np1_le_med_2' -> 'Free_Solo'."""
+    """The film that a clip was cut from: 'climb/Free_Solo_climb_f_cm_np1_le_med_2' -> 'Free_Solo'."""
     label, name = clip.split('/')
     if f'_{label}_' in name:
         return name.rsplit(f'_{label}_', 1)[0]
@@ -68,7 +75,7 @@ def film(clip: str) -> str:
 
 
 def _read_lists(folder: Path) -> dict[str, tuple[str, ...]]:
-    """Clip id -> what it is in official splits 1, 2, 3."""
+    """Clip id -> 'train', 'test' or 'unused' in official splits 1, 2, 3."""
     roles: dict[str, list[str]] = {}
     for number in range(3):
         suffix = f'_test_split{number + 1}.txt'

@@ -1,12 +1,12 @@
-"""Made clips whose classes differ only in motion: real videos, and the dataset made of them.
+"""Synthetic clips whose classes differ only in motion: video files, and the dataset made of them.
 
     python -m data_prep.motion --out DIR [--clips_per_class=250 --size=64 --frames=16]
 
-A light textured shape moves over a dark textured background. Eight classes in four reversed pairs; a clip
+A light textured shape moves over a dark textured background. The eight classes are four pairs; a clip
 played backwards is exactly a clip of the partner class, since look, place and speed are drawn alike
-for both and the partner is rendered as the reverse. So the order of frames is the only evidence,
-and a model that averages over frames can tell the kind of motion but not which of the two: it gets
-half of the clips right at best.
+for both and the partner is rendered as the reverse. So the order of frames is the only evidence of
+the class. A model that averages over frames can tell the pair, but not the class within the pair: it
+gets half of the clips right at best.
 
 Writes OUT/motion_videos/<class>/*.mp4 (H.264) and OUT/motion/<version>/.
 """
@@ -22,7 +22,8 @@ import numpy as np
 from absl import flags, logging
 
 from data_prep import command, folder, pool
-from data_prep.convert import Options, convert, find_destination
+from data_prep.convert import convert, find_destination
+from data_prep.options import Options
 from data_prep.publish import publish
 from data_prep.source import Source
 from vidcls.errors import UserError
@@ -48,10 +49,10 @@ class Look:
     """What to make.
 
     Attributes:
-      clips_per_class: how many; memorising backgrounds wants hundreds.
+      clips_per_class: with fewer than some hundreds, a network memorises the backgrounds.
       size: height and width, pixels, even.
-      frames: of each clip.
-      seed: of everything drawn.
+      frames: number of frames of each clip.
+      seed: of all random numbers.
     """
 
     clips_per_class: int = 250
@@ -67,14 +68,14 @@ def make(out: str | Path, look: Look = Look(), options: Options = _DEFAULTS) -> 
       The dataset's folder, OUT/motion/<version>.
 
     Raises:
-      UserError: as `convert`; or `size` is odd, which H.264 cannot store.
+      UserError: as `convert`; or `size` is odd, which H.264 cannot store, or too small for a shape.
     """
     return convert(make_videos(Path(out), look, options), Path(out), options)
 
 
 def make_videos(out: Path, look: Look, options: Options) -> Source:
-    """Writes OUT/motion_videos/<class>/<class>_00000.mp4 and so on."""
-    find_destination(out, 'motion', options.overwrite)  # better now than after the work
+    """Writes OUT/motion_videos/<class>/<class>_00000.mp4 and so on; returns the source that they are."""
+    find_destination(out, 'motion', options.overwrite)  # a dataset in the way is an error before the videos are made
     if look.size % 2 or look.size < 16:
         raise UserError(f'--size={look.size}: H.264 needs an even size, and a shape 16 pixels')
     videos, partial = out / 'motion_videos', out / '.motion_videos.partial'
@@ -106,7 +107,7 @@ def _write_batch(videos: Path, look: Look, batch: tuple[str, range]) -> None:
 def render(name: str, number: int, look: Look) -> np.ndarray:
     """Clip `number` of a class, uint8[t h w c]."""
     kind, backwards = CLASSES[name]
-    # Other numbers for the partner: the same backgrounds in both would give the test set away.
+    # The partner class has other random numbers: the same backgrounds in both would give the test set away.
     rng = np.random.default_rng([look.seed, list(CLASSES).index(name), number])
     frames = draw_motion(kind, rng, look.size, look.frames)
     return frames[::-1] if backwards else frames
@@ -115,17 +116,17 @@ def render(name: str, number: int, look: Look) -> np.ndarray:
 def draw_motion(kind: str, rng: np.random.Generator, size: int, frames: int) -> np.ndarray:
     """A shape in forward motion of a kind, uint8[t h w c].
 
-    Positions and lengths are in units of the picture's side; time runs from -0.5 to 0.5.
+    Positions and lengths are in units of the frame's side; time runs from -0.5 to 0.5.
     """
     background, foreground = _textures(rng, size)
     time_ = np.linspace(-0.5, 0.5, frames, dtype=np.float32)
-    off = 0.05 if kind == 'turning' else 0.15  # of the middle; what turns takes more room
+    off = 0.05 if kind == 'turning' else 0.15  # distance from the middle; a turning shape takes more room
     centre = np.full((frames, 2), rng.uniform(0.5 - off, 0.5 + off, 2), np.float32)  # t (x, y)
     angle = np.full(frames, rng.uniform(0, 2 * np.pi), np.float32)
     radius = np.full(frames, rng.uniform(0.18, 0.28), np.float32)
     if kind in ('horizontal', 'vertical'):
         centre[:, int(kind == 'vertical')] += rng.uniform(0.35, 0.6) * time_
-    elif kind == 'turning':  # about a point beside the shape, as the end of a clock's hand
+    elif kind == 'turning':  # about a point beside the shape, like the end of a clock's hand
         angle += rng.uniform(1.2, 1.7) * np.pi * time_  # y points down: clockwise to the eye
         centre += rng.uniform(0.22, 0.28) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     elif kind == 'scaling':
@@ -133,15 +134,17 @@ def draw_motion(kind: str, rng: np.random.Generator, size: int, frames: int) -> 
     else:
         raise ValueError(f'{kind!r} is not a kind of motion')
     u, v = _shape_coordinates(size, centre, angle, radius)
-    inside = _inside(rng.integers(4), u, v)
+    inside = _inside(int(rng.integers(4)), u, v)
     columns, rows = (np.clip((x[inside] + 1) * (size / 2), 0, size - 1).astype(int) for x in (u, v))
     video = np.repeat(background[None], frames, axis=0)
     video[inside] = foreground[rows, columns]
     return video
 
 
-def _shape_coordinates(size, centre, angle, radius) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels in the shape's own axes, where it reaches from -1 to 1; twice float32[t h w]."""
+def _shape_coordinates(
+    size: int, centre: np.ndarray, angle: np.ndarray, radius: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each pixel's place along the shape's own axes, where the shape reaches from -1 to 1; twice float32[t h w]."""
     grid = (np.arange(size, dtype=np.float32) + 0.5) / size
     cos, sin = np.cos(angle) / radius, np.sin(angle) / radius
     x = grid[None, :] - centre[:, :1]  # t w
@@ -164,13 +167,14 @@ def _inside(shape: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _textures(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Background and foreground, uint8[h w c]: coloured blobs, the foreground's lighter on the whole.
+    """Background and foreground, uint8[h w c]: coloured blobs, lighter on average in the foreground.
 
-    Were either the lighter one at random, no linear map of a patch would tell where the shape is, and a small
-    TimeSformer would stay at the kind of motion for minutes.
+    If chance decided which one is lighter, no linear map of a patch would tell where the shape is, and a small
+    TimeSformer would take minutes before it tells the classes of a pair apart.
     """
     levels = rng.uniform(0.25, 0.4), rng.uniform(0.6, 0.75)
-    return tuple(_blobs(rng, size, int(rng.integers(4, 9)), level) for level in levels)
+    background, foreground = (_blobs(rng, size, int(rng.integers(4, 9)), level) for level in levels)
+    return background, foreground
 
 
 def _blobs(rng: np.random.Generator, size: int, cells: int, level: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""List files: 'path label' lines, the form in which many papers give splits, and what official lists have in common."""
+"""List files: those of 'path label' lines, in which many papers give splits, and what official lists have in common."""
 
 import dataclasses
 import os
@@ -19,7 +19,7 @@ _AVI = frozenset(('.avi',))
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A clip that was found: a video or a folder of frames, its label, its split ('' if none)."""
+    """A clip that was found: the video or folder of frames, the label, and the split ('' if none)."""
 
     path: Path
     label: str
@@ -29,13 +29,13 @@ class Entry:
 def read_lists(root: Path, lists: Mapping[str, Path], classes: Path | None) -> tuple[list[Entry], list[str]]:
     """All entries of the lists, and the labels in order.
 
-    A path that is not there is kept: the converter reports it like a video that cannot be read. Clips below `root` that
+    A path that does not exist is kept: the converter reports it like a video that cannot be read. Clips below `root` that
     no list names are left out, with a warning.
 
     Args:
-      root: what paths are relative to.
+      root: the folder that paths are relative to.
       lists: split ('' for none) -> list file.
-      classes: class file, or None: then labels are those in the lists, sorted.
+      classes: class file; None: the labels are those in the lists, sorted.
 
     Raises:
       UserError: a list is missing or empty, a line is malformed, a label is not one printable line or not in the
@@ -48,7 +48,7 @@ def read_lists(root: Path, lists: Mapping[str, Path], classes: Path | None) -> t
         for where, line in read_lines(file):
             text, label = _split_line(line, where)
             any_absolute |= os.path.isabs(text)
-            label = _look_up(label, names, where, classes) if names is not None else check_label(label, where)
+            label = check_label(label, where) if names is None else _look_up(label, names, where, classes)
             entry = Entry(_find(root, text, where), label, split)
             before = entries.setdefault(entry.path, entry)
             if before.label != entry.label or before.split != entry.split:
@@ -58,7 +58,7 @@ def read_lists(root: Path, lists: Mapping[str, Path], classes: Path | None) -> t
                 )
     if not entries:
         raise UserError(f'{", ".join(map(str, lists.values()))}: no clips')
-    if not any_absolute:  # else `root` says nothing of where the clips lie
+    if not any_absolute:  # with absolute paths, `root` does not tell where the clips lie
         _warn_of_unlisted(entries, tree.search(root).clips, root)
     present = {entry.label for entry in entries.values()}
     if names is not None:
@@ -74,15 +74,15 @@ def read_lists(root: Path, lists: Mapping[str, Path], classes: Path | None) -> t
 
 
 def _split_line(line: str, where: str) -> tuple[str, str]:
-    """Path and label; the path may hold spaces, and so may the label after a tab."""
+    """Path and label of a line; the path may hold spaces, and so may a label after a tab."""
     pieces = [p.strip() for p in line.rsplit('\t' if '\t' in line else None, maxsplit=1)]
     if len(pieces) != 2 or not all(pieces):
         raise UserError(f"{where}: {line!r} is not 'path label'")
     return pieces[0], pieces[1]
 
 
-def _look_up(label: str, names: Mapping[str, str], where: str, classes: Path) -> str:
-    """The class's name, of its name or its number in the class file."""
+def _look_up(label: str, names: Mapping[str, str], where: str, classes: Path | None) -> str:
+    """The name of the class whose name or number in the class file is `label`."""
     if label in names:
         return names[label]
     if label not in names.values():
@@ -91,7 +91,7 @@ def _look_up(label: str, names: Mapping[str, str], where: str, classes: Path) ->
 
 
 def _find(root: Path, text: str, where: str) -> Path:
-    """The clip that a list means, its ending completed where the list leaves it out."""
+    """The clip that a list names, with the ending that the list leaves out."""
     path = root / text
     if path.is_file() or path.is_dir():
         return path
@@ -104,10 +104,15 @@ def _find(root: Path, text: str, where: str) -> Path:
 
 
 def listed_videos(videos: Path, lists: Path, listed: Collection[str]) -> dict[str, Path]:
-    """Clip id -> file, of the clips `<class>/<name>` of official lists that are there as `<class>/<name>.avi`.
+    """Clip id -> file, for each clip of official lists that is in the tree.
+
+    Args:
+      videos: the tree, of files <class>/<name>.avi.
+      lists: the folder of the lists, for messages.
+      listed: ids of all clips that the lists name, '<class>/<name>'.
 
     Raises:
-      UserError: none is, or a folder can't be read.
+      UserError: the tree has none of the clips, or a folder can't be read.
     """
     if not videos.is_dir():
         raise UserError(f'{videos}: no such folder')
@@ -123,7 +128,7 @@ def listed_videos(videos: Path, lists: Path, listed: Collection[str]) -> dict[st
 
 
 def _warn_of_unlisted(listed: Iterable[Path], clips: Sequence[Path], root: Path) -> None:
-    """Says which of the clips below `root` no list names, and of which folders no clip is named at all."""
+    """Logs which of the clips below `root` no list names, and folders of which no clip is named at all."""
     # A list may write a/../b.mp4, and a user --videos=../clips.
     (root,), listed, clips = ([Path(os.path.normpath(path)) for path in paths] for paths in ([root], listed, clips))
     named = set(listed)
@@ -145,12 +150,12 @@ def _read_classes(path: Path) -> dict[str, str]:
     """Number (as text) -> name, of 'number name' lines or of 'name' lines, counted from 0.
 
     Raises:
-      UserError: a number or a name stands there twice, or a name is not one printable line.
+      UserError: a number or a name is in the file twice, or a name is not one printable line.
     """
     lines = [(where, line.strip()) for where, line in read_lines(path)]
     pairs = [line.split(maxsplit=1) for _, line in lines]
     if not all(len(pair) == 2 and pair[0].isdecimal() for pair in pairs):
-        pairs = [(str(number), line) for number, (_, line) in enumerate(lines)]
+        pairs = [[str(number), line] for number, (_, line) in enumerate(lines)]
     names = {number: check_label(name, where) for (where, _), (number, name) in zip(lines, pairs)}
     if len(set(names.values())) < len(lines):
         raise UserError(f'{path}: a number or a class stands there twice')
@@ -158,13 +163,13 @@ def _read_classes(path: Path) -> dict[str, str]:
 
 
 def read_lines(path: Path, missing: str = 'no such file') -> list[tuple[str, str]]:
-    """(where, line) of each line of a list file that is not blank.
+    """(where, line) of each line of a list file that is not blank; `where` names the file and the line, for messages.
 
     Args:
-      missing: what to say of a file that is not there.
+      missing: the error's text for a file that does not exist.
 
     Raises:
-      UserError: it is missing, no regular file, can't be read, or holds NUL characters, as UTF-16 does.
+      UserError: the file is missing, is not a regular file, can't be read, or holds NUL characters, as UTF-16 does.
     """
     if not path.is_file():
         raise UserError(f'{path}: {"a list must be a regular file" if path.exists() else missing}')

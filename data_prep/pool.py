@@ -1,7 +1,8 @@
-"""Work on all cores: results in order, a bounded number in flight, no worker left behind.
+"""Work on all cores: results in order, a bounded number of items in flight, and every worker ended afterwards.
 
-A worker that dies (a crash in native code, the memory killer) or makes no progress costs the item that it held: a fresh one
-takes its place. `concurrent.futures` gives up as a whole, so the few processes are kept here, each with a pipe.
+Where a worker dies (a crash in native code, the kernel's out-of-memory killer) or makes no progress, only the item that it
+held is lost, and a fresh worker takes its place. `concurrent.futures` would give up as a whole, so this module keeps the
+processes itself, each with a pipe.
 """
 
 import contextlib
@@ -20,11 +21,11 @@ from typing import Any, TypeVar
 
 from vidcls.errors import UserError
 
-_Item, _Result = TypeVar('_Item'), TypeVar('_Result')
-# Items in flight for each worker: enough to do while one long video holds up the order.
-_AHEAD = 8
-_STARTS = 3  # of a worker, in vain
-_READY = -1  # a worker's first word, in place of an item's number
+_Item = TypeVar('_Item')
+_Result = TypeVar('_Result')
+_AHEAD = 8  # items in flight for each worker: enough work for the others while one long video holds up the order
+_STARTS = 3  # so many workers in a row that end as they start are an error
+_READY = -1  # stands in place of an item's number in a worker's first message
 
 
 def map_in_order(
@@ -35,24 +36,24 @@ def map_in_order(
     timeout: float = 0.0,
     lost: Callable[[_Item, str], _Result] | None = None,
 ) -> Iterator[_Result]:
-    """Yields function(item) for each item, in order; what it raises is raised here.
+    """Yields function(item) for each item, in order; an exception in `function` is raised here.
 
     Args:
-      function: of a module's top level, for it goes to fresh processes (a fork of one that runs
+      function: defined at a module's top level, since it is sent to fresh processes (a fork of a process that runs
         TensorFlow's threads may hang).
-      items: what to call it with.
+      items: arguments of `function`.
       workers: processes beside this one; 0 for one a core.
-      timeout: seconds after the start of an item or the last `report_progress` when a worker is given up; 0: never.
-      lost: makes the result of an item whose worker died or was given up, of it and the reason.
+      timeout: a worker is ended so many seconds after the start of an item or the last `report_progress`; 0: never.
+      lost: makes a result from an item whose worker died or was ended, and the reason.
 
     Raises:
-      UserError: workers die as they start; or one was lost, and there is no `lost`.
+      UserError: workers die as they start; or an item was lost, and `lost` is None.
     """
     pool = _Pool(function, workers or len(os.sched_getaffinity(0)), timeout)
     try:
-        items, taken, number = enumerate(items), 0, 0
+        remaining, taken, number = enumerate(items), 0, 0
         while True:
-            while taken - number < _AHEAD * pool.size and (numbered := next(items, None)):
+            while taken - number < _AHEAD * pool.size and (numbered := next(remaining, None)):
                 pool.waiting.append(numbered)
                 taken += 1
             if number == taken:
@@ -66,6 +67,7 @@ def map_in_order(
 
 
 def _opened(result: '_Value | _Raised | _Lost', lost: Callable[[Any, str], Any] | None) -> Any:
+    """The value of a result; raises the error of one that has none."""
     if isinstance(result, _Raised):
         raise result.error
     if isinstance(result, _Value):
@@ -91,7 +93,7 @@ class _Lost:
 
 
 class _Pool:
-    """The workers, the numbered items that wait for one, and the results that wait for their turn."""
+    """The workers, the numbered items that wait for a worker, and the results that wait for their turn."""
 
     def __init__(self, function: Callable, size: int, timeout: float):
         self.size = size
@@ -102,31 +104,33 @@ class _Pool:
         self._workers: list[_Worker] = []
 
     def work(self, wait: bool) -> None:
-        """Hands out items and hears the workers; with `wait` sleeps until one has something to tell, dies or is late."""
+        """Hands out items and reads messages; with `wait`, sleeps until a worker sends one, dies or exceeds the timeout."""
         in_hand = sum(len(worker.held) for worker in self._workers)
         while len(self._workers) < min(self.size, len(self.waiting) + in_hand):
             self._workers.append(_Worker(self._function))
         self._hand_out()
-        by_pipe = {worker.pipe: worker for worker in self._workers}
+        by_pipe: dict[Any, _Worker] = {worker.pipe: worker for worker in self._workers}
         patience = min(w.time_left(self._timeout) for w in self._workers) if self._timeout and wait else None
-        for pipe in connection.wait(by_pipe, patience if wait else 0):
+        ready: list[Any] = connection.wait(by_pipe, patience if wait else 0)
+        for pipe in ready:
             try:
                 self._hear(by_pipe[pipe], pipe.recv())
-            except (EOFError, OSError):  # half a message is an OSError
+            except (EOFError, OSError):  # OSError: a message that ends halfway
                 self._replace(by_pipe[pipe], by_pipe[pipe].epitaph())
         for worker in [w for w in self._workers if self._timeout and w.time_left(self._timeout) <= 0]:
-            if not worker.pipe.poll():  # what it told meanwhile comes first
+            if not worker.pipe.poll():  # a message that has come meanwhile goes first
                 self._replace(worker, f'no progress for {self._timeout:g} s (--clip_timeout)')
         self._hand_out()
 
     def _hand_out(self) -> None:
-        """One item a worker; and one ahead while others wait, so that none stands idle while this process writes."""
+        """Gives each worker one item, and one more while many wait, so that no worker idles while this process writes."""
         for depth in (1, 2):
             for worker in self._workers:
                 if len(worker.held) < depth and len(self.waiting) > (depth - 1) * self.size:
                     worker.give(*self.waiting.popleft())
 
     def _hear(self, worker: '_Worker', message: tuple[int, Any]) -> None:
+        """Takes in a worker's message: a result, or that the worker has started."""
         number, result = message
         worker.heard()
         if number == _READY:
@@ -136,7 +140,7 @@ class _Pool:
             self.done[number] = result
 
     def _replace(self, worker: '_Worker', reason: str) -> None:
-        """Ends a worker: the item that it held is lost, the one after that goes back."""
+        """Ends a worker: the item in hand is lost, the one after it waits again."""
         worker.end()
         self._workers.remove(worker)
         if not worker.is_ready:
@@ -152,14 +156,14 @@ class _Pool:
         self.waiting.extendleft(reversed(worker.held))
 
     def close(self) -> None:
-        """Ends all at once: the interpreter would wait at its end for the videos in hand, which may take minutes."""
+        """Ends all workers at once: at exit the interpreter would wait for the videos in hand, which may take minutes."""
         for worker in self._workers:
             worker.end()
         self._workers.clear()
 
 
 class _Worker:
-    """A process and what it holds: the item in hand, and perhaps the one after that."""
+    """A process and the items that it holds: the one in hand, and perhaps the next one."""
 
     def __init__(self, function: Callable):
         context = multiprocessing.get_context('spawn')
@@ -170,27 +174,29 @@ class _Worker:
         self._process = context.Process(target=_serve, args=(function, end, self._progress), daemon=True)
         with _interrupts_held():
             self._process.start()
-        end.close()  # the process has the other copy: the pipe ends with it
+        end.close()  # the process has the only other copy, so that the pipe ends with the process
         self.heard()
 
     def give(self, number: int, item: Any) -> None:
+        """Sends the worker an item."""
         if not self.held:
-            self.heard()  # nothing was to be heard of it before
+            self.heard()  # an idle worker sends nothing: its timeout begins now
         self.held.append((number, item))
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died, as the next wait will find
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died, and the next wait will find out
             self.pipe.send((number, item))
 
     def heard(self) -> None:
+        """Notes that the worker made progress now."""
         self._heard = time.monotonic()
 
     def time_left(self, timeout: float) -> float:
-        """Seconds until it is late."""
+        """Seconds until the worker exceeds the timeout."""
         if not (self.held and self.is_ready):
             return timeout
         return timeout - (time.monotonic() - max(self._heard, self._progress.value))
 
     def epitaph(self) -> str:
-        """What it died of."""
+        """What the worker died of, for a message."""
         self._process.join(5.0)
         code = self._process.exitcode
         if code is None:
@@ -202,14 +208,14 @@ class _Worker:
 
     def end(self) -> None:
         self._process.kill()
-        self._process.join(5.0)  # one that waits for a dead disk may not even die
+        self._process.join(5.0)  # no longer, for a process that waits for a dead disk can't be killed
         self.pipe.close()
 
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """A process that is started inside never sees Ctrl-C, which goes to all of a terminal: it is the parent's affair."""
-    resource_tracker.ensure_running()  # else a process that multiprocessing starts now, and unblocks interrupts
+    """Blocks Ctrl-C for processes that are started inside: a terminal sends it to all of them, and the parent handles it."""
+    resource_tracker.ensure_running()  # or multiprocessing would start it inside, which unblocks interrupts
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -217,34 +223,35 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-_progress = None  # in a worker: the time of its last progress, which its parent reads
+_progress: Any = None  # in a worker: the time of its last progress, in memory that its parent reads
 
 
 def report_progress() -> None:
-    """In a worker: it is at work. Elsewhere nothing."""
+    """Tells the parent that this worker is at work; does nothing in other processes."""
     if _progress is not None:
-        _progress.value = time.monotonic()  # one clock for all processes
+        _progress.value = time.monotonic()  # the same clock in all processes
 
 
 def _serve(function: Callable, pipe: connection.Connection, progress: Any) -> None:
-    """A worker's life: items from the pipe, results into it."""
+    """Runs in a worker: takes items from the pipe and sends results into it."""
     global _progress
     _progress = progress
-    items = queue.SimpleQueue()
+    items: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
 
-    def listen():
-        # Apart from the work: whoever waits for room in a pipe would else wait for one that waits for room in the other.
+    def listen() -> None:
+        # In a thread, or parent and worker could each wait for room in the pipe to the other.
         while True:
             try:
                 items.put(pipe.recv())
             except (EOFError, OSError):
-                os._exit(0)  # the parent is no more, and nobody waits for what is in hand
+                os._exit(0)  # the parent is gone, and nobody waits for the item in hand
 
     threading.Thread(target=listen, daemon=True).start()
     pipe.send((_READY, None))
     while True:
         number, item = items.get()
         report_progress()
+        result: _Value | _Raised
         try:
             result = _Value(function(item))
         except Exception as error:  # noqa: BLE001, the parent raises it
@@ -254,7 +261,7 @@ def _serve(function: Callable, pipe: connection.Connection, progress: Any) -> No
 
 
 def _portable(result: _Value | _Raised) -> _Value | _Raised:
-    """The result; in place of one that no pipe can carry, an error that says so."""
+    """The result, or, where it can't be pickled, an error that says so."""
     try:
         pickle.loads(pickle.dumps(result))
     except Exception as error:  # noqa: BLE001, whatever pickling calls may raise

@@ -1,8 +1,8 @@
-"""How a dataset comes to be at its place: whole, or not at all, whenever the process is killed.
+"""How a dataset gets to its place: whole or not at all, whenever the process is killed.
 
-All is written to OUT/.<name>-<version>.partial, which gets its name when it is whole. A dataset that is replaced is
-called .<version>.replaced meanwhile; a process that is killed between the two renames leaves both under hidden names,
-and `repair`, which each conversion begins with, ends what it began.
+A conversion writes into OUT/.<name>-<version>.partial, and renames that folder to OUT/<name>/<version> when it is whole. A
+dataset that is to be replaced is renamed to .<version>.replaced before. A process that is killed between the two renames
+leaves both folders under hidden names; each conversion begins with `repair`, which ends such a replacement.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from vidcls.errors import UserError
 
 @contextlib.contextmanager
 def partial_folder(destination: Path) -> Iterator[Path]:
-    """A hidden, empty folder that only this process writes to, gone afterwards if not published.
+    """A hidden, empty folder that only this process writes to; deleted afterwards unless it was published.
 
     Raises:
       UserError: another process is writing the same dataset.
@@ -36,7 +36,7 @@ def partial_folder(destination: Path) -> Iterator[Path]:
 
 
 def publish(partial: Path, destination: Path) -> None:
-    """Gives a whole folder its name, in place of one that has it; an error leaves the old one there."""
+    """Renames a whole folder to its destination, and replaces a folder that is there; an error leaves the old one."""
     destination.parent.mkdir(parents=True, exist_ok=True)
     replaced = _replaced(destination)
     try:
@@ -55,7 +55,9 @@ def repair(destination: Path, last_file: str) -> None:
     """Ends a replacement that a killed process left between its two renames.
 
     Args:
-      last_file: the last one to be written: a partial folder with it is whole, and takes the place.
+      destination: the dataset's folder.
+      last_file: the file that a conversion writes last: a partial folder that has it is whole, and is renamed to
+        `destination`.
 
     Raises:
       UserError: another process is writing the same dataset.
@@ -73,22 +75,22 @@ def repair(destination: Path, last_file: str) -> None:
                 destination, 'new' if new else 'old',
             )  # fmt: skip
         _delete(replaced)
-        with contextlib.suppress(OSError):  # it is there no more, or holds what the next conversion clears
+        with contextlib.suppress(OSError):  # it is gone, or holds files that the next conversion clears
             partial.rmdir()
 
 
 def _delete(replaced: Path) -> None:
-    """Deletes a folder under another name: what is called `.replaced` is whole."""
+    """Renames a folder, then deletes it: a folder that is called `.replaced` must be whole."""
     doomed = replaced.with_suffix('.deleted')
     shutil.rmtree(doomed, ignore_errors=True)
-    with contextlib.suppress(OSError):  # nothing to delete, or another process does it
+    with contextlib.suppress(OSError):  # there is nothing to delete, or another process deletes it
         os.rename(replaced, doomed)
     shutil.rmtree(doomed, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def _lock(partial: Path, destination: Path) -> Iterator[None]:
-    """Holds the folder `partial`, made if need be; the lock ends with the process."""
+    """Locks the folder `partial`, and makes it where it is missing; the lock ends with the process."""
     partial.mkdir(parents=True, exist_ok=True)
     lock = os.open(partial, os.O_RDONLY)
     try:

@@ -1,19 +1,20 @@
 """The TFDS side of a dataset: features, metadata, and TFRecord shards written in the order given.
 
-TFDS's own shuffling writer would put every byte on disk twice; ours appends to the shards, whose
-clips arrive in a drawn order already, and lets TFDS describe them. The result is what
-`tfds.builder_from_directory` reads.
+TFDS's own shuffling writer would put every byte on disk twice. The writer here appends clips, which arrive in a drawn
+order already, to the shards, and TFDS describes them; `tfds.builder_from_directory` reads the result.
 """
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_prep.example import Result, Storage
-from data_prep.source import Source
+from data_prep.example import FrameLayout, Record
+from data_prep.source import Clip, Source
 from vidcls.data.frame_index import FrameIndex
+from vidcls.data.frame_storage import FrameStorage
 
 VERSION = '1.0.0'
 SHARD_BYTES = 256 << 20
@@ -21,7 +22,7 @@ SHARD_BYTES = 256 << 20
 _HEADER, _FRAMING = 12, 16
 
 
-def features(labels: Sequence[str]):
+def features(labels: Sequence[str]) -> Any:
     """The features of one example: `video` as JPEGs, `label`, `id`, `fps`."""
     import tensorflow_datasets as tfds
 
@@ -35,12 +36,12 @@ def features(labels: Sequence[str]):
     )
 
 
-def metadata(source: Source, storage: Storage, stored: dict[str, int], **counts: int):
+def metadata(source: Source, storage: FrameStorage, stored: dict[str, int], **counts: int) -> Any:
     """The content of metadata.json.
 
     Args:
-      stored: part -> number of clips; parts that came out empty do not exist for TFDS.
-      counts: of clips in the source, failures and the like, for the record.
+      stored: part -> number of stored clips; TFDS knows nothing of a part without clips.
+      counts: of clips in the source, failures and the like, kept beside.
     """
     import tensorflow_datasets as tfds
 
@@ -54,40 +55,49 @@ def metadata(source: Source, storage: Storage, stored: dict[str, int], **counts:
     )
 
 
+class _Row(NamedTuple):
+    """Where a clip lies: the shard's number, where the record starts in it (bytes), the clip, and the record's layout."""
+
+    shard: int
+    start: int
+    clip: Clip
+    layout: FrameLayout
+
+
 class ShardWriter:
     """Appends serialised examples to the shards of their part."""
 
     def __init__(self, folder: Path, name: str):
         self._folder, self._name = folder, name
-        self._open = {}
+        self._open: dict[str, Any] = {}  # part -> TFRecordWriter
         self._paths: dict[str, list[Path]] = {}
         self._lengths: dict[str, list[int]] = {}
         self._bytes: dict[str, list[int]] = {}
-        self._rows: dict[str, list[tuple]] = {}  # shard, where its record starts, clip, layout
+        self._rows: dict[str, list[_Row]] = {}
 
-    def add(self, result: Result) -> None:
-        """Appends a record, starting a shard where there is none or it is full."""
+    def add(self, clip: Clip, record: Record) -> None:
+        """Appends a record; starts a shard where the part has none, or a full one."""
         import tensorflow as tf
 
-        part, record = result.clip.part, result.record.read_bytes()
+        part, data = clip.part, record.file.read_bytes()
         if part not in self._open:
             shards = self._paths.setdefault(part, [])
             shards.append(self._folder / f'{self._name}-{part}.tfrecord-{len(shards):05d}')
             self._lengths.setdefault(part, []).append(0)
             self._bytes.setdefault(part, []).append(0)
             self._open[part] = tf.io.TFRecordWriter(os.fspath(shards[-1]))
-        self._open[part].write(record)
+        self._open[part].write(data)
         start = self._bytes[part][-1] + self._lengths[part][-1] * _FRAMING + _HEADER
         shard = len(self._paths[part]) - 1
-        self._rows.setdefault(part, []).append((shard, start, result.clip, result.layout))
+        self._rows.setdefault(part, []).append(_Row(shard, start, clip, record.layout))
         self._lengths[part][-1] += 1
-        self._bytes[part][-1] += len(record)
+        self._bytes[part][-1] += len(data)
         if self._bytes[part][-1] >= SHARD_BYTES:
             self._open.pop(part).close()
 
     @property
     def stored(self) -> dict[str, int]:
-        """Part -> number of clips."""
+        """Part -> number of stored clips."""
         return {part: sum(lengths) for part, lengths in self._lengths.items()}
 
     @property
@@ -95,7 +105,7 @@ class ShardWriter:
         return sum(map(sum, self._bytes.values()))
 
     def abandon(self) -> None:
-        """Closes the files as they are, after an error of which closing may be another victim."""
+        """Closes the files as they are, after an error that may make closing fail too."""
         import tensorflow as tf
 
         for writer in self._open.values():
@@ -105,8 +115,11 @@ class ShardWriter:
                 pass  # the error that led here is being reported
         self._open.clear()
 
-    def finish(self, source: Source, info_metadata) -> FrameIndex:
+    def finish(self, source: Source, info_metadata: Any) -> FrameIndex:
         """Closes the shards, gives them their final names and writes TFDS's description.
+
+        Args:
+          info_metadata: as `metadata` makes it.
 
         Returns:
           The index of frames, its shards part by part in the order that TFDS lists them.
@@ -127,7 +140,9 @@ class ShardWriter:
             metadata=info_metadata,
         )
         info.set_file_format('tfrecord')
-        splits, names, rows = [], [], []
+        splits: list[Any] = []
+        names: list[str] = []
+        rows: list[_Row] = []
         for part, paths in sorted(self._paths.items()):
             template = tfds.core.ShardedFileTemplate(
                 dataset_name=source.name,
@@ -135,7 +150,7 @@ class ShardWriter:
                 split=part,
                 filetype_suffix='tfrecord',
             )
-            rows += [(len(names) + shard, *row) for shard, *row in self._rows[part]]
+            rows += [row._replace(shard=len(names) + row.shard) for row in self._rows[part]]
             for number, path in enumerate(paths):
                 final = template.sharded_filepath(shard_index=number, num_shards=len(paths))
                 os.rename(path, final)
@@ -153,11 +168,11 @@ class ShardWriter:
         return _index(self._folder, names, rows)
 
 
-def _index(folder: Path, shards: Sequence[str], rows: Sequence[tuple]) -> FrameIndex:
-    """What `frame_index.build` would find, without reading the shards again.
+def _index(folder: Path, shards: Sequence[str], rows: Sequence[_Row]) -> FrameIndex:
+    """The index that `frame_index.build` would make, without reading the shards again.
 
     Args:
-      rows: (shard, start of the record, clip, layout) of each clip, in the order of the shards.
+      rows: a row for each clip, in the order of the shards.
     """
     number, starts, clips, layouts = zip(*rows, strict=True)
     counts = [len(layout.lengths) for layout in layouts]

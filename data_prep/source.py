@@ -1,4 +1,4 @@
-"""What a source of videos is to the converter: a list of clips, their labels and their splits."""
+"""What the converter takes: a list of clips, their labels and their splits."""
 
 import dataclasses
 import hashlib
@@ -13,13 +13,13 @@ from vidcls.text.names import readable
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """One example.
+    """One example of the dataset.
 
     Attributes:
       id: the path in the source without its ending; unique.
       label: position in `Source.labels`.
-      part: which of the disjoint TFDS splits it is stored in.
-      files: the video; or the frames in order, where the clip is a folder of images.
+      part: the disjoint TFDS split that stores the clip.
+      files: the video, or the frames in order where the clip is a folder of images.
       is_images: whether `files` are frames.
     """
 
@@ -32,14 +32,14 @@ class Clip:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """All that is to be converted.
+    """All that one conversion converts.
 
     Attributes:
       name: of the dataset, a lower-case identifier.
       description: one sentence on where the clips come from and how they were split.
       labels: class names.
-      clips: each stored once.
-      splits: the names that people use -> the parts that make them up.
+      clips: in any order; each is stored once.
+      splits: the names that people use -> the parts that they are sums of.
     """
 
     name: str
@@ -50,12 +50,15 @@ class Source:
 
 
 def clip_ids(files: Sequence[Path], root: Path) -> list[str]:
-    """Paths below `root` (whole ones for files elsewhere) without ending, '/' between folders.
+    """The ids of clips: paths below `root` without ending, '/' between folders; whole paths of files elsewhere.
 
-    Where two files differ in their ending alone both keep it. A folder of frames has no ending.
+    Where two files differ in their ending alone, both keep their ending. A folder of frames has no ending.
+
+    Args:
+      files: videos, or folders of frames.
 
     Raises:
-      UserError: two names would look alike.
+      UserError: two ids would be equal.
     """
     names = [readable((file.relative_to(root) if file.is_relative_to(root) else file).as_posix()) for file in files]
     stems = [name if file.is_dir() else os.path.splitext(name)[0] for file, name in zip(files, names)]
@@ -70,7 +73,7 @@ def clip_ids(files: Sequence[Path], root: Path) -> list[str]:
 def hash_order(names: Iterable[str], seed: int) -> list[str]:
     """The names in an order that depends on nothing but the seed and each name itself.
 
-    So a class that is added or a clip that is lost does not reorder the others, and no version of a
-    random generator matters.
+    So a class that is added or a clip that is lost does not reorder the other names, and the order does not depend on the
+    version of a random generator.
     """
     return sorted(names, key=lambda name: hashlib.sha256(f'{seed} {name}'.encode()).digest())

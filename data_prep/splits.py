@@ -1,4 +1,4 @@
-"""Who goes where: random splits, validation held out by group, splits as sums of parts."""
+"""Which clip goes to which split: random splits, validation held out by group, splits as sums of parts."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,16 +13,17 @@ DEFAULT: Fractions = (Fraction(8, 10), Fraction(1, 10), Fraction(1, 10))
 
 
 def random_parts(labels: Mapping[str, int], seed: int, fractions: Fractions = DEFAULT) -> dict[str, str]:
-    """Divides each class by the fractions, rounded down; what is left over goes to training, or else to validation.
+    """Divides each class by the fractions, rounded down; the rest goes to the first split of a positive fraction.
 
-    A class has at least one clip in each split of a positive fraction, where it has as many clips; if it has fewer,
-    training comes first, then testing.
+    Each split of a positive fraction gets at least one clip of a class, where the class has so many clips; of fewer clips,
+    training gets the first and testing the second.
 
-    A class that stays as it is keeps its parts, whatever is added elsewhere. In one that grows, some clips change
-    theirs: a new clip takes its place among the others, in an order drawn from the names.
+    A class that does not change keeps its parts, whatever changes in other classes. In a class that grows, some clips move
+    to another part, since the order of clips is drawn from their names, and new names stand between the old ones.
 
     Args:
       labels: id -> label.
+      seed: of the order of clips.
       fractions: of train, validation, test; they sum to 1.
 
     Returns:
@@ -31,7 +32,7 @@ def random_parts(labels: Mapping[str, int], seed: int, fractions: Fractions = DE
     by_label = defaultdict(list)
     for name, label in labels.items():
         by_label[label].append(name)
-    parts = {}
+    parts: dict[str, str] = {}
     for names in by_label.values():
         number = _divide(len(names), dict(zip((TRAIN, VALIDATION, TEST), fractions, strict=True)))
         order = [TEST] * number[TEST] + [VALIDATION] * number[VALIDATION] + [TRAIN] * number[TRAIN]
@@ -39,7 +40,7 @@ def random_parts(labels: Mapping[str, int], seed: int, fractions: Fractions = DE
     return parts
 
 
-def _divide(clips: int, fractions: Mapping[str, Fraction]) -> Counter:
+def _divide(clips: int, fractions: Mapping[str, Fraction]) -> Counter[str]:
     """How many of a class's clips go to each split."""
     number = Counter({split: int(clips * fraction) for split, fraction in fractions.items()})
     number[next(split for split, fraction in fractions.items() if fraction)] += clips - number.total()
@@ -47,15 +48,15 @@ def _divide(clips: int, fractions: Mapping[str, Fraction]) -> Counter:
     for split in first[:clips]:
         if not number[split]:
             number[split] += 1
-            number[max(number, key=number.get)] -= 1
+            number[max(number, key=lambda name: number[name])] -= 1
     return number
 
 
 def parse_fractions(text: str) -> Fractions:
-    """'0.7,0.15,0.15' -> the fractions of train, validation and test, exactly.
+    """'0.7,0.15,0.15' -> the exact fractions of train, validation and test.
 
     Raises:
-      UserError: these are not three numbers from 0 to 1 that sum to 1.
+      UserError: the text is not three numbers from 0 to 1 that sum to 1.
     """
     try:
         train, validation, test = map(Fraction, text.split(','))
@@ -70,21 +71,24 @@ def parse_fractions(text: str) -> Fractions:
 
 
 def held_out_groups(clips: Sequence[tuple[str, int]], seed: int) -> set[str]:
-    """Groups to hold out for validation, whole, so that no group lies on both sides.
+    """Groups to hold out for validation as a whole, so that no group has clips in training and in validation.
 
-    About a tenth of each class, at least one clip where the class has three. Groups are taken in a
-    drawn order while one of their classes has too few, unless another would get twice its tenth: a
-    group may span classes (one film, several actions), and may be a class's larger half.
+    They have about a tenth of each class, and at least one clip of a class that has three. Groups are
+    taken in a drawn order. A group is taken if one of its classes has too few clips yet, and none would
+    get more than twice its tenth: a group may span classes (one film, several actions), and may be the
+    larger half of a class.
 
     Args:
       clips: (group, label) of each training clip.
+      seed: of the order.
     """
     total = Counter(label for _, label in clips)
     quota = {label: max(1, round(n / 10)) if n >= 3 else 0 for label, n in total.items()}
-    sizes = defaultdict(Counter)
+    sizes: defaultdict[str, Counter[int]] = defaultdict(Counter)
     for group, label in clips:
         sizes[group][label] += 1
-    held, groups = Counter(), set()
+    held: Counter[int] = Counter()
+    groups = set()
     for group in hash_order(sizes, seed):
         wanted = any(held[label] < quota[label] for label in sizes[group])
         fits = all(held[label] + n <= 2 * quota[label] for label, n in sizes[group].items())
@@ -100,12 +104,13 @@ def hold_out_validation(
     labels: Mapping[str, int],
     seed: int,
 ) -> dict[str, tuple[str, ...]]:
-    """Turns about a tenth of each official training list into validation, by group.
+    """Turns about a tenth of each official training list into validation, by group (`held_out_groups`).
 
     Args:
-      roles: clip id -> what it is in official split 1, 2, 3...
-      groups: clip id -> what it was cut from.
+      roles: clip id -> its role ('train', 'test'...) in official split 1, 2, 3...
+      groups: clip id -> the film or recording that the clip was cut from.
       labels: clip id -> label.
+      seed: of the order in which groups are taken.
 
     Returns:
       As `roles`, with 'validation' in place of some 'train'.
@@ -127,10 +132,10 @@ def sums_of_parts(roles: Sequence[tuple[str, ...]]) -> dict[str, list[str]]:
     """The official splits as sums of parts; a part holds the clips of one combination of roles.
 
     Args:
-      roles: what each clip is in official split 1, 2, 3..., as ('train', 'test', 'validation').
+      roles: of each clip in official split 1, 2, 3..., such as ('train', 'test', 'validation').
 
     Returns:
-      'train1', 'validation1', 'test1', 'train2'... -> names of parts (see `part_name`).
+      'train1', 'validation1', 'test1', 'train2'... -> names of parts (`part_name`).
     """
     combinations = sorted(set(roles))
     sums = {
@@ -142,4 +147,5 @@ def sums_of_parts(roles: Sequence[tuple[str, ...]]) -> dict[str, list[str]]:
 
 
 def part_name(roles: tuple[str, ...]) -> str:
+    """The part that holds the clips of these roles in official split 1, 2, 3..."""
     return '_'.join(roles)

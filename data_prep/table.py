@@ -1,14 +1,15 @@
-"""What a dataset holds, as people read it: clips of each class and split."""
+"""How many clips a dataset has of each class and split, as a table and sentences for people."""
 
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from data_prep.source import Clip, Source
 from vidcls.text.names import readable
 
-_MOST_ROWS = 20  # classes; of more, the ends are shown
-_ENDS = 3
+_MOST_ROWS = 20  # classes; of more classes only the smallest and the largest are shown
+_ENDS = 3  # so many of each
 
 
 def of_clips(source: Source, stored: Sequence[Clip]) -> str:
@@ -21,7 +22,7 @@ def of_clips(source: Source, stored: Sequence[Clip]) -> str:
     splits = [name for name in source.splits if any(row[name] for row in count)]
     total = Counter(clip.label for clip in stored)
     header = ['class', *splits, 'all clips']
-    rows = [
+    rows: list[list[Any]] = [
         [readable(name), *(row[s] for s in splits), total[k]] for k, (name, row) in enumerate(zip(source.labels, count))
     ]
     if len(rows) > _MOST_ROWS:
@@ -37,7 +38,7 @@ def of_clips(source: Source, stored: Sequence[Clip]) -> str:
 
 
 def gaps(source: Source, stored: Sequence[Clip]) -> list[str]:
-    """A sentence on each split of which no clip could be used, or that has clips, but of some classes none."""
+    """A sentence on each split of which no clip could be used, and on each that has clips of some classes alone."""
     count, lines = _count(source, stored), []
     for split in source.splits:
         if not any(row[split] for row in count) and any(row[split] for row in _count(source, source.clips)):
@@ -49,9 +50,9 @@ def gaps(source: Source, stored: Sequence[Clip]) -> list[str]:
     return lines
 
 
-def _count(source: Source, stored: Sequence[Clip]) -> list[Counter]:
-    """How many clips each split has, for each class."""
-    count = [Counter() for _ in source.labels]
+def _count(source: Source, stored: Sequence[Clip]) -> list[Counter[str]]:
+    """How many clips of each class each split has."""
+    count: list[Counter[str]] = [Counter() for _ in source.labels]
     splits_of = {part: [s for s, parts in source.splits.items() if part in parts] for part in {c.part for c in stored}}
     for clip in stored:
         count[clip.label].update(splits_of[clip.part])
@@ -59,7 +60,7 @@ def _count(source: Source, stored: Sequence[Clip]) -> list[Counter]:
 
 
 def _aligned(rows: Sequence[Sequence]) -> str:
-    """Rows of a name and of numbers, in columns; a row may end early."""
+    """Rows of a name and of numbers, in aligned columns; a row may have fewer numbers."""
     texts = [[str(value) for value in row] for row in rows]
     widths = [max(map(_width, column)) for column in zip(*(row for row in texts if len(row) > 1))]
     lines = []
@@ -70,6 +71,9 @@ def _aligned(rows: Sequence[Sequence]) -> str:
 
 
 def _width(text: str) -> int:
-    """Columns of a terminal: two for each Chinese, Japanese or Korean character and most emoji, none for accents."""
+    """How many columns of a terminal a text takes.
+
+    A Chinese, Japanese or Korean character and most emoji take two, a combining accent takes none.
+    """
     wide = sum(unicodedata.east_asian_width(char) in 'WF' for char in text)
     return len(text) + wide - sum(unicodedata.category(char) in ('Mn', 'Me', 'Cf') for char in text)

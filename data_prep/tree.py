@@ -1,7 +1,8 @@
 """What lies in a folder of clips: videos, folders of frame images, and files that are neither.
 
-Hidden files and folders are passed over, and those that systems and programs leave. FIFOs and devices are never opened. Links to files count as files; links to
-folders are followed for class folders alone, since below them they could lead round in a circle.
+Hidden files and folders are passed over, and so are those that systems and programs leave. Pipes and devices are never
+opened. A link to a file counts as a file. A link to a folder is followed in place of a class folder alone, since below a
+class folder it could lead round in a circle.
 """
 
 import dataclasses
@@ -24,7 +25,7 @@ class Found:
 
     Attributes:
       clips: files with a video's ending, and folders with images and no video.
-      left_out: whatever is no part of a clip.
+      left_out: files, links and pipes that belong to no clip.
     """
 
     clips: list[Path] = dataclasses.field(default_factory=list)
@@ -51,16 +52,16 @@ def search(folder: Path) -> Found:
                 has_images = True
             else:
                 found.left_out.append(parent / entry.name)
-        # Pictures beside videos (previews, posters) are not frames.
+        # Images beside videos (previews, posters) are not frames.
         found.clips += videos or ([parent] if has_images else [])
     return Found(sorted(found.clips), sorted(found.left_out))
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Folders in a folder, and links to some, sorted.
+    """Folders in a folder, and links to folders, sorted.
 
     Raises:
-      UserError: it can't be read, or a link leads to a folder that this one lies in.
+      UserError: `folder` can't be read, or a link in it leads to a folder that `folder` lies in.
     """
     found = [folder / entry.name for entry in _scan(folder) if Path(entry.path).is_dir()]
     for path in found:
@@ -73,13 +74,13 @@ def files(folder: Path, endings: frozenset[str]) -> list[Path]:
     """Files with one of these endings in a folder, sorted.
 
     Raises:
-      UserError: it can't be read.
+      UserError: the folder can't be read.
     """
     return [folder / entry.name for entry in _scan(folder) if _ending(entry.name) in endings and _is_file(entry)]
 
 
 def describe(left_out: Sequence[Path]) -> str:
-    """How many files of which kind: '2 .txt, 1 link to a folder'."""
+    """How many files of which kind are left out, for a message: '2 .txt, 1 link to a folder'."""
     return ', '.join(f'{number} {kind}' for kind, number in Counter(map(_kind, left_out)).most_common())
 
 
@@ -93,7 +94,8 @@ def few(names: Sequence[str], most: int = 10) -> str:
     return ', '.join(map(readable, names[:most])) + (', ...' if len(names) > most else '')
 
 
-def _scan(folder: Path) -> list[os.DirEntry]:
+def _scan(folder: Path) -> list[os.DirEntry[str]]:
+    """What lies in a folder, sorted by name, without what is passed over."""
     try:
         with os.scandir(folder) as entries:
             seen = (entry for entry in entries if not entry.name.startswith('.') and entry.name not in _SYSTEM)
@@ -108,8 +110,8 @@ def _ending(name: str) -> str:
     return os.path.splitext(name)[1].lower()
 
 
-def _is_file(entry: os.DirEntry) -> bool:
-    # The system says what most entries are without another call; of a link only `Path` takes a circle for no file.
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    # `entry` knows what most entries are without another system call, but raises on a link that leads in a circle.
     return Path(entry.path).is_file() if entry.is_symlink() else entry.is_file()
 
 

@@ -5,12 +5,13 @@
 DIR of --videos holds <Class>/v_<Class>_gGG_cCC.avi, that of --splits the files of
 ucfTrainTestlist (classInd.txt, trainlist0N.txt, testlist0N.txt). Splits train1, validation1, test1
 to train3, validation3, test3; train + validation is the official training list. Validation is held
-out by group: the clips of a group come from one recording. 13,320 clips take about 50 GB.
+out by group: the clips of a group come from one recording. The 13,320 clips take about 50 GB.
 
 Source: Soomro, Zamir and Shah, UCF101, CRCV-TR-12-01, 2012.
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from absl import flags, logging
@@ -24,9 +25,12 @@ _GROUP = re.compile(r'v_(?P<group>.+_g\d+)_c\d+$')
 
 
 def read(videos: Path, lists: Path, seed: int = 0) -> Source:
-    """The clips that are in both the tree and the lists.
+    """The clips that are in both the tree and the lists; the labels are the classes present, in the official order.
 
-    Labels are the classes present, in the official order.
+    Args:
+      videos: the tree.
+      lists: the folder of the lists.
+      seed: of the validation that is held out.
 
     Raises:
       UserError: a folder or list is missing, or no clip of the lists is in the tree.
@@ -36,7 +40,7 @@ def read(videos: Path, lists: Path, seed: int = 0) -> Source:
     listed = path_lists.listed_videos(videos, lists, roles)
     labels = _present_classes(classes, listed)
     label = {name: labels.index(name.split('/')[0]) for name in listed}
-    group = {name: _GROUP.search(name)['group'] for name in listed}
+    group = {name: _group(name) for name in listed}
     roles = {name: roles[name] for name in listed}
     roles = splits.hold_out_validation(roles, group, label, seed)
     return Source(
@@ -48,8 +52,14 @@ def read(videos: Path, lists: Path, seed: int = 0) -> Source:
     )
 
 
+def _group(clip: str) -> str:
+    """The recording that a clip was cut from; '' where the name does not tell."""
+    match = _GROUP.search(clip)
+    return match['group'] if match else ''
+
+
 def _read_classes(path: Path) -> list[str]:
-    """Class names of an 'index name' file, in its order."""
+    """Class names of an 'index name' file, in the file's order."""
     pairs = [(where, line.split(maxsplit=1)) for where, line in _lines(path)]
     for where, pair in pairs:
         if len(pair) != 2:
@@ -58,7 +68,7 @@ def _read_classes(path: Path) -> list[str]:
 
 
 def _read_lists(folder: Path, classes: list[str]) -> dict[str, tuple[str, ...]]:
-    """Clip id -> what it is in official splits 1, 2, 3."""
+    """Clip id -> 'train', 'test' or 'unlisted' in official splits 1, 2, 3."""
     roles: dict[str, list[str]] = {}
     for number in range(3):
         for role, name in ((splits.TRAIN, 'train'), (splits.TEST, 'test')):
@@ -67,13 +77,14 @@ def _read_lists(folder: Path, classes: list[str]) -> dict[str, tuple[str, ...]]:
                 clip = line.split()[0].removesuffix('.avi')
                 if clip.split('/')[0] not in classes:
                     raise UserError(f'{where}: {line!r} is of no class in classInd.txt')
-                if not _GROUP.search(clip):
+                if not _group(clip):
                     raise UserError(f'{where}: {line!r} is not <Class>/v_<Class>_gGG_cCC.avi')
                 roles.setdefault(clip, ['unlisted'] * 3)[number] = role
     return {clip: tuple(by_split) for clip, by_split in roles.items()}
 
 
-def _present_classes(classes: list[str], ids) -> list[str]:
+def _present_classes(classes: list[str], ids: Iterable[str]) -> list[str]:
+    """The classes that have a clip; logs the others."""
     present = {name.split('/')[0] for name in ids}
     if len(present) < len(classes):
         absent = [name for name in classes if name not in present]

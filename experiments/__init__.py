@@ -2,5 +2,6 @@ import sys
 
 from vidcls.run import signals
 
-if sys.argv[0] == '-m':  # `python -m experiments.NAME` is being started: its imports take seconds
+# `python -m experiments.NAME` is starting. Its imports take seconds, in which a signal should end it at once.
+if sys.argv[0] == '-m':
     signals.end_at_once()

@@ -1,8 +1,8 @@
-"""The whole way in a few minutes on two cores: make clips, convert, train, evaluate, predict. `make demo` runs it.
+"""A demo of all steps in a few minutes on two cores: make clips, convert, train, evaluate, predict. `make demo` runs it.
 
     python -m experiments.demo [--out=runs/demo]
 
-It prints each command before running it, and says at the end what was learned.
+It prints each command before running it, and says at the end what the network learned.
 """
 
 import json
@@ -20,7 +20,7 @@ from experiments import launch
 from vidcls.errors import UserError
 
 PAIRS = ('left', 'right', 'up', 'down', 'clockwise', 'counter_clockwise', 'growing', 'shrinking')
-_OUT = flags.DEFINE_string('out', 'runs/demo', 'Folder to work in; one that is there already is continued.')
+_OUT = flags.DEFINE_string('out', 'runs/demo', 'Folder to work in; a demo that is there already is resumed.')
 
 
 def main(argv: list[str]) -> None:
@@ -43,18 +43,19 @@ def _call(module: str, *args: str) -> None:
     print(f'\n$ python {shlex.join(command[1:])}', flush=True)
     with subprocess.Popen(command) as process:
         signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-        signal.signal(signal.SIGINT, lambda *_: None)  # the terminal sent it Ctrl-C too: it saves its step, and ends
+        # The terminal sends Ctrl-C to the command too, which then saves its step and ends.
+        signal.signal(signal.SIGINT, lambda *_: None)
         process.wait()
     if status := process.returncode:
         sys.exit(status if status > 0 else 128 - status)
 
 
 def lesson(run: Path) -> str:
-    """What the test scores say, in words."""
-    scores = max((run / 'eval').glob('*-test-*.npz'), key=lambda path: path.stat().st_mtime)
-    top1 = json.loads(scores.with_suffix('.json').read_text())['top1']
+    """A text about the test result: accuracy of the kinds of motion and of the classes."""
+    predictions = max((run / 'eval').glob('*-test-*.npz'), key=lambda path: path.stat().st_mtime)
+    top1 = json.loads(predictions.with_suffix('.json').read_text())['top1']
     labels = (run / 'labels.txt').read_text().splitlines()
-    with np.load(scores) as saved:
+    with np.load(predictions) as saved:
         found, true = saved['logits'].mean(axis=1).argmax(axis=-1), saved['labels']
     pair = {name: number // 2 for number, name in enumerate(PAIRS)}
     kinds = np.array([pair[label] for label in labels])
@@ -63,8 +64,8 @@ def lesson(run: Path) -> str:
         f'Of {len(true)} test clips, TimeSformer named the kind of motion of {100 * kind:.0f} % (chance 25 %) and the exact '
         f'class of {100 * top1:.0f} % (chance 12.5 %).\n'
         'The classes are four kinds of motion, each in two directions, and a clip of one direction is a clip of the '
-        'other played backwards: whoever does not see the order of the frames must guess the direction, and names half '
-        'of the clips at best. Try --config.model.attention=space in another --workdir, or experiments.tsn_motion.'
+        'other played backwards. A network that does not see the order of the frames must guess the direction, and names '
+        'half of the clips at best. Try --config.model.attention=space in another --workdir, or experiments.tsn_motion.'
     )
 
 

@@ -1,9 +1,9 @@
-"""A small ECO on the made motion clips (data_prep.motion).
+"""A small ECO on the generated motion clips (data_prep.motion).
 
     python -m experiments.eco_motion --workdir=runs/motion_eco --config.data.dir=datasets/motion
 
-Its 3-D part sees the frames in their order, which TSN's average loses (tsn_motion). On the demo's clips it had all 320
-test clips right after these two epochs.
+ECO's 3-D part sees the order of the frames, which TSN's average loses (tsn_motion). After these two epochs all 320 test
+clips of the demo were classified correctly.
 """
 
 from experiments import launch

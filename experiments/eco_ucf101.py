@@ -2,14 +2,15 @@
 
     python -m experiments.eco_ucf101 --workdir=runs/eco_ucf101 --config.data.dir=datasets/ucf101
 
-From ECO_full/ucf101 of the authors' Caffe code: 16 segments, Nesterov momentum 0.9, rate 0.001 with a tenth every 1000 of
-4500 steps of 32 clips (16, twice accumulated), L2 5e-4 of kernels, gradients clipped at 20: Caffe clips the sum of the two
-halves, at 40. It starts from Kinetics weights. docs/protocols.md says what differs.
-It trains on the whole official list, train1 and validation1; elsewhere on train and on validation, if there is one.
-`eco_ucf101_textbook` has the textbook's settings. --config.model.name=eco_lite trains the 3-D branch alone.
+The settings are those of ECO_full/ucf101 in the authors' Caffe code: 16 segments; Nesterov momentum 0.9; a learning rate of
+0.001, divided by ten every 1000 of 4500 steps of 32 clips (16, accumulated twice); L2 5e-4 of kernels; gradients clipped at a
+norm of 20, where Caffe clips the sum of the two halves at 40. The authors start from Kinetics weights. docs/protocols.md says
+what differs. The training clips are the whole official list, which is train1 and validation1; for another dataset they are
+train, and validation if there is one. `eco_ucf101_textbook` has the textbook's settings. --config.model.name=eco_lite trains
+the 3-D branch alone.
 
-Not run on the whole of UCF101 here. The authors report 92.8 top-1 with Kinetics weights (three splits), and 53.4 was
-reported for 16 segments from scratch.
+This recipe was not run on the whole of UCF101 here. The authors report 92.8 % top-1 with Kinetics weights (three splits);
+53.4 % was reported for 16 segments from scratch.
 """
 
 from experiments import launch

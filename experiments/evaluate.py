@@ -1,11 +1,12 @@
-"""Scores of a trained model, from its work directory alone.
+"""Accuracy of a trained model on a split, from its work directory alone.
 
     python -m experiments.evaluate --workdir=RUN [--split=test] [--checkpoint=best] [--clips=1] [--crops=1|3|10] [--noema]
         [--config.sampling.test_segments=25] [--config.augment.test_short_side=256] [--config.test.average=logits]
 
-Prints a table and writes RUN/eval/<dataset>-<split>-<digest>-step<step>-<clips>x<crops>.json, with the protocol that produced
-the numbers, and what the network said of each video beside it as .npz (vidcls/evaluate.py has the layout). Settings given here
-are in the name too. --config.test.batch_size, the views that a device holds at once, changes no score.
+Prints a table and writes RUN/eval/<dataset>-<split>-<digest>-step<step>-<clips>x<crops>.json, with the numbers and the protocol
+that produced them, and beside it a .npz with the logits of each video (vidcls/evaluate.py has the layout). The names of the
+files have the settings that were given here. --config.test.batch_size, the number of views that a device holds at once, changes
+no result.
 """
 
 from absl import flags
@@ -21,8 +22,8 @@ _CLIPS = flags.DEFINE_integer('clips', 0, 'Views in time; 0: as configured.', lo
 _CROPS = flags.DEFINE_enum('crops', '', ['', '1', '3', '10'], 'Views in space; empty: as configured.')
 _SETTINGS = test_settings.define()
 _JOIN = launch.multihost()
-_EMA = flags.DEFINE_bool('ema', True, 'Score the moving averages of the parameters, where training kept any.')
-_DATA = flags.DEFINE_string('data', '', 'Where the dataset lies, if not where it was in training.')
+_EMA = flags.DEFINE_bool('ema', True, 'Test the moving averages of the parameters, if training kept any.')
+_DATA = flags.DEFINE_string('data', '', 'Folder of the dataset, if it is not where it was in training.')
 
 
 def main(argv: list[str]) -> None:
@@ -43,7 +44,7 @@ def main(argv: list[str]) -> None:
 
 
 def table(result: dict) -> str:
-    """One line a value; rates in per cent. Each class too, where there are few."""
+    """A text with a line for each value, and for each class if there are few; rates are in per cent."""
     lines = []
     for name, value in result.items():
         if name == 'class_accuracy':

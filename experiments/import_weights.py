@@ -1,9 +1,10 @@
-"""A work directory from published weights, which `evaluate`, `predict` and `stream` take as that of a trained network.
+"""A work directory made of published weights, for `evaluate`, `predict` and `stream`.
 
     python -m experiments.import_weights --weights=PATH --model=NAME --labels=FILE --workdir=RUN
 
-PATH is a file of a whole video network, or its address (docs/pretrained.md lists them), NAME one of vidcls.models, FILE has
-the class names, one a line, in the order of the weights' classes. RUN/weights.json says where the parameters came from.
+PATH is a file of weights of a whole video network, or its address (docs/pretrained.md lists some). NAME is a network of
+vidcls.models. FILE has the class names, one a line, in the order of the classes of the weights. RUN/weights.json says where the
+parameters came from.
 """
 
 from absl import flags, logging

@@ -1,4 +1,4 @@
-"""What every experiment script shares: flags, and training to the end."""
+"""Flags and start of recipes and tools: `main` for a recipe, which trains; `run` for a tool."""
 
 import dataclasses
 import os
@@ -16,22 +16,24 @@ from vidcls.errors import UserError
 from vidcls.run import script
 from vidcls.text import spelling
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run: made, or continued if it holds this run.')
-# Else an unset variable of the shell would be the current folder.
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run, which is made, or resumed if it holds this run.')
+# An empty name is what an unset variable of the shell gives; it would mean the current folder.
 flags.register_validator(
     'workdir', lambda name: name != '', message='--workdir is empty; name a folder, or . for this one'
 )
 
 
 def main(config: Config, doc: str) -> None:
-    """Runs an experiment: `--workdir`, and `--config.<name>=<value>` for every setting of `config`."""
+    """Trains as `config` and the command line say: `--workdir`, and `--config.<name>=<value>` for every setting."""
     try:
         holder = config_flags.DEFINE_config_dataclass('config', config)
-    except KeyError as error:  # its way to say that a setting on the command line does not exist
+    except KeyError as error:  # raised if a setting on the command line does not exist
         sys.exit(f'error: {_misspelt(config) or error.args[0]}; vidcls/config.py lists them')
     join = multihost()
     extend = flags.DEFINE_bool(
-        'extend', False, 'Go on to another number of --config.epochs, although the schedule was bound to the old one.'
+        'extend',
+        False,
+        'Resume with another number of --config.epochs, although the schedule was made for the old one.',
     )
     flags.mark_flags_as_required(['workdir'])
     if forgotten := _without_config(config):
@@ -40,7 +42,7 @@ def main(config: Config, doc: str) -> None:
 
 
 def _misspelt(config: Config) -> str:
-    """What is wrong with the first setting on the command line that does not exist."""
+    """A message about the first setting on the command line that does not exist; an empty text if all exist."""
     known = config_lib.flatten(config)
     groups = {field.name for field in dataclasses.fields(config)}
     for name in _names_of_flags():
@@ -51,7 +53,7 @@ def _misspelt(config: Config) -> str:
 
 
 def _without_config(config: Config) -> str:
-    """What is wrong with the first flag that would be a setting with `config.` before it."""
+    """A message about the first unknown flag that is a setting without its `config.`; an empty text if there is none."""
     known = config_lib.flatten(config)
     for name in _names_of_flags():
         meant = [path for path in known if name in (path, path.rpartition('.')[2])]
@@ -65,13 +67,15 @@ def _names_of_flags() -> list[str]:
 
 
 def multihost() -> Callable[[], None]:
-    """Defines the flags of a run over several hosts; what it returns joins these, before jax is used."""
+    """Defines the flags of a run of several processes. The function that it returns joins them, and comes before jax is used."""
     several = flags.DEFINE_bool(
         'multihost', False, 'One of several processes, as SLURM, Open MPI, Kubernetes or TPU say.'
     )
     coordinator = flags.DEFINE_string('coordinator', '', 'Without such a launcher: host:port of process 0.')
     number = flags.DEFINE_integer('num_processes', None, 'With --coordinator: how many processes.', lower_bound=1)
-    process = flags.DEFINE_integer('process_id', None, 'With --coordinator: which this is, from 0.', lower_bound=0)
+    process = flags.DEFINE_integer(
+        'process_id', None, 'With --coordinator: the number of this process, from 0.', lower_bound=0
+    )
 
     def join() -> None:
         given = [bool(coordinator.value), number.value is not None, process.value is not None]
@@ -97,14 +101,14 @@ def _train(argv: list[str], config: Config, join: Callable[[], None], extend: bo
     if not config.data.dir:
         raise UserError('--config.data.dir is not set: the folder that data_prep wrote')
     join()
-    from vidcls.train import train  # after the flags were read: a typo should not wait for jax
+    from vidcls.train import train  # imported late, so that a mistake in the flags is reported before jax is loaded
 
     train(config, _WORKDIR.value, extend=extend)
 
 
 def run(work: Callable[[list[str]], int | None], doc: str, interrupted: str = '') -> None:
-    """Runs `work` on the arguments that are no flags; its result is the exit status (vidcls.run.script)."""
-    # A ResNet-50 takes longer to compile than a small dataset's epoch to train: once is enough.
+    """Runs `work` on the arguments that are no flags; the result of `work` is the exit status (vidcls.run.script)."""
+    # Compiled programs are kept: compiling a ResNet-50 takes longer than training it for an epoch of a small dataset.
     os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_cache_home() / 'vidcls' / 'compiled'))
     script.run(work, doc, (__name__,), interrupted)
 

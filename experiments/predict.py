@@ -2,10 +2,11 @@
 
     python -m experiments.predict --workdir=RUN VIDEO... [--top_k=5] [--format=text|json|csv] [--clips=1] [--crops=1|3|10]
 
---config.test.* and --config.sampling.test_segments are as in experiments.evaluate. VIDEO is a file or a folder (every video in it and below). A file that can't be read is reported and makes the exit
-status 1; the others are classified all the same.
+--config.test.* and --config.sampling.test_segments are as in experiments.evaluate. VIDEO is a file, or a folder, of which every
+video in it and below is taken. A file that can't be read is reported, and the exit status is then 1; the other files are
+classified all the same.
 
-json has names exactly. text and csv write control characters out (\\n, \\x1b), and csv puts an apostrophe before a name
+json has names exactly. text and csv write control characters as escapes (\\n, \\x1b). csv puts an apostrophe before a name
 that a spreadsheet would run as a formula, as OWASP recommends.
 """
 
@@ -36,7 +37,7 @@ def main(argv: list[str]) -> int:
     crops = int(_CROPS.value or 0)
     classifier = Classifier.load(_WORKDIR.value, _CHECKPOINT.value, _CLIPS.value, crops, _SETTINGS())
     write = {'text': _text, 'json': _json, 'csv': _csv}[_FORMAT.value]
-    sys.stdout.reconfigure(errors='backslashreplace')  # the terminal may not have all letters
+    sys.stdout.reconfigure(errors='backslashreplace')  # the terminal may lack some letters
     failed = 0
     for name in argv:
         try:

@@ -2,10 +2,10 @@
 
     python -m experiments.stream --workdir=RUN SOURCE [--every=16] [--format=text|json] [--realtime]
 
-SOURCE is a video file, the number of a camera, or an address that FFmpeg opens (rtsp://, http://...). A line for each
-update: the stream's time, the label and its probability, and how long the update took. With --realtime, frames that come
-while the network is busy are dropped, and counted; without it every frame is looked at. A stream that breaks off ends
-with the last prediction and exit status 1; Ctrl-C ends one like its end.
+SOURCE is a video file, the number of a camera, or an address that FFmpeg opens (rtsp://, http://...). Each update prints a
+line: the stream's time, the label, its probability, and how long the update took. With --realtime, frames that come while the
+network is busy are dropped and counted; without it, every frame is used. If the stream breaks off, the last prediction is
+printed and the exit status is 1. Ctrl-C ends the stream as its own end would.
 """
 
 import sys
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
         with signals.raised():
             for moment, frame in video.watch(argv[0], short_side=frames.short_side, fps=frames.fps):
                 if clock and not clock.frames:
-                    clock.start(moment)  # before compiling: what comes meanwhile is late
+                    clock.start(moment)  # before compiling, so that frames that come meanwhile are late
                     stream.warm_up(frame)
                 if clock and clock.is_late(moment):
                     continue
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
                     write(moment, *stream.prediction[0], time.perf_counter() - start)
     except video.VideoError as broken:
         error = broken
-    except KeyboardInterrupt:  # how a camera's stream ends
+    except KeyboardInterrupt:  # a camera's stream has no other end
         pass
     start = time.perf_counter()
     if stream.flush():
@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
 
 
 class _Clock:
-    """Paces a stream by the wall clock: waits for frames to come, and says which come too late to be looked at."""
+    """Paces a stream by the wall clock: waits until a frame is due, and tells which frames are too late to be used."""
 
     def __init__(self):
         self.frames = self.dropped = 0
@@ -75,7 +75,7 @@ class _Clock:
 
     def is_late(self, moment: float) -> bool:
         ahead = moment - (time.perf_counter() - self._start)
-        if moment > self._previous:  # times can go backwards
+        if moment > self._previous:  # a stream's times can go backwards
             self._interval, self._previous = moment - self._previous, moment
         self.frames += 1
         if ahead > 0:

@@ -1,6 +1,6 @@
-"""Flags for how a run is tested: `--config.test.crops=10` and the like, over the settings of the run itself.
+"""Flags for testing a run with other settings than its own: `--config.test.crops=10` and the like.
 
-Not the whole configuration, as in training: what the network is, and how it was trained, is in the work directory.
+Only the settings of testing are flags here. The network and its training are in the work directory.
 """
 
 import sys
@@ -16,9 +16,9 @@ _DEFINE = {int: flags.DEFINE_integer, str: flags.DEFINE_string}
 
 
 def define() -> Callable[[], dict[str, Any]]:
-    """Defines a flag for each of `config.TEST_SETTINGS`; what it returns gives those on the command line.
+    """Defines a flag for each of `config.TEST_SETTINGS`, and returns a function that gives those on the command line.
 
-    Exits where another setting is given, with the names of those that may be.
+    Exits with a message if another setting is on the command line.
     """
     allowed = [f'--config.{name}' for name in config_lib.TEST_SETTINGS]
     for argument in sys.argv[1:]:

@@ -2,7 +2,7 @@
 
     python -m experiments.tsn_folder --workdir=runs/mine --config.data.dir=datasets/mine
 
-The settings are those of tsn_hmdb51; set --config.augment.flip=false if left and right are different classes.
+The settings are those of tsn_hmdb51. Set --config.augment.flip=false if classes differ in left and right.
 """
 
 from experiments import launch

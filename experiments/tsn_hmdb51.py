@@ -2,12 +2,13 @@
 
     python -m experiments.tsn_hmdb51 --workdir=runs/tsn_hmdb51 --config.data.dir=datasets/hmdb51
 
-3 segments in training and 7 in testing, short side 240, crop 224, 45 epochs of SGD (0.01, momentum 0.9, L2 1e-4, one
-tenth at milestones). The textbook does not say where its rate falls; 60 % and 85 % of the run is our choice. Official
-split 1 unless --config.data.train_split=train2 says otherwise; validation2 and test2 go with it.
+Training samples 3 segments and testing 7, the short side is 240 and the crop 224. Training takes 45 epochs of SGD with learning
+rate 0.01, momentum 0.9 and L2 1e-4; the rate is divided by ten at milestones. The textbook does not say where they are; 60 %
+and 85 % of the run are our choice. The split is the official split 1, unless --config.data.train_split=train2 or train3 is
+given; validation and test follow.
 
-Not run to the end here on the whole of HMDB51. Others report 49.0 (ImageNet weights) and 56.1 (Kinetics-400) top-1 on
-split 1 with 8 segments (mmaction2 0.x); from scratch expect far less.
+This recipe was not run to the end on the whole of HMDB51 here. Others report 49.0 % (ImageNet weights) and 56.1 %
+(Kinetics-400) top-1 on split 1 with 8 segments (mmaction2 0.x); from scratch expect far less.
 """
 
 from experiments import launch

@@ -1,9 +1,9 @@
-"""A small TSN on the made motion clips (data_prep.motion), minutes on two cores.
+"""A small TSN on the generated motion clips (data_prep.motion); it trains for minutes on two cores.
 
     python -m experiments.tsn_motion --workdir=runs/motion --config.data.dir=datasets/motion
 
-Its classes are four motions, each in two directions. TSN averages over frames, so that the order of frames is lost: it
-can't have more than about 50 % top-1: 40.9 % was seen on the test clips of the demo.
+The classes of these clips are four motions, each in two directions. TSN averages over frames and loses their order, so that
+about 50 % top-1 is the most that it can reach; it had 40.9 % on the test clips of the demo.
 """
 
 from experiments import launch

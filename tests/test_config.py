@@ -6,7 +6,8 @@ import json
 import pytest
 
 from vidcls import config as config_lib
-from vidcls.config import AugmentConfig, Config, InitConfig, ModelConfig, OptimConfig, SamplingConfig
+from vidcls.config import AugmentConfig, Config, EvalConfig, InitConfig, ModelConfig, OptimConfig, SamplingConfig
+from vidcls.settings import Limits, setting
 
 
 def test_saved_and_loaded_is_the_same(tmp_path):
@@ -47,16 +48,17 @@ def test_a_wrong_file_is_refused(tmp_path, text, message):
     ('config', 'message'),
     [
         (Config(batch_size=0), 'batch_size=0: must be greater than 0'),
-        (Config(sampling=SamplingConfig(scheme='random')), "scheme='random': must be one of segments, dense, linspace"),
+        (Config(augment=AugmentConfig(crop='fixed')), "crop='fixed': must be one of multi_scale, random"),
         (Config(sampling=SamplingConfig(view_offset='end')), "view_offset='end': must be one of centre, start"),
         (Config(augment=AugmentConfig(short_side=200)), 'short_side=200: must be at least the crop, 224'),
         (Config(augment=AugmentConfig(short_side_max=320)), 'scale jitter goes with'),
-        (Config(augment=AugmentConfig(scales=(1.0, 1.2))), 'scales'),
+        (Config(augment=AugmentConfig(scales=(1.0, 1.2))), r'scales=\(1.0, 1.2\): must be at most 1'),
+        (Config(augment=AugmentConfig(scales=(1.0, float('nan')))), 'scales=.*: must be finite'),
         (Config(optim=OptimConfig(label_smoothing=1.0)), 'label_smoothing'),
         (Config(optim=OptimConfig(milestones=('',))), 'milestones=.*must be numbers'),
         (Config(model=ModelConfig(dtype='float16')), 'model.dtype'),
         (Config(model=ModelConfig(dropout=1.0)), r'model.dropout=1.0: must be in \[0, 1\)'),
-        (Config(augment=AugmentConfig(scales=())), 'scales'),
+        (Config(augment=AugmentConfig(scales=())), 'scales=.*: must be one or more numbers'),
         (Config(augment=AugmentConfig(std=(1.0, 0.0, 1.0))), 'std=.*greater than 0'),
         (Config(augment=AugmentConfig(mean=(0.5,))), 'mean=.*three numbers'),
         (Config(epochs=float('inf')), 'epochs=inf: must be finite'),
@@ -70,13 +72,24 @@ def test_a_wrong_file_is_refused(tmp_path, text, message):
         (Config(profile_steps=(5, 3)), r'profile_steps=\(5, 3\): must be the first and the last step'),
         (Config(profile_steps=(5,)), r'profile_steps=\(5,\): must be'),
         (Config(seed=-1), 'seed=-1: must be at least 0'),
-        (Config(seed=2**32), 'seed=4294967296: must be below'),
+        (Config(seed=2**32), 'seed=4294967296: must be at most 4294967295'),
         (Config(sampling=SamplingConfig(test_segments=-7)), 'test_segments=-7: must be at least 0'),
     ],
 )
 def test_values_that_cannot_work_are_refused_by_name(config, message):
     with pytest.raises(ValueError, match=message):
         config_lib.validate(config)
+
+
+def test_every_default_is_allowed():
+    config_lib.validate(Config())
+
+
+def test_limits_stand_beside_the_defaults():
+    fields = {field.name: field for field in dataclasses.fields(EvalConfig)}
+    assert fields['crops'].default == 1 and fields['crops'].metadata['limits'] == Limits(choices=(1, 3, 10))
+    with pytest.raises(TypeError, match='atleast'):
+        setting(1, atleast=0)
 
 
 def test_every_setting_reaches_the_flags():

@@ -17,11 +17,11 @@ from tests import own_lines
 from vidcls import evaluate, train
 from vidcls.config import Config, EvalConfig, ModelConfig, SamplingConfig, for_testing
 from vidcls.data.dataset import open_dataset
-from vidcls.data.sampling import views_at_once
+from vidcls.data.sampling import largest_divisor, views_at_once
 from vidcls.distributed.devices import pmap, replicate
 from vidcls.errors import UserError
 from vidcls.models.configured import build_model, check_frames, make_predict_step
-from vidcls.run import checkpoint, resource_errors, workdir
+from vidcls.run import checkpoint, resource_errors, results, workdir
 
 
 @pytest.fixture(scope='module')
@@ -127,7 +127,7 @@ def test_by_default_a_device_holds_as_many_pixels_whatever_the_network():
         config.augment.crop_size = size
         assert views_at_once(config) == views
     assert views_at_once(Config(test=EvalConfig(batch_size=3))) == 3
-    assert [evaluate.largest_divisor(10, limit) for limit in (0, 1, 3, 5, 9, 99)] == [1, 1, 2, 5, 5, 10]
+    assert [largest_divisor(10, limit) for limit in (0, 1, 3, 5, 9, 99)] == [1, 1, 2, 5, 5, 10]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_accuracy_of_each_class_and_the_documented_file(run):
     assert not any(line.startswith('class') for line in table(many).splitlines())
     # The example of the docstring, run: the ids of the videos that it gets wrong.
     (path,) = (run.folder / 'eval').glob('motion-test-*-2x3.npz')
-    example = evaluate.__doc__.split('for instance:\n')[1]
+    example = results.__doc__.split("by the mean of their views' logits:\n")[1]
     lines = ['import numpy as np', f'path = {str(path)!r}', *(line.strip() for line in example.splitlines())]
     done = subprocess.run([sys.executable, '-c', '\n'.join(lines)], capture_output=True, text=True, check=True)
     saved = np.load(path)
@@ -199,7 +199,7 @@ def test_a_network_that_is_broken_says_so(run, monkeypatch, caplog):
     def broken(variables, clips):
         return np.full((1, clips.canvas.shape[1], 8), np.nan, np.float32)
 
-    monkeypatch.setattr(evaluate.parallel, 'pmap', lambda *args: broken)
+    monkeypatch.setattr(evaluate, 'pmap', lambda *args: broken)
     result = _one(run, settings={'sampling.test_segments': 3})
     assert '8 of 8 clips have logits that are not finite' in caplog.text
     assert (result['top1'], result['loss']) == (0, None)
@@ -210,7 +210,7 @@ def test_too_little_memory_names_what_takes_less(run, monkeypatch):
     def full(*args):
         raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 98765 bytes.')
 
-    monkeypatch.setattr(evaluate, 'score', full)
+    monkeypatch.setattr(evaluate, 'predict_split', full)
     with pytest.raises(
         resource_errors.OutOfMemory, match=r'98765 bytes.*test.batch_size \(now 8 views at once; it changes no'
     ):

@@ -11,9 +11,9 @@ def test_cross_entropy_by_hand():
     logits = jnp.log(jnp.array([[0.5, 0.25, 0.25]]))
     second = jnp.array([[0.0, 1.0, 0.0]])
     assert metrics.cross_entropy(logits, second)[0] == pytest.approx(np.log(4), rel=1e-6)
-    # Smoothing 0.3: target (0.1, 0.8, 0.1).
+    spread = jnp.array([[0.1, 0.8, 0.1]])
     expected = 0.1 * np.log(2) + 0.8 * np.log(4) + 0.1 * np.log(4)
-    assert metrics.cross_entropy(logits, second, 0.3)[0] == pytest.approx(expected, rel=1e-6)
+    assert metrics.cross_entropy(logits, spread)[0] == pytest.approx(expected, rel=1e-6)
 
 
 def test_top_k_gives_nothing_for_ties_and_nan():

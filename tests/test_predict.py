@@ -8,18 +8,23 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+import vidcls
 from data_prep import convert
 from data_prep import folder as folder_source
 from tests import own_lines
 from tests.made_videos import scenery, write_video
 from vidcls import evaluate, train
 from vidcls.config import AugmentConfig, Config, DataConfig, EvalConfig, ModelConfig, SamplingConfig
+from vidcls.data import video
 from vidcls.data.dataset import open_dataset
+from vidcls.data.frame_storage import FrameStorage
 from vidcls.distributed.devices import pmap, replicate
 from vidcls.errors import UserError
 from vidcls.models.configured import build_model, make_predict_step
@@ -107,6 +112,76 @@ def test_pictures_of_all_sizes_take_one_compilation(run_folder, tmp_path):
     assert classifier._step._cache_size() == 1
 
 
+def test_a_list_gets_what_each_gets_alone(run_folder, tmp_path):
+    """At most 4 views go to the device together: 7 videos are 4, and 3 with one repeated; 2 are 2."""
+    sizes = [(32, 48), (26, 26), (300, 40), (24, 30), (40, 32), (64, 48), (32, 32)]
+    sources = [write_video(tmp_path / f'{number}.mp4', scenery(4, size)) for number, size in enumerate(sizes)]
+    sources[1:3] = [video.read_frames(path, range(4)) for path in sources[1:3]]
+    classifier = Classifier.load(run_folder)
+    together = classifier.probabilities(sources)
+    assert classifier._step._cache_size() == 1
+    np.testing.assert_allclose(together[:2], classifier.probabilities(sources[:2]), atol=1e-6)
+    assert classifier._step._cache_size() == 2
+    alone = [classifier.probabilities(source) for source in sources]
+    assert classifier._step._cache_size() == 3
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+    assert np.ptp(together, axis=0).max() > 1e-3  # the videos differ
+    names = [[label for label, _ in found] for found in classifier.classify(sources, top_k=2)]
+    assert names == [[label for label, _ in classifier.classify(source, top_k=2)] for source in sources]
+    assert classifier.classify([]) == []
+
+
+def test_a_list_of_videos_with_more_views_than_fit(run_folder, videos):
+    paths = sorted(videos.rglob('*.mp4'))[:3]
+    classifier = Classifier.load(run_folder, clips=2, crops=3)  # 6 views in parts of 3
+    logits = classifier.logits(paths)
+    assert logits.shape == (3, 6, 8) and classifier._step._cache_size() == 1
+    np.testing.assert_array_equal(logits, [classifier.logits(path) for path in paths])
+
+
+def test_frames_in_memory_get_the_logits_of_their_file(run_folder, shared_data):
+    """What differs is the loss of another JPEG."""
+    classifier = Classifier.load(run_folder, crops=3)
+    path = next((shared_data / 'ucf101').rglob('*.avi'))
+    info = video.probe(path, short_side=1000)
+    # Once in the size of the dataset's frames and once in the video's own, which is made smaller by the classifier.
+    for short_side in (classifier.frames.short_side, 1000):
+        frames = video.read_frames(path, range(info.num_frames), short_side=short_side)
+        logits = classifier.logits(path)
+        assert np.abs(classifier.logits(frames) - logits).max() < 0.02 * max(np.abs(logits).max(), 1)
+
+
+def test_frames_at_another_rate_are_resampled(run_folder):
+    """At 50 frames a second every second one is stored at 25."""
+    run = dataclasses.replace(workdir.load(run_folder), frames=FrameStorage(32, 25.0))
+    classifier = Classifier(run, checkpoint.restore_model(run.checkpoints, 'latest')[1])
+    frames = np.random.default_rng(0).integers(0, 256, (14, 32, 40, 3), np.uint8)
+    np.testing.assert_array_equal(classifier.logits(frames, fps=50.0), classifier.logits(frames[::2]))
+    np.testing.assert_array_equal(classifier.logits(frames), classifier.logits(frames, fps=25.0))
+    assert np.abs(classifier.logits(frames) - classifier.logits(frames, fps=50.0)).max() > 0
+    with pytest.raises(ValueError, match='fps=0: must be greater than 0'):
+        classifier.logits(frames, fps=0)
+
+
+@pytest.mark.parametrize(
+    ('source', 'message'),
+    [
+        (
+            np.zeros((4, 32, 32, 3), np.float32),
+            r'an array of float32\[4, 32, 32, 3\]: must be RGB frames uint8\[t h w 3\]',
+        ),
+        (np.zeros((32, 32, 3), np.uint8), r'uint8\[32, 32, 3\]: must be'),
+        (np.zeros((4, 3, 32, 32), np.uint8), r'uint8\[4, 3, 32, 32\]: must be'),
+        (np.zeros((0, 32, 32, 3), np.uint8), r'uint8\[0, 32, 32, 3\]: must be'),
+        ([np.zeros((1, 32, 32, 3), np.uint8), None], 'number 1 of the list: NoneType: must be a path, RGB frames'),
+        ([np.zeros((1, 32, 32, 3), np.uint8), 'absent.mp4'], 'absent.mp4: no such file'),
+    ],
+)
+def test_what_cannot_be_classified_is_named(run_folder, source, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        Classifier.load(run_folder).classify(source)
+
+
 def test_other_views_than_the_runs(run_folder, videos):
     path = next(videos.rglob('*.mp4'))
     all_at_once = Classifier.load(run_folder, clips=2, crops=10, settings={'sampling.test_segments': 25})
@@ -188,3 +263,25 @@ def test_the_script_writes_csv(run_folder, videos):
 def test_predicting_needs_no_tensorflow():
     code = 'import sys, vidcls.predict; sys.exit("tensorflow" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
+
+
+def test_the_package_is_light_and_has_five_names():
+    code = """
+import sys, vidcls
+assert not {'jax', 'tensorflow', 'numpy'} & set(sys.modules)
+assert {'Classifier', 'Stream', 'models', 'train', 'evaluate'} <= set(dir(vidcls))
+assert callable(vidcls.train.train) and callable(vidcls.evaluate.evaluate) and callable(vidcls.models.build)
+from vidcls import Classifier, Stream, models, train, evaluate
+assert callable(Classifier.load) and callable(Stream.push)
+try:
+    vidcls.classifier
+except AttributeError as error:
+    assert "'vidcls' has no attribute 'classifier'" in str(error)
+"""
+    assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
+
+
+def test_the_version_is_that_of_the_distribution():
+    root = Path(vidcls.__file__).parents[1]
+    project = tomllib.loads((root / 'pyproject.toml').read_text())['project']
+    assert project.get('version', vidcls.__version__) == vidcls.__version__

@@ -12,9 +12,10 @@ from tests import made_videos
 from vidcls import models
 from vidcls.config import AugmentConfig, Config, ModelConfig, SamplingConfig
 from vidcls.data import video
+from vidcls.data.frame_storage import FrameStorage
 from vidcls.models import build
 from vidcls.predict import Classifier
-from vidcls.run.workdir import Frames, Run
+from vidcls.run.workdir import Run
 from vidcls.stream import Stream, spread, stream_init, stream_update
 
 N, SIZE = 8, 16
@@ -107,13 +108,13 @@ def test_spread_holds_both_ends():
     assert spread(1, 4).tolist() == [0, 0, 0, 0]
 
 
-def test_several_frames_to_a_picture_are_refused():
+def test_stacked_frames_are_refused():
     with pytest.raises(ValueError, match='seg_len=2'):
         stream_init(build('eco_lite', 5, seg_len=2, width=4), {}, 1, SIZE, SIZE, N)
 
 
 class Colour(nn.Module):
-    """Logits are the picture's mean red, green and blue: a network whose answers are known."""
+    """Logits are the frame's mean red, green and blue: a network whose answers are known."""
 
     num_classes: int = 3
 
@@ -123,8 +124,8 @@ class Colour(nn.Module):
     def encode_frames(self, video, train: bool = False):
         return video.mean((2, 3))
 
-    def classify(self, pictures, train: bool = False):
-        return 10 * pictures.mean(1)
+    def classify(self, features, train: bool = False):
+        return 10 * features.mean(1)
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def classifier(tmp_path, monkeypatch):
         sampling=SamplingConfig(num_segments=4),
         augment=AugmentConfig(short_side=16, crop_size=8, mean=(0, 0, 0), std=(1, 1, 1)),
     )
-    return Classifier(Run(tmp_path, config, ('red', 'green', 'blue'), Frames(16, None)), {})
+    return Classifier(Run(tmp_path, config, ('red', 'green', 'blue'), FrameStorage(16, None)), {})
 
 
 def _frames(colour: int, count: int) -> np.ndarray:

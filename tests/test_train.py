@@ -62,6 +62,14 @@ def test_the_same_seed_gives_the_same_bits(config, one_device, tmp_path):
     _assert_same(_variables(tmp_path), _variables(one_device[0]))
 
 
+def test_another_loss_is_the_one_that_is_trained_with(config, tmp_path):
+    seven = lambda logits, targets: 0 * logits.sum(-1) + 7
+    train.train(config, tmp_path, jax.local_devices()[:1], loss=seven)
+    rows = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+    assert [row['train/loss'] for row in rows if 'train/loss' in row] == [7, 7]
+    assert [row['train/grad_norm'] for row in rows if 'train/loss' in row] == [0, 0]
+
+
 def test_eight_devices_give_the_parameters_of_one(config, one_device, tmp_path):
     train.train(config, tmp_path, jax.local_devices())
     _assert_same(_variables(tmp_path), _variables(one_device[0]), TOLERANCE)
@@ -88,7 +96,7 @@ def test_a_continued_run_ends_with_the_bits_of_an_uninterrupted_one(config, tmp_
     assert rows == sorted(rows)
 
 
-def test_a_signal_saves_the_step_that_ran_and_the_run_continues(config, tmp_path, monkeypatch):
+def test_a_signal_saves_the_step_that_ran_and_the_run_resumes(config, tmp_path, monkeypatch):
     longer = dataclasses.replace(config, epochs=2.0)
     whole, cut = tmp_path / 'whole', tmp_path / 'cut'
     train.train(longer, whole, jax.local_devices()[:1])
@@ -198,7 +206,7 @@ def test_the_clock_goes_by_the_time_that_all_hosts_agree_on(monkeypatch):
     clock = train.Clock(1.0, lambda period: period)
     assert [clock.is_over() for _ in range(6)] == [False, False, True, False, True, False]
     monkeypatch.undo()
-    periods = iter([0, 1, 1, 3])  # another host's
+    periods = iter([0, 1, 1, 3])  # another process's
     clock = train.Clock(1e6, lambda period: next(periods))
     assert [clock.is_over() for _ in range(4)] == [False, True, False, True]
     assert not train.Clock(0, lambda period: period).is_over()
@@ -223,7 +231,7 @@ def test_two_epochs_and_their_validations_compile_each_step_once(config, tmp_pat
 
 def test_best_and_latest_are_kept(config, tmp_path, monkeypatch):
     top1 = iter([0.2, 0.9, 0.1, 0.3])
-    monkeypatch.setattr(train, '_validator', lambda *args: lambda step, state: {'top1': next(top1)})
+    monkeypatch.setattr(train.metrics, 'summarize', lambda *args: {'top1': next(top1)})
     train.train(dataclasses.replace(config, epochs=4.0), tmp_path, jax.local_devices()[:1])
     folder = tmp_path / 'checkpoints'
     assert sorted(p.name for p in folder.iterdir()) == ['12', '6']

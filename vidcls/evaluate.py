@@ -1,9 +1,9 @@
-"""Scores of a model on a split: every clip once, in any number of views, whatever the batch and the devices.
+"""Evaluation: the scores of a checkpoint on a split, in which every clip counts once, however batched and on any devices.
 
-The protocol is part of the result: numbers of the same network differ by several points between one centre view,
-three crops and ten clips, and published ones are often compared across that difference.
+The protocol is part of the result: the scores of one network differ by several points between one centre view, three crops
+and ten clips, and published scores are often compared across that difference.
 
-`vidcls.run.results` has what is left in the work directory.
+`vidcls.run.results` describes the files that an evaluation leaves in the work directory.
 """
 
 import math
@@ -40,39 +40,41 @@ def predict_split(
     crops: int,
     devices: Sequence[jax.Device],
 ) -> Predictions:
-    """Logits of every clip of a split, the same on every host.
+    """Logits of every clip of a split; the same arrays on every process.
 
     Args:
-      step: `parallel.pmap` of `predict_step`.
+      step: what `make_predict_step` made, run on `devices` by `pmap`.
       variables: replicated over `devices`.
-      clips, crops: views in time and in space.
+      clips, crops: the number of views in time and in space.
     """
-    # What a device holds at once changes no score: whole moments of clips, or one in groups of its crops.
+    # What a device holds at once changes no score: whole moments (places in time) of clips, or one moment in groups of
+    # its crops.
     held, moments = views_at_once(config), len(dataset.clips(split)) * clips
     per_device = min(max(held // crops, 1), -(-moments // len(devices)))
     group = largest_divisor(crops, held)
     batches = pipeline.eval_batches(dataset, config, split, per_device * len(devices), clips, crops, *processes.this())
-    found, logits = [], []
+    numbers_by_step, logits_by_step = [], []
     for batch in batches:
         canvas, windows = place(shard(batch.views, len(local_devices(devices))), devices)
         outputs = [
             unshard(step(variables, Views(canvas, windows[:, :, first : first + group])))
             for first in range(0, crops, group)
         ]
-        logits.append(np.concatenate([output.reshape(len(batch.mask), group, -1) for output in outputs], axis=1))
-        found.append(np.where(batch.mask, batch.clip, -1).astype(np.int32))  # a device has no 64-bit integers
-    found, logits = map(_in_order, (found, logits))
-    real = found >= 0
-    found, logits = found[real][::clips], einops.rearrange(logits[real], '(n m) v k -> n (m v) k', m=clips)
+        logits_by_step.append(np.concatenate([x.reshape(len(batch.mask), group, -1) for x in outputs], axis=1))
+        numbers_by_step.append(np.where(batch.mask, batch.clip, -1).astype(np.int32))  # devices lack 64-bit integers
+    numbers, logits = _in_order(numbers_by_step), _in_order(logits_by_step)
+    real = numbers >= 0
+    numbers, logits = numbers[real][::clips], einops.rearrange(logits[real], '(n m) v k -> n (m v) k', m=clips)
     broken = int((~np.isfinite(logits).all(axis=(1, 2))).sum())
     if broken and processes.is_first():
-        logging.warning('%d of %d clips have logits that are not finite; they count as wrong', broken, len(found))
-    return Predictions(dataset.index.ids[found], dataset.index.labels[found], logits)
+        logging.warning('%d of %d clips have logits that are not finite; they count as wrong', broken, len(numbers))
+    return Predictions(dataset.index.ids[numbers], dataset.index.labels[numbers], logits)
 
 
-def _in_order(parts: list[np.ndarray]) -> np.ndarray:
-    """What every host has of each step, in the order of one host's batches."""
-    return einops.rearrange(processes.gather(np.stack(parts)), 'host step place ... -> (step host place) ...')
+def _in_order(by_step: list[np.ndarray]) -> np.ndarray:
+    """The arrays of all processes and steps as one, in the order that the batches of a single process would have."""
+    gathered = processes.gather(np.stack(by_step))
+    return einops.rearrange(gathered, 'process step place ... -> (step process place) ...')
 
 
 def evaluate(
@@ -86,25 +88,28 @@ def evaluate(
     devices: Sequence[jax.Device] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Evaluates a checkpoint of a work directory; writes `eval/<name>.json` and the scores as `.npz`.
+    """Evaluates a checkpoint of a work directory; writes `eval/<name>.json` and the logits as `eval/<name>.npz`.
 
-    The name has dataset, split, step, views and changed settings. A result of another protocol or another dataset of the same
-    name is never overwritten; the same evaluation repeated overwrites itself.
+    The name has dataset, split, step, views and changed settings. An evaluation that is repeated overwrites its result; no
+    result of another protocol, or of another dataset of the same name, is overwritten.
 
     Args:
-      split: 'train', 'validation' or 'test' for the configured one, or a split of the dataset; empty: test.
+      run: the work directory, opened by `vidcls.run.workdir.load`.
+      split: 'train', 'validation' or 'test' for the configured split, or a split of the dataset; empty: 'test'.
       checkpoint_name: 'best', 'latest' or a step.
-      clips, crops: 0 for the configured numbers.
-      data_dir: where the dataset lies now, if not where it was in training.
-      ema: False for the parameters themselves, where the run kept their moving averages.
-      settings: over the run's own, those of `config.TEST_SETTINGS`, such as {'sampling.test_segments': 25}.
+      clips, crops: the number of views in time and in space; 0: as configured.
+      data_dir: the dataset's folder; empty: where it was in training.
+      ema: whether to evaluate the moving averages of the parameters, where the run kept them.
+      devices: default: all devices of all processes.
+      settings: values in place of the run's own, of `config.TEST_SETTINGS`, such as {'sampling.test_segments': 25}.
 
     Returns:
-      The scores (`metrics.scores`, and of each class: hits and videos) and the protocol that produced them.
+      The scores (those of `metrics.summarize`; of each class, clips that are right and clips) and the protocol that
+      produced them.
 
     Raises:
       UserError: the dataset has other labels than the run, the split is unknown or empty, or a setting can't work.
-      resource_errors.OutOfMemory: says what helps.
+      resource_errors.OutOfMemory: the message says what helps.
     """
     devices = list(devices or all_devices())
     config = config_lib.for_testing(run.config, settings or {})
@@ -112,7 +117,7 @@ def evaluate(
     with processes.together():
         dataset = open_dataset(data_dir or config.data.dir)
         workdir.check_labels(run, dataset.labels)
-        stored = workdir.Frames(dataset.short_side, dataset.target_fps)
+        stored = dataset.storage
         if stored != run.frames:
             logging.warning('%s has frames stored as %s; the run was trained on %s', dataset.folder, stored, run.frames)
         split = getattr(splits.resolved(config.data, dataset.splits), f'{split or "test"}_split', split) or split
@@ -146,12 +151,11 @@ def evaluate(
         'crop_size': config.augment.crop_size,
         'average': config.test.average,
     }
-    measured = metrics.summarize(predictions.logits, predictions.labels, config.test.average)
+    measured: dict[str, Any] = metrics.summarize(predictions.logits, predictions.labels, config.test.average)
     if not math.isfinite(measured['loss']):
-        measured['loss'] = None  # JSON has no other word for it
+        measured['loss'] = None  # JSON has neither NaN nor infinity
     by_class = metrics.hits_by_class(predictions.logits, predictions.labels, config.test.average)
-    named = {run.labels[label]: list(found) for label, found in by_class.items()}
-    result = measured | protocol | {'class_accuracy': named}
+    result = measured | protocol | {'class_accuracy': {run.labels[k]: list(hits) for k, hits in by_class.items()}}
     if processes.is_first():
         results.save(results.free_path(run, config, protocol), result, predictions)
     return result

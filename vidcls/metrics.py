@@ -1,28 +1,34 @@
-"""Losses and scores. A clip counts once, however it was batched: sums over valid clips, divided at the end."""
+"""The loss of training, and the scores of evaluation, in which every clip counts once."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+# (logits [b k], targets float32[b k]) -> float32[b]; targets are probabilities.
+Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
-def cross_entropy(logits: jax.Array, targets: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
+
+def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
     """Softmax cross-entropy, nats, float32[b].
 
     Args:
       logits: [b k].
       targets: float32[b k], probabilities.
-      label_smoothing: the part of the target that is spread evenly over all classes (Szegedy et al. 2016, section 7).
     """
-    targets = optax.smooth_labels(targets, label_smoothing)
     return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
 
 
-def in_top_k(scores: jax.Array, labels: jax.Array, k: int) -> jax.Array:
-    """Whether the label is among the k best, bool[b].
+def in_top_k(scores: jax.Array | np.ndarray, labels: jax.Array | np.ndarray, k: int) -> jax.Array:
+    """Whether fewer than k other classes score at least as high as the label, bool[b].
 
-    The label's rank counts every class that scores at least as high: with ties, or a NaN, the answer is no, so that a
-    broken network never looks right.
+    So a tie counts against the label; a clip with a score that is not finite is wrong. A broken network never looks right.
+
+    Args:
+      scores: [b k], logits or probabilities.
+      labels: int[b].
     """
     own = jnp.take_along_axis(scores, labels[:, None], axis=1)
     better = (scores >= own).sum(axis=1) - 1
@@ -30,12 +36,12 @@ def in_top_k(scores: jax.Array, labels: jax.Array, k: int) -> jax.Array:
 
 
 def ranks(num_classes: int) -> tuple[int, ...]:
-    """The k of the top-k that say something: of five classes or fewer every answer is among the five best."""
+    """The k of the top-k accuracies to report: with five classes or fewer, top-5 would always be 1."""
     return (1, 5) if num_classes > 5 else (1,)
 
 
 def average_views(logits: np.ndarray, average: str) -> np.ndarray:
-    """Probabilities float32[b k] of videos seen in several views.
+    """Probabilities float32[b k] of clips seen in several views.
 
     Args:
       logits: float32[b v k].
@@ -48,19 +54,18 @@ def average_views(logits: np.ndarray, average: str) -> np.ndarray:
 
 
 def summarize(logits: np.ndarray, labels: np.ndarray, average: str = 'probabilities') -> dict[str, float]:
-    """Clip-level and video-level scores of an evaluation.
-
-    Video-level: `average_views`. Clip-level: each view by itself.
+    """Scores of an evaluation, of clips (all views averaged) and of views (each by itself).
 
     Args:
-      logits: float32[b v k], v views of each video.
+      logits: float32[b v k], of v views of each clip.
       labels: int32[b].
-      average: as in `average_views`.
+      average: as of `average_views`.
 
     Returns:
-      top1, top5, mean_class_accuracy (over the classes present; TSN's headline), loss (of the mean probability, nats),
-      clip_top1, clip_top5, num_videos, num_classes_present. Without top5 and clip_top5 where there are five classes or
-      fewer. A video of which a logit is not finite counts as wrong.
+      Of clips, by the average over their views: top1, top5, mean_class_accuracy (over the classes present; the figure
+      that TSN reports), loss (of the averaged probabilities, nats). Of views: clip_top1, clip_top5, which papers call
+      clip accuracy. Counts: num_videos (clips), num_classes_present. With five classes or fewer there is no top5 and no
+      clip_top5. A clip with a logit that is not finite counts as wrong.
     """
     num_views, num_classes = logits.shape[1:]
     probabilities = average_views(logits, average)
@@ -79,6 +84,9 @@ def summarize(logits: np.ndarray, labels: np.ndarray, average: str = 'probabilit
 
 
 def hits_by_class(logits: np.ndarray, labels: np.ndarray, average: str = 'probabilities') -> dict[int, tuple[int, int]]:
-    """Label -> (its videos that top-1 is right of, its videos), of the labels present; arguments as of `scores`."""
+    """Label -> (number of its clips that are right at top-1, number of its clips), of the labels present.
+
+    Arguments as of `summarize`.
+    """
     hit = np.asarray(in_top_k(average_views(logits, average), labels, 1))
     return {int(label): (int(hit[labels == label].sum()), int((labels == label).sum())) for label in np.unique(labels)}

@@ -1,31 +1,42 @@
-"""The label of a video file, from a work directory alone; TensorFlow is not needed.
+"""The label of a video, from a work directory alone; TensorFlow is not needed.
 
-A video is prepared as the dataset's were (size, rate), sampled, cropped and transformed by the code of evaluation, so
-that both give the same logits up to the JPEG's loss.
+A video is a file, or its frames uint8[t h w c] in memory. It is prepared as the dataset's clips were (size, rate), and
+sampled, cropped and transformed by the code of evaluation, so that both give the same logits up to the JPEG's loss.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, overload
 
+import av
 import jax
 import numpy as np
+import simplejpeg
 from absl import logging
 
 from vidcls import config as config_lib
 from vidcls import metrics
 from vidcls.data import transform, video
+from vidcls.data.frame_jpeg import FrameEncoder
+from vidcls.data.frame_storage import FrameStorage
+from vidcls.data.frame_times import IMAGE_FPS, resample
 from vidcls.data.sampling import Sampler, largest_divisor, views_at_once
-from vidcls.data.windows import Window, test_windows
+from vidcls.data.transform import Views
+from vidcls.data.windows import Window, view_windows
 from vidcls.errors import UserError
 from vidcls.models.configured import build_model, check_frames, make_predict_step
 from vidcls.run import checkpoint, resource_errors, workdir
 from vidcls.run.workdir import Run
 
+Source: TypeAlias = str | os.PathLike | np.ndarray  # a file, or RGB frames uint8[t h w c]
+Ranking: TypeAlias = list[tuple[str, float]]  # labels and their probabilities, best first
+
 
 class Classifier:
-    """A trained network that takes video files; make one with `Classifier.load`.
+    """A trained network that takes videos; make one with `Classifier.load`.
 
     Attributes:
       labels: class names, in the order of the logits.
@@ -34,7 +45,9 @@ class Classifier:
       model, variables: the Flax module, and its parameters on the device.
     """
 
-    def __init__(self, run: Run, variables, clips: int = 0, crops: int = 0, settings: Mapping[str, Any] | None = None):
+    def __init__(
+        self, run: Run, variables: Any, clips: int = 0, crops: int = 0, settings: Mapping[str, Any] | None = None
+    ):
         self.labels = run.labels
         self.frames = run.frames
         # One device, no axis to average over.
@@ -70,58 +83,155 @@ class Classifier:
         run = workdir.load(folder)
         return cls(run, checkpoint.restore_model(run.checkpoints, checkpoint_name)[1], clips, crops, settings)
 
-    def classify(self, path: str | Path, top_k: int = 5) -> list[tuple[str, float]]:
-        """The `top_k` most probable labels of a video file, with their probabilities, best first.
+    @overload
+    def classify(self, source: Source, top_k: int = 5, fps: float | None = None) -> Ranking: ...
+
+    @overload
+    def classify(self, source: list[Any], top_k: int = 5, fps: float | None = None) -> list[Ranking]: ...
+
+    def classify(self, source, top_k=5, fps=None):
+        """The `top_k` most probable labels of a video with their probabilities, best first; of a list, a list of these.
+
+        A list is faster than its videos one by one: views of several videos go to the device together.
+
+        Args:
+          source: a path, an array of RGB frames uint8[t h w c], or a list of either.
+          fps: frames a second of the arrays; None: the rate of the dataset's stored frames, or `frame_times.IMAGE_FPS`
+            if the dataset keeps every frame. A file states its own rate.
 
         Raises:
-          vidcls.data.video.VideoError: it can't be read; names the file and the reason.
+          vidcls.data.container.VideoError: a file can't be read; names the file and the reason. The other results of a
+            list are lost: classify one by one to go on after a bad file.
+          ValueError, TypeError: no path and no array of that type and shape.
         """
-        return self.best(self.probabilities(path), top_k)
+        probabilities = self.probabilities(source, fps)
+        if isinstance(source, list):
+            return [self.best(one, top_k) for one in probabilities]
+        return self.best(probabilities, top_k)
 
-    def best(self, probabilities: np.ndarray, top_k: int) -> list[tuple[str, float]]:
+    def best(self, probabilities: np.ndarray, top_k: int) -> Ranking:
         """The `top_k` labels of float32[k], best first."""
         order = np.argsort(-probabilities, kind='stable')[:top_k]
         return [(self.labels[label], float(probabilities[label])) for label in order]
 
-    def probabilities(self, path: str | Path) -> np.ndarray:
-        """float32[k]: averaged over the views, as the evaluation of the run does it."""
-        return metrics.average_views(self.logits(path)[None], self.config.test.average)[0]
+    def probabilities(self, source: Source | list[Any], fps: float | None = None) -> np.ndarray:
+        """float32[k], or float32[b k] of a list: averaged over the views, as the evaluation of the run does it.
 
-    def logits(self, path: str | Path) -> np.ndarray:
-        """float32[v k]: the logits of each view.
+        Arguments and errors are those of `classify`.
+        """
+        logits = self.logits(source, fps)
+        if isinstance(source, list):
+            return metrics.average_views(logits, self.config.test.average)
+        return metrics.average_views(logits[None], self.config.test.average)[0]
+
+    def logits(self, source: Source | list[Any], fps: float | None = None) -> np.ndarray:
+        """float32[v k], or float32[b v k] of a list: the logits of each view.
+
+        Arguments are those of `classify`.
 
         Raises:
-          vidcls.data.video.VideoError: it can't be read.
-          resource_errors.OutOfMemory: says what helps.
+          resource_errors.OutOfMemory: says what helps. Other errors are those of `classify`.
         """
-
-        def choose(num_frames: int, fps: float) -> np.ndarray:
-            views = [self._sampler.view(num_frames, fps, clip, self._clips) for clip in range(self._clips)]
-            return np.concatenate(views)
-
+        sources = source if isinstance(source, list) else [source]
+        for number, one in enumerate(sources):
+            _check(one, f'number {number} of the list: ' if isinstance(source, list) else '')
+        if fps is not None and not (fps > 0 and math.isfinite(fps)):
+            raise ValueError(f'fps={fps}: must be greater than 0')
         with resource_errors.explained_views(self.config):
-            info, frames = video.read_chosen(path, choose, short_side=self.frames.short_side, fps=self.frames.fps)
-            if info.damage:
-                logging.warning('%s: damaged, used in part: %s', path, info.damage)
-            frames = frames.reshape(self._clips, -1, *frames.shape[1:])  # of each moment, t h w c
-            windows = test_windows(info.height, info.width, self.config.augment, self._crops)
-            views = [(moment, window) for moment in frames for window in windows]
-            count = largest_divisor(len(views), views_at_once(self.config))
-            parts = [views[first : first + count] for first in range(0, len(views), count)]
-            return np.concatenate([self._views_logits(part) for part in parts])
+            logits = self._computed(self._batches(sources, fps))
+        views_each = self._clips * self._crops
+        logits = logits[: len(sources) * views_each].reshape(len(sources), views_each, len(self.labels))
+        return logits if isinstance(source, list) else logits[0]
 
-    def _views_logits(self, views: list[tuple[np.ndarray, Window]]) -> np.ndarray:
-        """float32[v k] of v pairs of frames uint8[t h w c] and a window; compiles once, whatever the pictures' size."""
-        frames, windows = zip(*views)
-        # No window is larger than the short side, for crops are at most it; in stored pixels that is limited.
-        return np.asarray(self._step(self.variables, transform.on_canvas(frames, windows, self.frames.short_side)))
+    def _batches(self, sources: list[Source], fps: float | None) -> Iterator[Views]:
+        """The views of all videos, in order, in the batches that go to the device; the last batch may have too many.
+
+        As many videos as fit into `views_at_once` are one batch; a video of more views is several equal batches. Fewer
+        videos at the end are filled up, with the last view again, to a whole batch, a half, a quarter...: few shapes are
+        compiled, whatever a list's length.
+        """
+        views_each, at_once = self._clips * self._crops, views_at_once(self.config)
+        together = max(at_once // views_each, 1)
+        for first in range(0, len(sources), together):
+            group = sources[first : first + together]
+            views = [view for source in group for view in self._views(source, fps)]
+            size = _size(len(group), together) * largest_divisor(views_each, at_once)
+            views += views[-1:] * (-len(views) % size)
+            for start in range(0, len(views), size):
+                frames, windows = zip(*views[start : start + size])
+                # No window is larger than the stored short side, for crops are at most it. One canvas for all sizes of
+                # frames is one compilation.
+                yield transform.on_canvas(frames, windows, self.frames.short_side)
+
+    def _computed(self, batches: Iterable[Views]) -> np.ndarray:
+        """The logits float32[v k] of all batches. The device computes one batch while the next one is decoded."""
+        parts: list[Any] = [np.zeros((0, len(self.labels)), np.float32)]
+        for views in batches:
+            parts.append(self._step(self.variables, views))  # does not wait for the result
+            parts[-2] = np.asarray(parts[-2])  # waits for the batch before: no more than two are on the device
+        return np.concatenate(parts)
+
+    def _views(self, source: Source, fps: float | None) -> list[tuple[np.ndarray, Window]]:
+        """The views of a video: frames uint8[t h w c] as they would be stored, and the window to look at."""
+
+        def choose(num_frames: int, rate: float) -> list[int]:
+            views = [self._sampler.view(num_frames, rate, clip, self._clips) for clip in range(self._clips)]
+            return np.concatenate(views).tolist()
+
+        if isinstance(source, np.ndarray):
+            frames = _choose_stored(source, choose, self.frames, fps)
+        else:
+            info, frames = video.read_chosen(source, choose, short_side=self.frames.short_side, fps=self.frames.fps)
+            if info.damage:
+                logging.warning('%s: damaged, used in part: %s', source, info.damage)
+        height, width = frames.shape[1:3]
+        windows = view_windows(height, width, self.config.augment, self._crops)
+        moments = frames.reshape(self._clips, -1, *frames.shape[1:])
+        return [(moment, window) for moment in moments for window in windows]
+
+
+def _size(count: int, most: int) -> int:
+    """The smallest of `most`, its half, its quarter... (rounded up) that is at least `count`."""
+    while most > 1 and -(-most // 2) >= count:
+        most = -(-most // 2)
+    return most
+
+
+def _check(source: Any, which: str) -> None:
+    """Refuses what is neither a path nor an array of frames; `which` names it in the message."""
+    if isinstance(source, str | os.PathLike):
+        return
+    if not isinstance(source, np.ndarray):
+        raise TypeError(
+            f'{which}{type(source).__name__}: must be a path, RGB frames uint8[t h w 3], or a list of these'
+        )
+    if source.dtype != np.uint8 or source.ndim != 4 or source.shape[-1] != 3 or not source.size:
+        raise ValueError(f'{which}an array of {source.dtype}{list(source.shape)}: must be RGB frames uint8[t h w 3]')
+
+
+def _choose_stored(
+    frames: np.ndarray, choose: Callable[[int, float], list[int]], stored: FrameStorage, fps: float | None
+) -> np.ndarray:
+    """`video.read_chosen` for frames in memory: those that are chosen, uint8[t h w c] as they would be stored."""
+    rate = fps or stored.fps or IMAGE_FPS
+    shown = np.arange(len(frames))  # of each frame that would be stored, the number of the frame it shows
+    if stored.fps is not None:
+        shown = resample(shown / rate, rate, stored.fps)
+    chosen = shown[choose(len(shown), stored.fps or rate)]
+    encode = FrameEncoder(_video_frame(frames[0]), stored.short_side)
+    pixels = {number: simplejpeg.decode_jpeg(encode(_video_frame(frames[number]))) for number in set(chosen.tolist())}
+    return np.stack([pixels[number] for number in chosen.tolist()])
+
+
+def _video_frame(frame: np.ndarray) -> av.VideoFrame:
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format='rgb24')
 
 
 def find_videos(path: str | Path) -> list[Path]:
-    """Anything but a folder as it is; of a folder, every file in it and below whose ending is that of a video, sorted.
+    """A file itself; of a folder, the files in it and below whose ending is that of a video, sorted.
 
     Raises:
-      UserError: nothing there.
+      UserError: nothing is there, or a folder has no video.
     """
     path = Path(path).expanduser()
     if not path.exists():

@@ -1,11 +1,11 @@
-"""A live stream through a network: queues of frames [b t h w c] -> logits [b k], each frame computed once.
+"""Classification of a live stream: queues of frames [b t h w c] -> logits [b k], each frame encoded once.
 
-Zolfaghari et al. 2018 (arXiv:1804.09066), section 3.4 and algorithm 1: a working memory of N frames. At each
-update half of its places go to frames of the queue that came in since the last one, and the other half to
-half of what it held, so that the past grows sparser; the prediction is averaged with the average so far.
-The paper's queue has N frames; any number is taken here. What is kept of a frame is what the model's `encode_frames`
-made of it: ECO's and TSN's 2-D features; TimeSformer, whose tokens meet in the first block, keeps the frames and computes
-all again.
+Zolfaghari et al. 2018 (arXiv:1804.09066), section 3.4 and algorithm 1. A memory holds N frames. At each update, half of its
+places go to frames of the queue, which holds the frames that came since the last update; the other half go to half of the
+frames in memory, so that older frames become sparser. The prediction is averaged with the average so far. The queue of
+the paper has N frames; here its length is free. In place of a frame the memory keeps what the model's `encode_frames` made
+of it: for ECO and TSN the features of the 2-D network; for TimeSformer, whose tokens depend on all frames from the first
+block on, the frame itself, so that it computes everything again at each update.
 """
 
 from functools import partial
@@ -19,16 +19,18 @@ from jax import lax
 
 from vidcls.data.sampling import Sampler
 from vidcls.data.transform import Views, on_canvas, transform
-from vidcls.data.windows import test_windows
+from vidcls.data.windows import view_windows
 from vidcls.errors import UserError
 
 
 class State(NamedTuple):
-    """What a batch of streams, in step with each other, remembers; its size never changes.
+    """The memory of b streams that are updated together; its size never changes.
 
-    `encode_frames` is the model's `encode_frames` [b N ...] of the frames in memory, `frames` int32 [N] their numbers
-    in the stream, oldest first, `seen` the number of frames that came in, `average` float32 [b k] the
-    running average of the probabilities.
+    Attributes:
+      features: what `encode_frames` made of the frames in memory, arrays [b N ...].
+      frames: int32[N], the numbers of these frames in the stream, oldest first.
+      seen: int32, the number of frames that came in.
+      average: float32[b k], the running average of the probabilities.
     """
 
     features: Any
@@ -43,10 +45,10 @@ def stream_init(
     """The state before the first frame, for `batch` streams of normalised frames [height width channels].
 
     Args:
-      number: N, the frames in memory: what the model is to see at once.
+      number: N, the number of frames in memory, which the model sees at once.
 
     Raises:
-      UserError: the model stacks several frames to a picture.
+      UserError: the model stacks several frames on the channel axis.
     """
     if getattr(model, 'seg_len', 1) != 1:
         raise UserError(f'seg_len={model.seg_len}: a stream is taken frame by frame, by a model with seg_len=1')
@@ -63,20 +65,20 @@ def stream_init(
 
 @partial(jax.jit, static_argnums=0)
 def stream_update(model: nn.Module, variables: Any, state: State, frames: jax.Array) -> tuple[State, jax.Array]:
-    """Takes in the queue `frames` float32 [b t h w c], t >= 1.
+    """Takes in the queue `frames` float32[b t h w c], normalised, t >= 1.
 
-    The first update fills the memory from its queue alone. Costs the 2-D network on min(t, N/2) frames
-    (the first time N) and the rest of the network on N.
+    The first update fills the whole memory from its queue. An update costs `encode_frames` of min(t, N / 2) frames (the
+    first: of min(t, N)) and `classify` of N.
 
     Returns:
-      The next state, and the logits float32 [b k] of the frames now in memory: those that the model gives
-      for `state.frames` of the stream. The averaged prediction is `state.average`.
+      The next state, and the logits float32[b k] of the frames that are now in memory: those that the model gives for the
+      frames `state.frames` of the stream. The averaged prediction is `state.average`.
     """
     number, queued = len(state.frames), frames.shape[1]
     new = max(number // 2, 1)
 
     def sampled(places):
-        """The features of `places` frames of the queue, and their numbers in the stream."""
+        """The features of `places` frames of the queue, and the numbers of these frames in the stream."""
         rows = spread(queued, places)
         once, position = np.unique(rows, return_inverse=True)
         features = model.apply(variables, frames[:, once], method='encode_frames')
@@ -91,16 +93,16 @@ def stream_update(model: nn.Module, variables: Any, state: State, frames: jax.Ar
 
     first = state.seen == 0
     features, numbers = lax.cond(first, lambda: sampled(number), half_and_half)
-    logits = model.apply(variables, features, method='classify')
+    logits: Any = model.apply(variables, features, method='classify')
     probabilities = jax.nn.softmax(logits)
     average = jnp.where(first, probabilities, (state.average + probabilities) / 2)
     return State(features, numbers, state.seen + queued, average), logits
 
 
 def spread(length: int, places: int) -> np.ndarray:
-    """Indices int [places] from first to last of `length`, as evenly as they go; repeats if too few, one is the last.
+    """Indices int[places], evenly from 0 to length - 1; with repeats if length < places. A single place is the last index.
 
-    The first stays for ever in a memory that is thinned so, and the newest frame is always seen.
+    So the first frame of a stream stays in memory for ever, and the newest frame is always taken.
     """
     if places < 2:
         return np.full(places, length - 1)
@@ -112,13 +114,13 @@ class Stream:
 
     Args:
       classifier: a `vidcls.predict.Classifier`.
-      every: frames between two updates, the paper's queue; as many as the memory has if 0.
+      every: the number of frames from one update to the next, the length of the queue; 0: as many as the memory has.
 
     Raises:
       UserError: `every` is less than half of the memory, which takes that many new frames at each update.
 
     Attributes:
-      prediction: (label, probability) of every class, best first, averaged over the updates; None before the first.
+      prediction: (label, probability) of every class, best first, averaged over the updates; None before the first update.
     """
 
     def __init__(self, classifier: Any, every: int = 0):
@@ -137,34 +139,35 @@ class Stream:
         self._state = stream_init(classifier.model, classifier.variables, 1, size, size, number)
         self._update = jax.jit(self._step)
 
-    def _step(self, variables: Any, state: State, clips: Views) -> State:
+    def _step(self, variables: Any, state: State, views: Views) -> State:
         augment = self._classifier.config.augment
-        frames = transform(clips, augment.crop_size, augment.mean, augment.std)
+        frames = transform(views, augment.crop_size, augment.mean, augment.std)
         return stream_update(self._classifier.model, variables, state, frames)[0]
 
     def warm_up(self, frame: np.ndarray) -> None:
-        """Compiles for frames such as this one, which is not taken in: seconds that a live stream does not have."""
+        """Compiles the update for frames of this size, which takes seconds; does not take in the frame."""
         jax.block_until_ready(self._next([frame] * self.every))
 
     def push(self, frame: np.ndarray) -> bool:
-        """Takes in a frame uint8[h w c], RGB. True if it completed a queue, so that `prediction` is new.
+        """Takes in a frame uint8[h w c], RGB; its centre window is classified, as in testing.
 
-        The picture's centre is looked at, as in testing.
+        Returns:
+          Whether the frame completed a queue, so that `prediction` is new.
 
         Raises:
-          UserError: it is of another size than those that wait with it, or no such picture.
+          ValueError: not a frame of that type and shape, or of another size than the frames that wait in the queue.
         """
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[-1] != 3:
             raise ValueError(f'a frame of {frame.dtype}{list(frame.shape)}: must be uint8[h w 3]')
         if self._queue and frame.shape != self._queue[0].shape:
             raise ValueError(f'a frame of {frame.shape} after frames of {self._queue[0].shape}: scale them alike')
-        self._queue.append(frame.copy())  # cameras fill the same buffer again
+        self._queue.append(frame.copy())  # a camera may fill the same buffer again
         if len(self._queue) == self.every:
             self._classify()
         return not self._queue
 
     def flush(self) -> bool:
-        """At the end of the stream: classifies what waits, the last frame repeated. False if nothing did."""
+        """Ends the stream: classifies the frames that wait, filled up with copies of the last one. False if none waits."""
         if not self._queue:
             return False
         self._queue += self._queue[-1:] * (self.every - len(self._queue))
@@ -178,6 +181,7 @@ class Stream:
 
     def _next(self, queue: list[np.ndarray]) -> State:
         frames = np.stack(queue)[None]
-        (window,) = test_windows(*frames.shape[2:4], self._classifier.config.augment, crops=1)
-        clips = on_canvas(list(frames), [window], max(window.height, window.width))
-        return self._update(self._classifier.variables, self._state, clips)
+        height, width = frames.shape[2:4]
+        (window,) = view_windows(height, width, self._classifier.config.augment, crops=1)
+        views = on_canvas(list(frames), [window], max(window.height, window.width))
+        return self._update(self._classifier.variables, self._state, views)

@@ -1,8 +1,8 @@
-"""Training, from a configuration to checkpoints. `train` is the whole story.
+"""Training, from a configuration to checkpoints. `train` tells the whole story; `begin` makes what it trains.
 
-`job` says what is trained, `train_step` has the step, `parallel` runs it on all devices. Randomness and the order of data
-are functions of (seed, step), so that a run that was cut off and started again goes the same way. A checkpoint is saved
-before it is validated; a validation that was cut off is made when the run continues.
+`vidcls.training.step` has the step, and `vidcls.distributed.devices` runs it on every device. Random numbers and the order
+of the clips are functions of (seed, step), so that a run that was cut off and resumed ends with the bits of an uninterrupted
+one. A checkpoint is saved before it is validated; a validation that was cut off is made on resume.
 """
 
 import contextlib
@@ -38,52 +38,60 @@ from vidcls.training.step import TrainState, init_state, make_train_step
 @resource_errors.explained
 @lock.holding
 def train(
-    config: Config, folder: str | Path, devices: Sequence[jax.Device] | None = None, extend: bool = False
+    config: Config,
+    folder: str | Path,
+    devices: Sequence[jax.Device] | None = None,
+    extend: bool = False,
+    loss: metrics.Loss = metrics.cross_entropy,
 ) -> dict[str, float]:
-    """Trains until `config.epochs`, from scratch or from where the work directory's last checkpoint stands.
+    """Trains until `config.epochs`, from step 0 or from the latest checkpoint of the work directory.
 
     Args:
-      folder: the work directory, made if need be (`vidcls.run.workdir` lists its files).
-      devices: the devices to use, of which those are taken that divide the batch; all of every host if not given.
-      extend: a run may go on to another number of epochs although its schedule is bound to its end.
+      config: the settings; those of a run that is resumed must agree with its own (`vidcls.run.resuming`).
+      folder: the work directory, made if there is none (`vidcls.run.workdir` lists its files).
+      devices: candidates, of which as many are used as divide the global batch; default: all devices of all processes.
+      extend: whether a run may go on to another number of epochs although its schedule depends on that number.
+      loss: (logits [b k], targets float32[b k]) -> float32[b], in jax. Targets are probabilities, mixed and smoothed as
+        the configuration says. The work directory does not record the loss: resume a run with the same one.
 
     Returns:
-      The last validation's scores; empty without a validation split, or where nothing was left to do.
+      The scores of the last validation; empty without a validation split, or if the run was complete already.
 
     Raises:
-      ValueError: a setting that can't work, or a work directory of another run, or one that is being trained in.
-      Diverged: the loss is not finite.
-      Interrupted: SIGTERM or SIGINT came; the step that ran is saved, and a validation that ran is given up.
-      resource_errors.DiskFull, resource_errors.OutOfMemory: say what helps.
+      UserError: a setting that can't work, or a work directory that holds another run or is being trained in.
+      Diverged: the loss or a parameter is not finite.
+      Interrupted: SIGTERM or SIGINT came. The step that was running is saved; a validation that was running is given up.
+      resource_errors.DiskFull, resource_errors.OutOfMemory: the message says what helps.
     """
+    # ---- What is trained, and from which step
     devices = dividing(devices or all_devices(), config.batch_size)
     job = begin(config, folder, devices, extend)
-    config, model, num_steps = job.config, job.model, job.num_steps
-    checkpoints = Checkpoints(job.run.checkpoints, keep_best=bool(config.data.validation_split))
+    config, dataset, model, num_steps = job.config, job.dataset, job.model, job.num_steps
+    validates = bool(config.data.validation_split)
+    checkpoints = Checkpoints(job.run.checkpoints, keep_best=validates)
     state = _restore(checkpoints, job.state)
     first = int(state.step)
     eval_every = config.eval_every_epochs * job.steps_per_epoch
-    unrated = bool(
-        config.data.validation_split
-        and first
-        and is_due(first, eval_every, num_steps)
-        and not checkpoints.is_rated(first)
-    )
+    unrated = validates and first > 0 and is_due(first, eval_every, num_steps) and not checkpoints.is_rated(first)
     processes.check_same('validation of the last checkpoint', unrated)
     if processes.is_first():
-        setup.describe(job.run, job.dataset, model, state, num_steps, devices)
+        setup.describe(job.run, dataset, model, state, num_steps, devices)
 
+    # ---- On the devices: the state, the step, the batches
     state = replicate(state, devices)
-    step_function = make_train_step(model, job.optimizer, job.learning_rate, config, job.averaged_steps)
+    step_function = make_train_step(model, job.optimizer, job.learning_rate, config, job.averaged_steps, loss)
     train_step = pmap(step_function, devices, donate=(0,))
+    batches = feed(pipeline.train_batches(dataset, config, first, *processes.this()), devices)
+
+    # ---- What the run reports, and what may stop it
     log = RunLog(job.run.folder, first, num_steps, unrated) if processes.is_first() else SilentLog()
-    batches = feed(pipeline.train_batches(job.dataset, config, first, *processes.this()), devices)
     window = LogWindow(log, config.batch_size)
     profile = Profile(job.run.folder / 'profile', config.profile_steps)
     agreed, clock = processes.Agreement(devices), Clock(config.checkpoint_every_minutes, processes.Agreement(devices))
+    validate = _validator(job, devices, checkpoints, log)
     scores: dict[str, float] = {}
     with (
-        Listener() as interruption,  # until all is closed: what is being saved would be lost
+        Listener() as interruption,  # outermost: a signal must not cut off the closing of what is being saved
         contextlib.closing(log),
         contextlib.closing(profile),
         contextlib.closing(checkpoints),
@@ -93,18 +101,11 @@ def train(
             if stop := agreed(interruption.signum):
                 raise Interrupted(stop, step, num_steps)
 
-        score = _validator(model, job.dataset, config, devices, stop_if_told)
-
-        def validate(step: int) -> dict[str, float]:
-            scores = score(step, state)
-            if scores:
-                log.write(step, {f'validation/{name}': value for name, value in scores.items()})
-                checkpoints.rate(step, scores)
-            window.restart()
-            return scores
-
         if unrated:
-            scores = validate(first)
+            scores = validate(first, state, stop_if_told)
+            window.restart()
+
+        # ---- The loop
         for step in range(first + 1, num_steps + 1):
             with window.waiting():
                 batch = next(batches)
@@ -116,16 +117,17 @@ def train(
                 window.flush(keep=1)  # one step late: the device has begun the next
             validate_now = is_due(step, eval_every, num_steps)
             stop = agreed(interruption.signum)
-            # Saving only where a row ends: when the clock was looked at shows in no row.
+            # By the clock, a checkpoint is saved only where a row of the log ends: its time is then part of no row.
             save_now = is_due(step, config.log_every_steps, num_steps) and clock.is_over()
             if validate_now or stop or save_now:
                 window.flush()
-                saved = unreplicate(state)
-                check_finite(saved, step)
-                checkpoints.save(step, saved.saved, saved.opt_state)
+                copy = unreplicate(state)
+                check_finite(copy, step)
+                checkpoints.save(step, copy.saved, copy.opt_state)
                 window.restart()
             if validate_now:
-                scores = validate(step)
+                scores = validate(step, state, stop_if_told)
+                window.restart()
                 stop = agreed(interruption.signum)
             if stop and step < num_steps:
                 raise Interrupted(stop, step, num_steps)
@@ -136,10 +138,13 @@ class Job(NamedTuple):
     """A training run before its first step.
 
     Attributes:
-      config: with the folder and the splits of the dataset that were found.
-      run: its work directory, made by now.
+      config: the settings, with the dataset's folder and splits as they were found.
+      steps_per_epoch: clips of the training split over the global batch; not whole in general.
+      num_steps: the number of the last step.
+      learning_rate: of each step, counted from 0.
       state: at step 0, arrays of numpy.
-      averaged_steps: updates behind the state's moving averages.
+      run: the work directory, which is there by now.
+      averaged_steps: the number of updates that the state's moving averages are made of.
     """
 
     config: Config
@@ -155,7 +160,7 @@ class Job(NamedTuple):
 
 
 def begin(config: Config, folder: str | Path, devices: Sequence[jax.Device], extend: bool = False) -> Job:
-    """Dataset, network, schedule, optimizer, first state and work directory of a run.
+    """Makes dataset, network, schedule, optimizer, first state and work directory of a run; arguments as of `train`.
 
     Raises:
       UserError: a setting that can't work, or a work directory of another run.
@@ -173,7 +178,7 @@ def begin(config: Config, folder: str | Path, devices: Sequence[jax.Device], ext
 
 
 def _restore(checkpoints: Checkpoints, state: TrainState) -> TrainState:
-    """The state of the last checkpoint, or the given one if there is none yet."""
+    """The state of the latest checkpoint, or the given one if there is none yet."""
     step = checkpoints.latest()
     if step is None:
         return state
@@ -182,7 +187,7 @@ def _restore(checkpoints: Checkpoints, state: TrainState) -> TrainState:
 
 
 def check_finite(state: TrainState, step: int) -> None:
-    """Refuses to save a state that an update ruined: its loss is only seen in the step after.
+    """Refuses to save a state that the last update ruined: only the loss of the step after it would show that.
 
     Raises:
       Diverged: a parameter or a running statistic is not finite.
@@ -192,15 +197,16 @@ def check_finite(state: TrainState, step: int) -> None:
 
 
 def is_due(step: int, interval: float, last: int) -> bool:
-    """Whether something is due after `step`: when it crosses a multiple of `interval` steps, and at the last."""
+    """Whether `step` is the first at or after a multiple of `interval` steps (which may be a fraction), or is `last`."""
     return step == last or int(step / interval) > int((step - 1) / interval)
 
 
 class Clock:
-    """Says once in each period that it is over, on all hosts at the same call.
+    """Says once in each period that the period is over, in all processes at the same call.
 
     Args:
-      minutes: of a period; 0: it is never over.
+      minutes: the length of a period; 0: no period ends.
+      agreed: makes one answer of those of the processes.
     """
 
     def __init__(self, minutes: float, agreed: processes.Agreement):
@@ -213,24 +219,31 @@ class Clock:
 
 
 def _validator(
-    model: nn.Module, dataset: Dataset, config: Config, devices: Sequence[jax.Device], check: Callable[[int], None]
-) -> Callable[[int, TrainState], dict[str, float]]:
-    """(step, state) -> scores on the validation split from one centre view, or nothing without such a split.
+    job: Job, devices: Sequence[jax.Device], checkpoints: Checkpoints, log: RunLog | SilentLog
+) -> Callable[[int, TrainState, Callable[[int], None]], dict[str, float]]:
+    """(step, state, check) -> scores on the validation split from one centre view; empty without such a split.
 
-    Before each batch `check(step)` may end it by an exception.
+    The scores join the checkpoint of `step` and the log. Before each batch `check(step)` may end the validation by an
+    exception.
     """
-    split = config.data.validation_split
+    split = job.config.data.validation_split
     if not split:
-        return lambda step, state: {}
-    predict = pmap(make_predict_step(model, config), devices)
+        return lambda step, state, check: {}
+    predict = pmap(make_predict_step(job.model, job.config), devices)
 
-    def score(step: int, state: TrainState) -> dict[str, float]:
+    def validate(step: int, state: TrainState, check: Callable[[int], None]) -> dict[str, float]:
         def checked(*args):
             check(step)
             return predict(*args)
 
-        scores = evaluate.predict_split(checked, state.variables, dataset, config, split, 1, 1, devices)
-        found = metrics.summarize(scores.logits, scores.labels)
-        return {name: found[name] for name in ('loss', 'top1', 'top5', 'mean_class_accuracy') if name in found}
+        predictions = evaluate.predict_split(
+            checked, state.variables, job.dataset, job.config, split, clips=1, crops=1, devices=devices
+        )
+        found = metrics.summarize(predictions.logits, predictions.labels)
+        names = [name for name in ('loss', 'top1', 'top5', 'mean_class_accuracy') if name in found]
+        scores: dict[str, float] = {name: found[name] for name in names}
+        log.write(step, {f'validation/{name}': value for name, value in scores.items()})
+        checkpoints.rate(step, scores)
+        return scores
 
-    return score
+    return validate

@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from vidcls.data import dataset as dataset_lib
-from vidcls.data import description, frame_index
+from vidcls.data import description, frame_index, frame_reader
 from vidcls.data.dataset import open_dataset
 from vidcls.errors import UserError
 
@@ -198,7 +198,7 @@ def _descriptors(count: int):
 
 def _read_from_threads(folder, index: frame_index.FrameIndex, threads: int) -> int:
     """Reads frames of all shards in a drawn order; returns how many descriptors are open at the end."""
-    reader = frame_index.FrameReader(folder, index)
+    reader = frame_reader.FrameReader(folder, index)
 
     def read(seed: int) -> None:
         for clip in np.random.default_rng(seed).integers(0, len(index), 3000).tolist():
@@ -209,9 +209,9 @@ def _read_from_threads(folder, index: frame_index.FrameIndex, threads: int) -> i
     return len(os.listdir('/proc/self/fd'))
 
 
-@pytest.mark.parametrize('most', [frame_index.MAX_OPEN, 2])
+@pytest.mark.parametrize('most', [frame_reader.MAX_OPEN, 2])
 def test_more_shards_than_descriptors_are_read_from_many_threads(tmp_path, monkeypatch, most):
-    monkeypatch.setattr(frame_index, 'MAX_OPEN', most)
+    monkeypatch.setattr(frame_reader, 'MAX_OPEN', most)
     index, threads = _many_shards(tmp_path, most + 200), 8
     index.check(tmp_path)
     before = len(os.listdir('/proc/self/fd'))

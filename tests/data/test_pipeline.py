@@ -14,7 +14,7 @@ from vidcls.config import AugmentConfig, Config, SamplingConfig
 from vidcls.data import pipeline
 from vidcls.data.dataset import open_dataset
 from vidcls.data.sampling import Sampler
-from vidcls.data.windows import bounding_window, draw_window, test_windows
+from vidcls.data.windows import bounding_window, draw_window, view_windows
 from vidcls.errors import UserError
 
 AUGMENT = AugmentConfig(crop='random', short_side=32, crop_size=24)
@@ -29,7 +29,7 @@ def _take(batches, count):
 
 
 def _assert_same(one, other):
-    for a, b in zip((*one.clips, *one[1:]), (*other.clips, *other[1:]), strict=True):
+    for a, b in zip((*one.views, *one[1:]), (*other.views, *other[1:]), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -63,26 +63,26 @@ def test_a_large_batch_is_read_in_equal_pieces(motion_dataset, monkeypatch):
     assert pipeline._num_pieces(3, 10**9) == 3
     config = _config(batch_size=6)
     whole = _take(pipeline.train_batches(motion_dataset, config), 2)
-    monkeypatch.setattr(pipeline, '_PIECE_BYTES', 3 * whole[0].clips.canvas[0].nbytes)
-    assert pipeline._num_pieces(6, whole[0].clips.canvas[0].nbytes) == 2
+    monkeypatch.setattr(pipeline, '_PIECE_BYTES', 3 * whole[0].views.canvas[0].nbytes)
+    assert pipeline._num_pieces(6, whole[0].views.canvas[0].nbytes) == 2
     for one, other in zip(whole, _take(pipeline.train_batches(motion_dataset, config), 2)):
         _assert_same(one, other)
 
 
-def test_hosts_share_the_global_batch(motion_dataset):
+def test_processes_share_the_global_batch(motion_dataset):
     config = _config(batch_size=8)
     whole = _take(pipeline.train_batches(motion_dataset, config), 2)
-    parts = [_take(pipeline.train_batches(motion_dataset, config, host=h, num_hosts=2), 2) for h in range(2)]
+    parts = [_take(pipeline.train_batches(motion_dataset, config, process=p, num_processes=2), 2) for p in range(2)]
     for step in range(2):
-        joined = np.concatenate([parts[host][step].clips.canvas for host in range(2)])
-        np.testing.assert_array_equal(whole[step].clips.canvas, joined)
+        joined = np.concatenate([parts[process][step].views.canvas for process in range(2)])
+        np.testing.assert_array_equal(whole[step].views.canvas, joined)
 
 
-def test_hosts_together_see_every_clip_of_an_epoch_once(motion_dataset):
+def test_processes_together_see_every_clip_of_an_epoch_once(motion_dataset):
     config = _config(batch_size=6)  # four steps an epoch
-    hosts = [_take(pipeline.train_batches(motion_dataset, config, host=h, num_hosts=3), 8) for h in range(3)]
+    processes = [_take(pipeline.train_batches(motion_dataset, config, process=p, num_processes=3), 8) for p in range(3)]
     for epoch in (np.s_[:4], np.s_[4:]):
-        seen = np.concatenate([batch.clip for host in hosts for batch in host[epoch]])
+        seen = np.concatenate([batch.clip for process in processes for batch in process[epoch]])
         assert sorted(seen) == motion_dataset.clips('train').tolist()
 
 
@@ -105,14 +105,14 @@ def test_pixels_are_those_of_the_window_of_the_chosen_frames(motion_dataset):
             assert (frame[:, 24:] == 0).all()
 
 
-@pytest.mark.parametrize(('batch_size', 'hosts'), [(1, 1), (3, 1), (5, 1), (40, 1), (6, 2), (6, 3)])
-def test_evaluation_sees_every_clip_once(motion_dataset, batch_size, hosts):
+@pytest.mark.parametrize(('batch_size', 'processes'), [(1, 1), (3, 1), (5, 1), (40, 1), (6, 2), (6, 3)])
+def test_evaluation_sees_every_clip_once(motion_dataset, batch_size, processes):
     batches = [
-        list(pipeline.eval_batches(motion_dataset, _config(), 'test', batch_size, host=host, num_hosts=hosts))
-        for host in range(hosts)
+        list(pipeline.eval_batches(motion_dataset, _config(), 'test', batch_size, 1, 1, process, processes))
+        for process in range(processes)
     ]
-    assert len({len(host) for host in batches}) == 1  # all hosts make as many steps
-    seen = [clip for host in batches for batch in host for clip in batch.clip[batch.mask]]
+    assert len({len(process) for process in batches}) == 1  # all processes make as many steps
+    seen = [clip for process in batches for batch in process for clip in batch.clip[batch.mask]]
     assert sorted(seen) == motion_dataset.clips('test').tolist()
 
 
@@ -188,7 +188,7 @@ def test_ten_crops_of_real_clips_are_the_windows_that_were_decoded_by_themselves
     for batch in pipeline.eval_batches(dataset, config, split, 1, clips=1, crops=10):
         clip = int(batch.clip[0])
         num_frames, fps = dataset.index.num_frames(clip), float(dataset.index.fps[clip])
-        windows = test_windows(240, 320, config.augment, 10)
+        windows = view_windows(240, 320, config.augment, 10)
         box = bounding_window(windows)
         assert batch.views.canvas.shape[2:4] == (box.height, box.width) == (240, 315)
         for jpeg, whole in zip(reader.read(clip, sampler.view(num_frames, fps)), batch.views.canvas[0], strict=True):

@@ -4,21 +4,21 @@ import numpy as np
 import pytest
 
 from tests import made_videos
-from vidcls.data import video
+from vidcls.data import decoding, video
 
 
 @pytest.fixture
 def decoded(monkeypatch):
     """Collects an entry for each frame that is decoded."""
     frames = []
-    original = video._Stream._decode
+    original = decoding.DecodedFrames._decode
 
     def count(self, container):
         for frame in original(self, container):
             frames.append(frame.pts)
             yield frame
 
-    monkeypatch.setattr(video._Stream, '_decode', count)
+    monkeypatch.setattr(decoding.DecodedFrames, '_decode', count)
     return frames
 
 

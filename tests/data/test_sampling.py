@@ -6,6 +6,7 @@ import pytest
 from vidcls.config import SamplingConfig
 from vidcls.data import sampling
 from vidcls.data.sampling import Sampler
+from vidcls.errors import UserError
 
 
 def test_segments_centre():
@@ -101,3 +102,30 @@ def test_testing_has_its_own_number_of_segments():
     assert Sampler(config, training=True).num_frames == 6
     assert Sampler(config, training=False).num_frames == 14
     assert Sampler(SamplingConfig(num_segments=3), training=False).num_frames == 3
+
+
+class _First:
+    """The first frames of a clip, in training and testing."""
+
+    def __init__(self, config):
+        self._count = config.num_frames
+
+    def draw(self, num_frames, fps, rng):
+        return np.minimum(np.arange(self._count), num_frames - 1)
+
+    def view(self, num_frames, fps, view, views):
+        return self.draw(num_frames, fps, None)
+
+
+def test_a_scheme_of_ones_own(monkeypatch):
+    monkeypatch.setitem(sampling.SCHEMES, 'first', _First)
+    config = SamplingConfig(scheme='first', num_segments=3, test_segments=2, seg_len=2)
+    rng = np.random.default_rng(0)
+    assert Sampler(config, training=True).draw(5, 25.0, rng).tolist() == [0, 1, 2, 3, 4, 4]
+    assert Sampler(config, training=False).view(3, 25.0).tolist() == [0, 1, 2, 2]
+
+
+def test_an_unknown_scheme_is_refused_with_the_known_ones():
+    expected = r"--config.sampling.scheme='denss': must be one of segments, dense, linspace \(did you mean dense\?\)"
+    with pytest.raises(UserError, match=expected):
+        Sampler(SamplingConfig(scheme='denss'), training=True)

@@ -1,4 +1,4 @@
-"""Which splits of a dataset the settings mean, and that every recipe finds its own in any dataset."""
+"""Which splits of a dataset the settings name, and that every recipe finds its own in any dataset."""
 
 import importlib
 import pkgutil

@@ -23,7 +23,7 @@ from tests.made_videos import (
     write_sound,
     write_video,
 )
-from vidcls.data import container, frame_jpeg, video
+from vidcls.data import container, decoding, frame_jpeg, frame_times, video
 
 LEVELS = (10, 40, 70, 100, 130, 160, 190, 220)
 
@@ -89,10 +89,10 @@ def test_fps_takes_the_frame_on_screen(counted):
 def test_resample_on_a_variable_time_line():
     times = np.array([0, 0.1, 0.2, 1.0, 1.1])
     # The mean rate is 4 / 1.1, so the last frame ends at 1.375 s: 0, 0.25 ... 1.25 s at 4 a second.
-    assert video.resample(times, 4 / 1.1, 4).tolist() == [0, 2, 2, 2, 3, 4]
-    assert video.resample(np.array([5.0]), 25, 1).tolist() == [0]
+    assert frame_times.resample(times, 4 / 1.1, 4).tolist() == [0, 2, 2, 2, 3, 4]
+    assert frame_times.resample(np.array([5.0]), 25, 1).tolist() == [0]
     # A Matroska clock in whole milliseconds: 1/30 s is written as 0.033, 2/30 as 0.067.
-    assert video.resample(np.array([0, 0.033, 0.067, 0.1]), 30, 30).tolist() == [0, 1, 2, 3]
+    assert frame_times.resample(np.array([0, 0.033, 0.067, 0.1]), 30, 30).tolist() == [0, 1, 2, 3]
 
 
 def test_a_variable_rate_stores_every_frame_at_the_mean_rate(tmp_path):
@@ -105,12 +105,12 @@ def test_a_variable_rate_stores_every_frame_at_the_mean_rate(tmp_path):
 
 def test_frame_times():
     # AVIs with packed B-frames number the frames 1, 4, 3, 5 though they come in order.
-    times, rate = video.frame_times([1 / 30, 4 / 30, 3 / 30, 5 / 30], 30.0)
+    times, rate = frame_times.frame_times([1 / 30, 4 / 30, 3 / 30, 5 / 30], 30.0)
     np.testing.assert_allclose(times * 30, [1, 3, 4, 5])
     assert rate == pytest.approx(3 / (4 / 30))  # 22.5: more than 5 % off 30
-    assert video.frame_times([0, 0.04, 0.08, 0.121], 25.0)[1] == 25.0
-    assert video.frame_times([None, None, None], 10.0)[0].tolist() == pytest.approx([0, 0.1, 0.2])
-    assert video.frame_times([3.0], None)[1] == video.IMAGE_FPS
+    assert frame_times.frame_times([0, 0.04, 0.08, 0.121], 25.0)[1] == 25.0
+    assert frame_times.frame_times([None, None, None], 10.0)[0].tolist() == pytest.approx([0, 0.1, 0.2])
+    assert frame_times.frame_times([3.0], None)[1] == frame_times.IMAGE_FPS
 
 
 # Y, Cb and Cr of pure red, green and blue: ITU-R BT.601-7 and BT.709-6, item 3.5 and following.
@@ -246,7 +246,7 @@ def _without_pictures(path: Path) -> Path:
         (_without_codec, 'the codec of its video stream is unknown to FFmpeg'),
         (_without_pictures, 'no frame can be decoded'),
         (lambda p: write_gif(p, (16_000, 16_000), 40), 'no frame can be decoded; .* 67,108,864 pixels are not tried'),
-        (lambda p: write_gif(p, (1, 65_501), 2), 'its pictures have 65501 x 1 pixels; .* a side of 65,500'),
+        (lambda p: write_gif(p, (1, 65_501), 2), 'its frames have 65501 x 1 pixels; .* a side of 65,500'),
         (lambda p: os.mkfifo(p) or p, 'not a file but a pipe'),
         (lambda p: p.symlink_to('/dev/zero') or p, 'not a file but a pipe, a socket or a device'),
         (lambda p: p.symlink_to(p) or p, 'Too many levels of symbolic links'),
@@ -262,7 +262,7 @@ def test_hostile_files_are_named_with_the_reason(tmp_path, make, reason):
 def test_the_size_that_a_header_states_is_checked_first(counted, monkeypatch):
     monkeypatch.setattr(container, 'MAX_PIXELS', 32 * 48 - 1)
     for read in READERS:
-        with pytest.raises(video.VideoError, match='its pictures have 48 x 32 pixels; at most 1,535'):
+        with pytest.raises(video.VideoError, match='its frames have 48 x 32 pixels; at most 1,535'):
             read(counted)
 
 
@@ -309,7 +309,7 @@ def test_what_nobody_foresaw_names_the_file_and_the_place(counted, monkeypatch):
 
 def test_each_frame_is_reported(counted, monkeypatch):
     seen = []
-    monkeypatch.setattr(video, '_report_frame', lambda: seen.append(1))
+    monkeypatch.setattr(decoding, '_report_frame', lambda: seen.append(1))
     video.encode(counted, fps=5)
     assert len(seen) == 8 + 7  # counted to the end, then decoded up to the last that is stored
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vidcls.config import AugmentConfig
-from vidcls.data.windows import Window, bounding_window, draw_window, fixed_offsets, multi_scale_sizes, test_windows
+from vidcls.data.windows import Window, bounding_window, draw_window, fixed_offsets, multi_scale_sizes, view_windows
 
 
 def test_multi_scale_sizes_are_the_published_pairs():
@@ -33,27 +33,27 @@ def test_thirteen_offsets():
 def test_centre_crop_of_a_scaled_frame_is_mapped_to_stored_pixels():
     config = AugmentConfig(short_side=256, crop_size=224)
     # Stored at 240 x 320; scaled to 256 x 341 the crop lies at (16, 58); 240 / 256 = 0.9375.
-    assert test_windows(240, 320, config, 1) == [Window(15, 54, 210, 210)]
+    assert view_windows(240, 320, config, 1) == [Window(15, 54, 210, 210)]
     # Stored at the short side itself: no rounding.
-    assert test_windows(256, 340, config, 1) == [Window(16, 58, 224, 224)]
+    assert view_windows(256, 340, config, 1) == [Window(16, 58, 224, 224)]
 
 
 def test_three_crops_follow_the_long_side():
     config = AugmentConfig(short_side=224, crop_size=224)
-    assert [w[:2] for w in test_windows(224, 300, config, 3)] == [(0, 0), (0, 38), (0, 76)]
-    assert [w[:2] for w in test_windows(300, 224, config, 3)] == [(0, 0), (38, 0), (76, 0)]
+    assert [w[:2] for w in view_windows(224, 300, config, 3)] == [(0, 0), (0, 38), (0, 76)]
+    assert [w[:2] for w in view_windows(300, 224, config, 3)] == [(0, 0), (38, 0), (76, 0)]
     # The middle of 77 places is rounded up (datasets/transform.py of TimeSformer, `uniform_crop`).
-    assert [w[:2] for w in test_windows(224, 301, config, 3)] == [(0, 0), (0, 39), (0, 77)]
+    assert [w[:2] for w in view_windows(224, 301, config, 3)] == [(0, 0), (0, 39), (0, 77)]
 
 
 def test_ten_crops_are_five_and_their_mirror_images():
     config = AugmentConfig(short_side=256, crop_size=224)
-    windows = test_windows(256, 340, config, 10)
+    windows = view_windows(256, 340, config, 10)
     places = [(0, 0), (0, 116), (32, 0), (32, 116), (16, 58)]
     assert [w[:2] for w in windows] == places * 2
     assert [w.flip for w in windows] == [False] * 5 + [True] * 5
     # (343 - 224) // 4 = 29 columns a step: corners at 4 steps, centre at 2 (transforms.py of tsn-pytorch).
-    assert [w[:2] for w in test_windows(256, 343, config, 10)] == places * 2
+    assert [w[:2] for w in view_windows(256, 343, config, 10)] == places * 2
 
 
 @pytest.mark.parametrize('crop', ['multi_scale', 'random'])

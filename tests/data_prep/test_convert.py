@@ -21,11 +21,11 @@ import tensorflow_datasets as tfds
 from data_prep import beam, folder, records
 from data_prep import convert as converting
 from data_prep.convert import Options, convert
-from data_prep.example import Storage
 from tests.data_prep import failing
 from tests.data_prep.test_folder import save_frames, touch
 from tests.made_videos import grey_levels, scenery, turn_clockwise, write_gif, write_sound, write_video
 from vidcls.data import dataset, frame_index, video
+from vidcls.data.frame_storage import FrameStorage
 from vidcls.errors import UserError
 
 ALONE = Options(workers=1)
@@ -184,11 +184,11 @@ def test_beam_that_is_not_installed(videos, tmp_path, monkeypatch):
 
 
 def test_size_and_rate(videos, tmp_path):
-    options = Options(Storage(short_side=24, fps=5.0), workers=1)
+    options = Options(FrameStorage(short_side=24, fps=5.0), workers=1)
     data = dataset.open_dataset(convert(folder.read(videos), tmp_path, options))
     frames = num_frames(data)
     assert (frames['a/whole'], frames['b/frames']) == (4, 12)  # images carry no clock
-    assert set(data.index.fps) == {5.0} and data.target_fps == 5.0 and data.short_side == 24
+    assert set(data.index.fps) == {5.0} and data.storage == FrameStorage(24, 5.0)
     assert np.minimum(data.index.height, data.index.width).max() == 24
 
 
@@ -248,7 +248,7 @@ def test_an_error_of_ours_costs_its_clip(small, tmp_path, monkeypatch):
 
 def test_an_error_of_ours_in_beam_costs_its_clip(small, tmp_path, monkeypatch):
     monkeypatch.setattr(video, 'encode', lambda *_, **__: {}['no such thing'])
-    assert list(beam._examples(small.clips[0], Storage(), tmp_path)) == []
+    assert list(beam._examples(small.clips[0], FrameStorage(), tmp_path)) == []
     (note,) = tmp_path.glob('*.json')
     found = json.loads(note.read_text())
     assert found['skipped'] and found['id'] == small.clips[0].id
@@ -434,7 +434,7 @@ def test_real_files(shared_data, tmp_path):
     rows = [line.split('\t') for line in (shared_data / 'MANIFEST.tsv').read_text().splitlines()]
     expected = {r[0].split('/')[1]: int(r[5]) for r in rows if r[0].startswith('misc/')}
     expected = {f'misc/{os.path.splitext(n)[0]}': frames for n, frames in expected.items() if frames}
-    options = Options(Storage(short_side=64), workers=0)
+    options = Options(FrameStorage(short_side=64), workers=0)
     made = convert(folder.read(clips.parent), tmp_path / 'out', options)
     assert num_frames(dataset.open_dataset(made)) == expected
     assert failures(made).keys() == {

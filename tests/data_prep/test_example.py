@@ -7,6 +7,7 @@ from data_prep import example
 from data_prep.source import Clip
 from tests.made_videos import grey_levels, write_video
 from vidcls.data import video
+from vidcls.data.frame_storage import FrameStorage
 
 
 def test_tensorflow_reads_what_is_written():
@@ -37,18 +38,19 @@ def test_frame_offsets():
 def test_convert_clip(tmp_path):
     path = write_video(tmp_path / 'c.mp4', grey_levels((10, 100, 200)))
     clip = Clip('c', 1, 'train', (path,))
-    result = example.convert_clip(clip, example.Storage(), tmp_path)
+    result = example.convert_clip(clip, FrameStorage(), tmp_path)
     assert result.problem == ''
-    feature = tf.train.Example.FromString(result.record.read_bytes()).features.feature
+    feature = tf.train.Example.FromString(result.record.file.read_bytes()).features.feature
     jpegs = video.encode(path)[1]
     assert list(feature['video'].bytes_list.value) == jpegs
     assert list(feature['fps'].float_list.value) == [10.0]
-    assert (result.layout.height, result.layout.width) == (32, 48)
-    assert result.layout.lengths.tolist() == [len(jpeg) for jpeg in jpegs]
+    layout = result.record.layout
+    assert (layout.height, layout.width) == (32, 48)
+    assert layout.lengths.tolist() == [len(jpeg) for jpeg in jpegs]
 
 
 def test_convert_clip_tells_why_not(tmp_path):
     clip = Clip('c', 1, 'train', (tmp_path / 'absent.mp4',))
-    result = example.convert_clip(clip, example.Storage(), tmp_path)
+    result = example.convert_clip(clip, FrameStorage(), tmp_path)
     assert (result.record, result.problem) == (None, 'no such file')
     assert not list(tmp_path.iterdir())

@@ -14,10 +14,10 @@ import simplejpeg
 
 from data_prep import folder
 from data_prep.convert import Options, convert
-from data_prep.example import Storage
 from tests.conftest import SHARED_DATA
 from tests.made_videos import grey_levels, scenery, write_gif, write_video
 from vidcls.data import dataset, video
+from vidcls.data.frame_storage import FrameStorage
 
 SEED = int(os.environ.get('VIDCLS_FUZZ_SEED', '17'))
 LARGEST = 1_500_000  # bytes of a real file
@@ -126,7 +126,7 @@ def test_damaged_files_are_converted_or_named(originals, tmp_path, number):
     write_video(clips / 'whole.mp4', grey_levels([10, 200]))
     paths = mutate(originals, number, clips) | {clips / 'whole.mp4'}
     for fps in (None, 12.0):
-        options = Options(Storage(short_side=48, fps=fps), workers=2)
+        options = Options(FrameStorage(short_side=48, fps=fps), workers=2)
         made = convert(folder.read(clips.parent), tmp_path / f'out_{fps}', options)
         failed = dict(line.split('\t') for line in (made / 'failures.tsv').read_text().splitlines())
         data = dataset.open_dataset(made)

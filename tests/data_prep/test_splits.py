@@ -1,4 +1,4 @@
-"""Who goes where: exact counts, and no group on both sides."""
+"""Which clip goes to which split: exact counts, and no group in training and in validation."""
 
 import hashlib
 from collections import Counter

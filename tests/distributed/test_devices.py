@@ -55,9 +55,9 @@ def test_a_batch_takes_the_devices_that_divide_it(devices, caplog, size, count, 
     assert [record.getMessage() for record in caplog.records] == [said + nearest] * bool(nearest)
 
 
-def test_every_host_takes_as_many_devices():
+def test_every_process_takes_as_many_devices():
     devices = [types.SimpleNamespace(process_index=number // 4) for number in range(8)]
     assert dividing(devices, 12) == [*devices[:3], *devices[4:7]]
     assert dividing(devices, 2) == [devices[0], devices[4]]
-    with pytest.raises(ValueError, match='batch_size=5 is not divided by 8 .* each of 2 hosts; the nearest .*: 8$'):
+    with pytest.raises(ValueError, match='batch_size=5 is not divided by 8 .* each of 2 processes; the nearest .*: 8$'):
         dividing(devices, 5)

@@ -1,4 +1,4 @@
-"""Two processes of two devices each over the loopback, with the real scripts; and what hosts tell each other, by hand."""
+"""Two processes of two devices each over the loopback, with the real scripts; and what processes tell each other, by hand."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from vidcls import evaluate, train
 from vidcls.distributed import processes
 from vidcls.run import checkpoint, workdir
 
-# 30 steps of 8 clips. A validation fills 8 of 12 places: the first host has 6 clips, the second 2.
+# 30 steps of 8 clips. A validation fills 8 of 12 places: the first process has 6 clips, the second 2.
 SETTINGS = [
     '--config.model.width=8', '--config.model.depth=1', '--config.model.num_heads=2', '--config.sampling.num_segments=2',
     '--config.augment.short_side=32', '--config.optim.name=sgd', '--config.optim.learning_rate=0.01',
@@ -63,7 +63,7 @@ def _rows(folder) -> list[dict[str, float]]:
 @pytest.fixture(scope='module')
 def stopped(motion_folder, tmp_path_factory):
     """Where two processes were in the midst of a run when one of them was told to stop; and what they said of it."""
-    folder = tmp_path_factory.mktemp('hosts') / 'stopped'
+    folder = tmp_path_factory.mktemp('processes') / 'stopped'
     said = tmp_path_factory.mktemp('said')
     processes = _start(
         said, 'experiments.timesformer_motion', f'--workdir={folder}', f'--config.data.dir={motion_folder}', *SETTINGS
@@ -80,7 +80,7 @@ def stopped(motion_folder, tmp_path_factory):
 @pytest.fixture(scope='module')
 def whole(stopped, tmp_path_factory):
     """One process with as many devices, throughout."""
-    folder = tmp_path_factory.mktemp('hosts') / 'whole'
+    folder = tmp_path_factory.mktemp('processes') / 'whole'
     train.train(config_lib.load(stopped[0] / 'config.json'), folder, DEVICES)
     return folder
 
@@ -90,7 +90,7 @@ def test_both_stop_at_the_step_at_which_one_was_told_to(stopped):
     step = checkpoint.steps(folder / 'checkpoints')[-1]
     assert 0 < step < 30
     for text in logged:
-        assert f'SIGTERM after step {step} of 30: saved; the same command continues' in text
+        assert f'SIGTERM after step {step} of 30: saved; the same command resumes the run' in text
     assert 'step 2/30 train' in logged[0] and 'step 2/30' not in logged[1]
 
 

@@ -99,7 +99,7 @@ def test_an_end_from_outside_is_no_mistake(error, status):
         (['--multihost', '--coordinator=a:1', '--num_processes=2', '--process_id=2'], 'below --num_processes=2'),
     ],
 )
-def test_hosts_that_cannot_be_joined_are_one_line(arguments, message, tmp_path):
+def test_processes_that_cannot_be_joined_are_one_line(arguments, message, tmp_path):
     command = [sys.executable, '-m', 'experiments.evaluate', f'--workdir={tmp_path / "run"}', *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1

@@ -4,7 +4,7 @@
 
 Weights and input are drawn here from their names, so that the file holds results only: the logits
 at evaluation and in training (dropout off), every gradient of the cross-entropy, and the running
-statistics after that training step. The picture's sides are odd: paddings on the wrong side show.
+statistics after that training step. The image's sides are odd: paddings on the wrong side show.
 """
 
 import zlib

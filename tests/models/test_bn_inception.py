@@ -47,6 +47,6 @@ def test_the_tap_creates_nothing_beyond_it():
 
 
 @pytest.mark.parametrize('size', [56, 57, 64, 90, 112])
-def test_any_picture_side_fits_together(size):
+def test_any_image_side_fits_together(size):
     (tap, features), _ = captured(BNInception(width=16), size, 'tap_and_features')
     assert features.shape == (2, 256) and tap.shape == (2, size // 8, size // 8, 24)

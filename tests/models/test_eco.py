@@ -49,11 +49,11 @@ def test_published_layout_gives_what_pytorch_gives_and_frames_can_be_kept(kind, 
     if kind == 'tsn_bninception':
         logits = jax.jit(model.apply)(variables, video)
     else:
-        pictures = jax.jit(lambda v, x: model.apply(v, x, method='encode_frames'))(variables, video[:1])
-        assert jax.tree.leaves(pictures)[0].min() == 0  # the tap is after its ReLU
+        features = jax.jit(lambda v, x: model.apply(v, x, method='encode_frames'))(variables, video[:1])
+        assert jax.tree.leaves(features)[0].min() == 0  # the tap is after its ReLU
         classify = jax.jit(lambda v, x: model.apply(v, x, method='classify'))
-        # The second clip is the first in reverse: its pictures are computed already.
-        logits = classify(variables, jax.tree.map(lambda x: jnp.concatenate([x, x[:, ::-1]]), pictures))
+        # The second clip is the first in reverse: its features are computed already.
+        logits = classify(variables, jax.tree.map(lambda x: jnp.concatenate([x, x[:, ::-1]]), features))
     if kind == 'eco_lite':
         np.testing.assert_allclose(jax.jit(model.apply)(variables, video), logits, atol=1e-5)
     expected = np.load(golden.FILE)[kind]
@@ -63,8 +63,8 @@ def test_published_layout_gives_what_pytorch_gives_and_frames_can_be_kept(kind, 
 
 
 SMALL = {'width': 4}
-PICTURES = jnp.asarray(np.random.default_rng(0).random((2, 4, 4, 4, 6)), jnp.float32)
-VECTORS = jnp.asarray(np.random.default_rng(1).random((2, 4, 64)), jnp.float32)
+MAPS = jnp.asarray(np.random.default_rng(0).random((2, 4, 4, 4, 6)), jnp.float32)
+FEATURES = jnp.asarray(np.random.default_rng(1).random((2, 4, 64)), jnp.float32)
 
 
 def drawn(shapes):
@@ -99,13 +99,13 @@ def test_every_parameter_gets_a_gradient(monkeypatch):
 @pytest.mark.parametrize('dropout, frame_dropout', [(0.5, 0.0), (0.0, 0.6)])
 def test_each_dropout_acts_in_training_only(dropout, frame_dropout):
     model = build('eco_full', 5, dropout=dropout, frame_dropout=frame_dropout, **SMALL)
-    pictures = PICTURES, VECTORS
-    variables = drawn(jax.eval_shape(lambda: model.init(jax.random.key(0), pictures, method='classify')))
+    features = MAPS, FEATURES
+    variables = drawn(jax.eval_shape(lambda: model.init(jax.random.key(0), features, method='classify')))
 
     @functools.partial(jax.jit, static_argnums=0)
     def classify(train, key):
         rngs = {'dropout': jax.random.key(key)}
-        return model.apply(variables, pictures, train, method='classify', mutable=['batch_stats'], rngs=rngs)[0]
+        return model.apply(variables, features, train, method='classify', mutable=['batch_stats'], rngs=rngs)[0]
 
     one, other, again = (classify(True, key) for key in (2, 3, 2))
     assert np.abs(one - other).max() > 1e-3
@@ -117,13 +117,13 @@ def test_frame_dropout_is_one_mask_a_frame():
     # With the mean first, one mask would zero a channel or scale it by 1 / 0.4; a mask for each of four
     # frames scales it by 0, 1, 2, 3 or 4 quarters of that.
     model = build('eco_full', 64, dropout=0.0, **SMALL)
-    vectors = jnp.ones_like(VECTORS)
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), (PICTURES, vectors), method='classify'))
+    vectors = jnp.ones_like(FEATURES)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), (MAPS, vectors), method='classify'))
     variables = jax.tree.map(lambda x: jnp.zeros(x.shape), {**shapes})
     variables['params']['head']['kernel'] = jnp.eye(64 + 32, 64)  # the 2-D vector comes first
     rngs = {'dropout': jax.random.key(0)}
     logits, _ = jax.jit(
-        lambda v: model.apply(v, (PICTURES, vectors), True, method='classify', mutable=['batch_stats'], rngs=rngs)
+        lambda v: model.apply(v, (MAPS, vectors), True, method='classify', mutable=['batch_stats'], rngs=rngs)
     )(variables)
     np.testing.assert_allclose(np.unique(logits.round(4)), np.arange(5) / 4 / 0.4, atol=1e-4)
 
@@ -163,7 +163,7 @@ def test_the_head_starts_with_caffes_xavier():
 
     @jax.jit
     def head():
-        return model.init(jax.random.key(0), (PICTURES, VECTORS), method='classify')['params']['head']['kernel']
+        return model.init(jax.random.key(0), (MAPS, FEATURES), method='classify')['params']['head']['kernel']
 
     assert head().shape == (64 + 32, 400)
     assert np.abs(head()).max() == pytest.approx(np.sqrt(3 / (64 + 32)), rel=0.01)

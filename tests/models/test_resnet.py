@@ -46,7 +46,7 @@ def test_published_layout_gives_what_pytorch_gives():
 
 
 @pytest.mark.parametrize('height, width, last', [(224, 224, (7, 7)), (65, 90, (3, 3))])
-def test_every_stage_halves_the_picture(height, width, last):
+def test_every_stage_halves_the_image(height, width, last):
     net = ResNet((1, 1, 1, 1), width=4)
     x = jnp.zeros((2, height, width, 3))
     captured = jax.eval_shape(lambda: net.init_with_output(jax.random.key(0), x, capture_intermediates=True))

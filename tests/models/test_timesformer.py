@@ -177,7 +177,7 @@ def at_first(video):
     return jax.tree.map(lambda x: x if x.ndim == 1 else 10 * x, params)
 
 
-def test_starts_as_a_picture_network_whose_cls_is_averaged(at_first, video):
+def test_starts_as_an_image_network_whose_cls_is_averaged(at_first, video):
     expected = [divided_by_hand(at_first, np.asarray(clip, np.float64), temporal=False) for clip in video]
     assert np.abs(expected).max() > 0.1
     logits = compiled(small())(at_first, video)
@@ -187,13 +187,13 @@ def test_starts_as_a_picture_network_whose_cls_is_averaged(at_first, video):
 
 def test_starts_as_the_space_only_network_where_nothing_moves(at_first, video):
     # Where frames differ the two part in the first block: space-only keeps a CLS for each frame.
-    picture = {name: value for name, value in at_first.items() if name != 'time_embed'}
+    image_params = {name: value for name, value in at_first.items() if name != 'time_embed'}
     for block in ('blocks_0', 'blocks_1'):
-        picture[block] = {name: at_first[block][name] for name in ('norm1', 'attn', 'norm2', 'mlp')}
+        image_params[block] = {name: at_first[block][name] for name in ('norm1', 'attn', 'norm2', 'mlp')}
     still = jnp.repeat(video[:, :1], 4, axis=1)
-    expected = compiled(small('space'))(picture, still)
+    expected = compiled(small('space'))(image_params, still)
     np.testing.assert_allclose(compiled(small())(at_first, still), expected, atol=1e-5)
-    moving = compiled(small('space'))(picture, video)
+    moving = compiled(small('space'))(image_params, video)
     assert np.abs(compiled(small())(at_first, video) - moving).max() > 1e-3
 
 

@@ -2,7 +2,7 @@
 
     python -m tests.pretrained.full_size_golden      writes the file again; needs torch, torchvision, timm and transformers
 
-Weights and pictures are drawn from their names and shapes, so that the file holds logits alone, and the versions of
+Weights and images are drawn from their names and shapes, so that the file holds logits alone, and the versions of
 the libraries that made them. Pictures are small: what grows with them has no parameters.
 """
 
@@ -39,7 +39,7 @@ def main():
 
     frames = torch.from_numpy(video()).permute(0, 1, 4, 2, 3)
 
-    def logits(net, pictures, field=None):
+    def logits(net, images, field=None):
         state = {
             name: torch.from_numpy(np.ascontiguousarray(drawn(name, tuple(value.shape))))
             for name, value in net.state_dict().items()
@@ -47,7 +47,7 @@ def main():
         }
         net.load_state_dict(state, strict=False)
         with torch.no_grad():
-            output = net.eval()(pictures)
+            output = net.eval()(images)
         return (output.logits if field else output).numpy()
 
     libraries = (torch, torchvision, timm, transformers)

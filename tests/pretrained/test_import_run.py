@@ -147,7 +147,7 @@ def test_an_address_and_the_sha256_are_kept(tmp_path, monkeypatch):
     assert origin['file'] == address and origin['sha256'] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_blue_first_networks_read_red_first_pictures(tmp_path):
+def test_blue_first_networks_read_red_first_images(tmp_path):
     path, model, variables = weights(tmp_path, 'eco_tiny', 'eco-pytorch', 4, width=4)
     arrays = pretrained.read(path)
     converted = pretrained.convert(arrays, model, published.variables(model, 4, 224, 224, 3))
@@ -178,7 +178,7 @@ def test_labels_may_begin_with_a_mark_and_end_lines_with_two(tmp_path):
         import_run.import_run(path, 'tsn_tiny', tmp_path / 'names.txt', tmp_path / 'another')
 
 
-def test_labels_of_another_number_and_picture_weights_are_refused(tmp_path):
+def test_labels_of_another_number_and_image_weights_are_refused(tmp_path):
     model = models.build('timesformer_tiny', 3, attention='space', image_size=16)
     arrays = pretrained.export(published.variables(model, 8, 16, 16, 3), model, 'huggingface')
     pretrained.save(tmp_path / 'w.safetensors', arrays)

@@ -14,7 +14,7 @@ def eco(request):
 
 
 @pytest.fixture(scope='module')
-def encode_frames():
+def bn_inception():
     model = models.build('tsn_bninception', 5, width=4)
     start = published.variables(model, 1, 32, 32, 3)
     return model, start, published.drawn(model, start, 'bn-inception')
@@ -24,8 +24,8 @@ def starting(path):
     return lambda paths: {name for name in paths if name.startswith(path)}
 
 
-def test_names_written_by_hand(pictures):
-    *_, arrays = pictures
+def test_names_written_by_hand(bn_inception):
+    *_, arrays = bn_inception
     assert {'conv1_7x7_s2.weight', 'conv1_7x7_s2.bias', 'conv1_7x7_s2_bn.running_mean', 'inception_3a_1x1.weight',
             'inception_4e_double_3x3_2_bn.weight', 'inception_5b_pool_proj.bias', 'last_linear.weight'} <= set(arrays)  # fmt: skip
     assert not any(name.startswith(('inception_3c_1x1', 'inception_4e_pool_proj')) for name in arrays)
@@ -45,9 +45,9 @@ def test_eco_pytorchs_names_give_the_same(eco, head):
     published.assert_same(again.variables, plain.variables)
 
 
-def test_tsn_pytorchs_names_and_norms_give_the_same(pictures):
+def test_tsn_pytorchs_names_and_norms_give_the_same(bn_inception):
     """The first release's norms have an axis of one before their channels."""
-    model, start, arrays = pictures
+    model, start, arrays = bn_inception
     plain = pretrained.convert(arrays, model, start)
     renamed = {
         f'module.base_model.{name}'.replace('base_model.last_linear', 'new_fc'):
@@ -59,9 +59,9 @@ def test_tsn_pytorchs_names_and_norms_give_the_same(pictures):
     published.assert_same(again.variables, plain.variables)
 
 
-def test_pictures_weights_start_ecos_2d_part(eco, pictures):
+def test_bn_inceptions_weights_start_ecos_2d_part(eco, bn_inception):
     model, start, _ = eco
-    arrays = pictures[-1]
+    arrays = bn_inception[-1]
     converted = pretrained.convert(arrays, model, start)
     backbone, tail, head = (starting(f'{part}/') for part in ('backbone', 'tail', 'head'))
     assert not backbone(converted.started) and tail(converted.started) and head(converted.started)
@@ -101,10 +101,10 @@ def test_fulls_weights_start_lite_and_what_is_left_is_listed():
     )
 
 
-def test_one_picture_networks_weights_are_refused_by_the_other(pictures):
+def test_one_image_networks_weights_are_refused_by_the_other(bn_inception):
     model, start = published.resnet()
     with pytest.raises(ValueError, match='recognised as BN-Inception .*does not fit this TSN'):
-        pretrained.convert(pictures[-1], model, start)
+        pretrained.convert(bn_inception[-1], model, start)
     alone = {'res3a_2.weight': np.zeros((8, 6, 3, 3, 3))}
     with pytest.raises(ValueError, match='nothing of it has a place'):
-        pretrained.convert(alone, pictures[0], pictures[1])
+        pretrained.convert(alone, bn_inception[0], bn_inception[1])

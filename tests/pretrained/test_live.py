@@ -76,17 +76,17 @@ def filled(torch, net, seed):
     return net.eval()
 
 
-def answers(torch, net, pictures):
-    """Their logits of pictures [... h w c]."""
+def answers(torch, net, images):
+    """Their logits of images [... h w c]."""
     with torch.no_grad():
-        output = net(torch.from_numpy(np.moveaxis(pictures, -1, -3).copy()))
+        output = net(torch.from_numpy(np.moveaxis(images, -1, -3).copy()))
     return getattr(output, 'logits', output).numpy()
 
 
 def assert_same_logits(ours, theirs, seed):
     difference = np.abs(ours - theirs).max() / np.abs(theirs).max()
     print(f'largest difference {difference:.1e} of the largest logit, seed {seed}')
-    assert np.abs(theirs[0] - theirs[1]).max() > 1e-3 * np.abs(theirs).max()  # the pictures matter
+    assert np.abs(theirs[0] - theirs[1]).max() > 1e-3 * np.abs(theirs).max()  # the images matter
     assert difference < 1e-4, f'{seed=}'
 
 
@@ -115,17 +115,17 @@ def test_a_resnet(library, torch, seed, tmp_path, request):
 
 @pytest.mark.parametrize('attention', ['divided', 'space'])
 def test_a_vit_on_a_still_clip(attention, torch, timm, seed, tmp_path):
-    """Where nothing moves, a TimeSformer that starts from a picture network is that network."""
+    """Where nothing moves, a TimeSformer that starts from a image network is that network."""
     sizes = {'img_size': 24, 'patch_size': 8, 'embed_dim': 32, 'depth': 2, 'num_heads': 4}
     net = filled(torch, timm.create_model('vit_base_patch16_224', num_classes=CLASSES, **sizes), seed)
     torch.save(net.state_dict(), tmp_path / 'net.pth')
-    pictures = frames(seed, 1, 24)
-    video = np.repeat(pictures, 4, axis=1)
+    images = frames(seed, 1, 24)
+    video = np.repeat(images, 4, axis=1)
     model = models.build('timesformer_tiny', CLASSES, **SIZES, attention=attention)
     start = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes(model, video))  # as published
     converted = pretrained.load(tmp_path / 'net.pth', model, start)
     assert not converted.unused and all('temporal_fc' in path or path == 'time_embed' for path in converted.started)
-    assert_same_logits(model.apply(converted.variables, video), answers(torch, net, pictures[:, 0]), seed)
+    assert_same_logits(model.apply(converted.variables, video), answers(torch, net, images[:, 0]), seed)
 
 
 @pytest.mark.parametrize('attention', SCHEMES)

@@ -156,14 +156,14 @@ class GoogleViT(nn.Module):
 
 @pytest.fixture(scope='module')
 def google():
-    """Its parameters, as its .npz files name them, and the logits of a picture."""
+    """Its parameters, as its .npz files name them, an image and the logits of the image."""
     net = GoogleViT()
-    picture = jnp.asarray(np.random.default_rng(0).normal(size=(2, 16, 16, 3)), jnp.float32)
-    shapes = jax.eval_shape(net.init, jax.random.key(0), picture)
+    image = jnp.asarray(np.random.default_rng(0).normal(size=(2, 16, 16, 3)), jnp.float32)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), image)
     random = np.random.default_rng(1)
     params = jax.tree.map(lambda leaf: random.normal(size=leaf.shape).astype(np.float32) * 0.4, shapes['params'])
     arrays = {'/'.join(part.key for part in path): leaf for path, leaf in jax.tree.leaves_with_path(params)}
-    return arrays, picture, jit(net.apply)({'params': params}, picture)
+    return arrays, image, jit(net.apply)({'params': params}, image)
 
 
 def as_timm(arrays):
@@ -198,9 +198,9 @@ def as_timm(arrays):
 
 @pytest.mark.parametrize('form', ['google', 'timm', 'paddle'])
 @pytest.mark.parametrize('attention', ['divided', 'space'])
-def test_a_still_clip_gets_the_logits_of_the_picture(google, form, attention):
+def test_a_still_clip_gets_the_logits_of_the_image(google, form, attention):
     """A TimeSformer that starts from a ViT is that ViT where nothing moves."""
-    arrays, picture, logits = google
+    arrays, image, logits = google
     if form != 'google':
         arrays = as_timm(arrays)
     if form == 'paddle':
@@ -210,7 +210,7 @@ def test_a_still_clip_gets_the_logits_of_the_picture(google, form, attention):
     converted = pretrained.convert(arrays, model, start)
     new = {f'blocks_{i}/temporal_fc/{leaf}' for i in range(2) for leaf in ('kernel', 'bias')} | {'time_embed'}
     assert set(converted.started) == (new if attention == 'divided' else set()) and not converted.unused
-    clip = jnp.repeat(picture[:, None], model.num_frames, axis=1)
+    clip = jnp.repeat(image[:, None], model.num_frames, axis=1)
     ours = jit(model.apply)(converted.variables, clip)
     np.testing.assert_allclose(ours, logits, atol=1e-4 * np.abs(logits).max())
 

@@ -54,7 +54,7 @@ def test_on_a_terminal_the_last_validation_stays_beside_the_loss(tmp_path, monke
 def test_without_a_terminal_a_line_says_how_long_it_will_take(tmp_path, monkeypatch, caplog):
     clock = iter([100.0, 100.0 + 2 * 60])
     monkeypatch.setattr(run_log.time, 'monotonic', lambda: next(clock))
-    log = RunLog(tmp_path, 10, 40)  # continues at step 10
+    log = RunLog(tmp_path, 10, 40)  # resumes at step 10
     for _ in range(5):
         log.advance()
     with caplog.at_level(logging.INFO, 'absl'):

@@ -33,7 +33,7 @@ def test_a_checkpoint_that_will_not_fit_is_not_begun(disk):
     assert list((disk / 'checkpoints').iterdir()) == []
 
 
-def test_a_disk_that_fills_up_keeps_the_last_checkpoint_and_the_run_continues(config, disk, monkeypatch):
+def test_a_disk_that_fills_up_keeps_the_latest_checkpoint_and_the_run_resumes(config, disk, monkeypatch):
     longer, run, devices = dataclasses.replace(config, epochs=3.0), disk / 'run', jax.local_devices()[:1]
     original = train.Checkpoints.save
 
@@ -48,7 +48,7 @@ def test_a_disk_that_fills_up_keeps_the_last_checkpoint_and_the_run_continues(co
         patched.setattr(train.Checkpoints, 'save', fill_and_save)
         patched.setattr(resource_errors, 'check_disk', lambda *args: None)  # it fills up only while they write
         with pytest.raises(
-            resource_errors.DiskFull, match=f'no space left in {run}.*: .*MB are free. Make space .*continues'
+            resource_errors.DiskFull, match=f'no space left in {run}.*: .*MB are free. Make space .*resumes'
         ):
             train.train(longer, run, devices)
     assert checkpoint.steps(run / 'checkpoints') == [3]
@@ -83,7 +83,7 @@ def test_a_step_that_does_not_fit_names_what_takes_less(config, tmp_path, monkey
     assert '\n' not in message
     for text in (
         'allocate 98765 bytes', '--config.optim.clips_per_device (now 0, a device', '--config.model.remat=true', '--config.batch_size (now 8)',
-        'goes on with other values of remat', '--config.augment.crop_size (now 24)', '--config.sampling.num_segments (now 2)', 'dtype=bfloat16 on an accelerator',
+        'resumes with other values of remat', '--config.augment.crop_size (now 24)', '--config.sampling.num_segments (now 2)', 'dtype=bfloat16 on an accelerator',
     ):  # fmt: skip
         assert text in message
 

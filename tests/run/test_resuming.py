@@ -1,4 +1,4 @@
-"""What a run may be continued with, and the runs that others are started from."""
+"""Settings that may change on resume, and runs that start from another run."""
 
 import dataclasses
 import hashlib
@@ -182,7 +182,7 @@ def test_other_labels_start_a_classifier_and_the_optimizer_anew(settings, base, 
     _same(found.state.ema['params'], found.state.params)
     origin = json.loads((tmp_path / 'new' / 'weights.json').read_text())
     assert set(origin['started']) == {'head/kernel', 'head/bias'} and origin['averaged_steps'] == 0
-    assert origin['optimizer'] == 'begins anew, as some parameters do'
+    assert origin['optimizer'] == 'starts anew, as some parameters do'
     assert not (tmp_path / 'scratch' / 'weights.json').exists()
 
 
@@ -191,7 +191,7 @@ def test_another_optimizer_begins_anew(settings, base, tmp_path):
     found = train.begin(adamw, tmp_path / 'new', DEVICES)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(found.state.opt_state))
     _same(found.state.params, _parts(base)[1]['model']['params'])  # not the averages
-    assert json.loads((tmp_path / 'new' / 'weights.json').read_text())['optimizer'] == 'begins anew, that was sgd'
+    assert json.loads((tmp_path / 'new' / 'weights.json').read_text())['optimizer'] == 'starts anew, for that was sgd'
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a work directory keeps of its dataset, and that a run is not continued on other clips."""
+"""What a work directory keeps of its dataset, and that a run is not resumed on other clips."""
 
 import dataclasses
 import hashlib
@@ -11,13 +11,14 @@ import pytest
 
 from vidcls import train
 from vidcls.data.dataset import Dataset
+from vidcls.data.frame_storage import FrameStorage
 from vidcls.errors import UserError
 from vidcls.run import trained_on, workdir
 
 
 @pytest.fixture
 def run(config, tmp_path) -> workdir.Run:
-    return workdir.Run(tmp_path, config, tuple('abcdefgh'), workdir.Frames(256, None))
+    return workdir.Run(tmp_path, config, tuple('abcdefgh'), FrameStorage(256, None))
 
 
 def with_clips(dataset: Dataset, split: str, clips) -> Dataset:

@@ -141,7 +141,7 @@ ATTACKS = {
     'labels without end': (replaced('label.labels.txt', lambda path: path.symlink_to('/dev/zero')), 'must be a file'),
     'labels that are a pipe': (replaced('label.labels.txt', os.mkfifo), 'must be a file'),
     'a label that moves the cursor': (written('label.labels.txt', 'up\x1b[2J\n' * 8), 'line 1'),
-    'a label of one blank': (written('label.labels.txt', 'up\n \ndown\n'), "line 2, ' ', is no printable label"),
+    'a label of one blank': (written('label.labels.txt', 'up\n \ndown\n'), "line 2: the class name ' ' is not one printable line"),
     'a label twice': (written('label.labels.txt', 'up\ndown\nup\n'), "has the label 'up' twice"),
     '10^6 labels': (written('label.labels.txt', 'x\n', 10**6), 'has 1,000,000 labels; the limit'),
     '10^7 empty labels': (written('label.labels.txt', '\n', 20 << 20), 'label.labels.txt: has more than'),

@@ -11,11 +11,11 @@ import pytest
 import simplejpeg
 
 from data_prep.convert import Options, convert
-from data_prep.example import Storage
 from data_prep.source import Clip, Source
 from tests.made_videos import grey_levels, scenery, write_gif, write_video
 from tests.security.confined import attack, check_refused
 from vidcls.data import video
+from vidcls.data.frame_storage import FrameStorage
 
 IMPORTS = ('tests.security.test_videos',)
 
@@ -168,7 +168,7 @@ def test_an_avi_that_promises_much_is_used_for_what_it_has(tmp_path):
 def convert_all(files: list[tuple[Path, bool]], out: Path) -> None:
     clips = [Clip(path.stem, 0, 'train', (path,), is_images) for path, is_images in files]
     source = Source('clips', 'Hostile ones.', ('x',), clips, {'train': ['train']})
-    convert(source, out, Options(Storage(fps=25.0), workers=2))
+    convert(source, out, Options(FrameStorage(fps=25.0), workers=2))
 
 
 def test_a_conversion_names_them_all_and_goes_on(tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.security.confined import attack, check_refused
+from vidcls.data.frame_storage import FrameStorage
 from vidcls.models.configured import build_model
 from vidcls.predict import Classifier
 from vidcls.run import checkpoint, workdir
@@ -22,7 +23,7 @@ IMPORTS = ('vidcls.predict', 'tensorstore')
 def whole(config, tmp_path_factory) -> Path:
     """A work directory as training leaves it."""
     folder = tmp_path_factory.mktemp('whole') / 'run'
-    run = workdir.check(folder, config, tuple('abcdefgh'), workdir.Frames(256, None))
+    run = workdir.check(folder, config, tuple('abcdefgh'), FrameStorage(256, None))
     workdir.create(run)
     model = build_model(config, 8)
     variables = jax.device_get(model.init(jax.random.key(0), np.zeros((1, 2, 24, 24, 3), np.float32), train=False))
@@ -119,8 +120,8 @@ FILES = {
     'labels that are a pipe': (replaced('labels.txt', os.mkfifo), 'labels.txt: must be a file'),
     'labels that lie elsewhere': (linked('labels.txt', '/etc/passwd'), 'is a link to /etc/passwd, outside its folder'),
     'labels of 8 GB': (grown('labels.txt', 8 << 30), 'labels.txt: has more than 16,777,216 bytes'),
-    'a label that writes the title': (text('labels.txt', 'a\x1b]0;x\x07\n'), r"line 1, 'a\\x1b\]0;x\\x07', is no printable"),
-    'no label': (text('labels.txt', ''), "labels.txt: line 1, '', is no printable label"),
+    'a label that writes the title': (text('labels.txt', 'a\x1b]0;x\x07\n'), r"line 1: the class name 'a\\x1b\]0;x\\x07' is not one printable"),
+    'no label': (text('labels.txt', ''), "labels.txt, line 1: the class name '' is not one printable line"),
     'a label twice': (text('labels.txt', 'a\n', 2), "has the label 'a' twice"),
 }  # fmt: skip
 

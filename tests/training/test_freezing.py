@@ -27,6 +27,7 @@ from vidcls.config import (
     SamplingConfig,
 )
 from vidcls.data.dataset import open_dataset
+from vidcls.data.frame_storage import FrameStorage
 from vidcls.data.pipeline import Batch
 from vidcls.data.transform import Views
 from vidcls.distributed.devices import place, pmap, replicate, shard, unreplicate
@@ -230,7 +231,7 @@ def test_a_run_starts_from_the_file_and_what_is_frozen_stays(config, weights, tm
     assert origin['file'] == str(path) and origin['layout'] == 'ResNet of torchvision or timm'
     assert origin['sha256'] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert set(origin['started']) == {'head/kernel', 'head/bias'} and not origin['unused']
-    # The file isn't read again where there is a checkpoint to continue from.
+    # The file isn't read again where there is a checkpoint to resume from.
     path.rename(path.with_suffix('.gone'))
     try:
         assert train.train(config, tmp_path, jax.local_devices()[:1]) == {}
@@ -251,7 +252,7 @@ def test_a_wrong_file_leaves_no_work_directory(config, weights, tmp_path):
 
 
 def test_a_run_begun_anew_from_nothing_keeps_no_origin(tmp_path):
-    run = workdir.check(tmp_path, CONFIG, ('a',), workdir.Frames(32, None))
+    run = workdir.check(tmp_path, CONFIG, ('a',), FrameStorage(32, None))
     workdir.create(run)
     workdir.save_origin(run, {'file': 'w.npz'})
     assert json.loads((tmp_path / 'weights.json').read_text()) == {'file': 'w.npz'}
@@ -271,7 +272,7 @@ def archery_and_others(shared_data, tmp_path_factory):
         for file in sorted(group.glob('*.avi'))[:4]:
             (folder / 'videos' / group.name / file.name).symlink_to(file)
     source = folder_source.read(folder / 'videos', name='real')
-    return convert.convert(source, folder, convert.Options(storage=convert.Storage(short_side=64), workers=1))
+    return convert.convert(source, folder, convert.Options(storage=FrameStorage(short_side=64), workers=1))
 
 
 @pytest.mark.parametrize('init', [InitConfig(freeze='^backbone'), InitConfig(partial_bn=True)])

@@ -1,4 +1,4 @@
-"""One optimizer step on a network that can be worked out by hand: parts of a batch, the moving average, mixing."""
+"""One step on a network that can be worked out by hand: parts of a batch, the moving average, mixing, a loss of one's own."""
 
 import dataclasses
 
@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from vidcls import metrics
 from vidcls.config import AugmentConfig, Config, ModelConfig, OptimConfig, SamplingConfig
 from vidcls.data.pipeline import Batch
 from vidcls.data.transform import Views, transform
@@ -43,16 +44,35 @@ def _batch(count: int, frames: int = 1, size: int = 2) -> Batch:
     return Batch(clips, rng.integers(0, 3, count).astype(np.int32), np.arange(count), np.ones(count, bool))
 
 
-def _step(config: Config, batch: Batch, num_devices: int = 1, steps: int = 1, model=None, first=None):
+def _step(
+    config: Config,
+    batch: Batch,
+    num_devices: int = 1,
+    steps: int = 1,
+    model=None,
+    first=None,
+    loss=metrics.cross_entropy,
+):
     devices = jax.local_devices()[:num_devices]
     model, rate = model or Linear(), optax.constant_schedule(config.optim.learning_rate)
     optimizer = make_optimizer(config.optim, rate)
     first = first or init_state(model, optimizer, config)
-    run = pmap(make_train_step(model, optimizer, rate, config), devices)
+    run = pmap(make_train_step(model, optimizer, rate, config, loss=loss), devices)
     state = replicate(first, devices)
     for _ in range(steps):
         state, measured = run(state, place(shard(batch, num_devices), devices))
     return first, unreplicate(state), unreplicate(measured)
+
+
+def test_a_loss_of_ones_own_by_hand():
+    batch = _batch(4)
+    squares = lambda logits, targets: ((logits - targets) ** 2).sum(-1)
+    first, state, measured = _step(_with(label_smoothing=0.3), batch, loss=squares)
+    kernel, x = first.params['head']['kernel'], batch.views.canvas.reshape(4, -1) / 255
+    # Smoothing 0.3 of three classes: 0.8 for the label, 0.1 for the others.
+    error = x @ kernel - (0.7 * np.eye(3)[batch.label] + 0.1)
+    np.testing.assert_allclose(state.params['head']['kernel'], kernel - RATE * 2 * x.T @ error / 4, atol=1e-5)
+    assert measured['loss'] == pytest.approx((error**2).sum(-1).mean(), rel=1e-4)
 
 
 def _with(**settings) -> Config:

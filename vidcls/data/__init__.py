@@ -1,1 +1,1 @@
-"""From video files and TFRecords to batches: video, dataset, sampling, augment, transform, pipeline."""
+"""From video files and TFRecords to batches on the device."""

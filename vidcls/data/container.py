@@ -1,7 +1,7 @@
-"""Opens a video file, a camera or an address for decoding, within limits that no file can talk its way around.
+"""Opens a video file, a camera or an address for decoding, within limits that hold for every file.
 
-What a file states is checked against these before memory is taken for it: the size of its pictures (`MAX_PIXELS`,
-`MAX_SIDE`), and by FFmpeg itself any one piece of memory.
+The size of frames that a file states is checked (`MAX_PIXELS`, `MAX_SIDE`) before memory is taken for them, and FFmpeg
+itself limits any one piece of memory.
 """
 
 import contextlib
@@ -16,32 +16,32 @@ import av._core
 
 from vidcls.errors import UserError, internal_error
 
-MAX_PIXELS = 1 << 26  # of a picture: 8192 x 8192, twice 8K video
-MAX_SIDE = 65_500  # pixels: the longest that a JPEG can have
-_TIMEOUT = 10.0  # seconds without a word from a network address
+MAX_PIXELS = 1 << 26  # of a frame: 8192 x 8192, twice 8K video
+MAX_SIDE = 65_500  # pixels of height or width: the most that a JPEG can have
+_TIMEOUT = 10.0  # seconds without data from a network address
 
-# An MP4 of 2 kB that promises 80 million frames takes 5 GB as soon as it is opened, for FFmpeg sets up a table of them. No
-# option of PyAV stands between; the largest picture allowed needs 268 MB, and a table of this size holds 155 hours.
+# An MP4 of 2 kB that promises 80 million frames takes 5 GB as soon as it is opened, for FFmpeg sets up a table of them, and
+# no option of PyAV prevents that. The largest frame allowed needs 268 MB; a table of this size holds 155 hours.
 _MAX_ALLOCATION = 384 << 20
-_libavutil = ctypes.CDLL(av._core.__file__)  # finds the symbols of what it is linked with
+_libavutil = ctypes.CDLL(av._core.__file__)  # finds the symbols of the libraries that the module is linked with
 _libavutil.av_max_alloc.argtypes, _libavutil.av_max_alloc.restype = [ctypes.c_size_t], None
 _libavutil.av_max_alloc(_MAX_ALLOCATION)
 
 
 class VideoError(UserError):
-    """A video (or frame image) of which nothing can be used; the message names path and reason."""
+    """Nothing can be used of a video (or frame image); the message names path and reason."""
 
     def __init__(self, path: str | os.PathLike, reason: str):
         super().__init__(f'{os.fspath(path)}: {reason}')
         self.path, self.reason = os.fspath(path), reason
 
-    def __reduce__(self):  # crosses process boundaries
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:  # an error from a worker process is pickled
         return type(self), (self.path, self.reason)
 
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike) -> Iterator[None]:
-    """Turns what nobody foresaw, raised inside, into a VideoError of this file: one file never ends the work on others."""
+    """Turns an unforeseen exception inside into a VideoError of this file: one file never ends the work on others."""
     try:
         yield
     except UserError:
@@ -51,11 +51,15 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
 
 
 def open_container(source: str, live: bool) -> av.container.InputContainer:
-    """A camera by its number, an address, or a file; `live` ones may be named pipes, which can block for ever.
+    """Opens a camera, an address or a file.
+
+    Args:
+      source: the camera's number, the address, or the file's path.
+      live: allows a named pipe, which can block for ever.
 
     Raises:
-      VideoError: it is a device, a socket or a pipe.
-      OSError, av.error.FFmpegError: it can't be opened; see `reason`.
+      VideoError: the source is a device, a socket or a pipe.
+      OSError, av.error.FFmpegError: the source can't be opened; see `reason`.
     """
     limits = {'max_pixels': str(MAX_PIXELS)}  # FFmpeg decodes a little on opening
     if is_device_or_address(source):
@@ -70,10 +74,10 @@ def open_container(source: str, live: bool) -> av.container.InputContainer:
 
 
 def video_stream(path: str, container: av.container.InputContainer) -> av.video.stream.VideoStream:
-    """The first stream of pictures, ready for decoding in this thread.
+    """The first video stream, ready for decoding in this thread.
 
     Raises:
-      VideoError: there is none, FFmpeg has no decoder for it, or its pictures are too large.
+      VideoError: there is no video stream, FFmpeg has no decoder for it, or its frames are too large.
     """
     # A sound file's cover picture is a video stream as well.
     cover = av.stream.Disposition.attached_pic
@@ -85,22 +89,23 @@ def video_stream(path: str, container: av.container.InputContainer) -> av.video.
         raise VideoError(path, 'the codec of its video stream is unknown to FFmpeg')
     check_size(path, context.width, context.height)
     context.options = {**context.options, 'max_pixels': str(MAX_PIXELS)}
-    # Conversion has a process a core, and on small frames threads cost more than they bring.
+    # Conversion has a process a core, and on small frames threads cost more than they gain.
     context.thread_count = 1
     return streams[0]
 
 
 def check_size(path: str, width: int, height: int) -> None:
-    """Raises VideoError where a picture is too large to be decoded or stored."""
+    """Raises VideoError where a frame is too large to be decoded or stored."""
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         raise VideoError(
             path,
-            f'its pictures have {width} x {height} pixels; at most {MAX_PIXELS:,} are decoded, and a side of '
+            f'its frames have {width} x {height} pixels; at most {MAX_PIXELS:,} are decoded, and a side of '
             f'{MAX_SIDE:,}: scale it down',
         )
 
 
 def is_device_or_address(source: str) -> bool:
+    """Whether a source is a camera's number or an address; a file of that name comes before a camera."""
     return (source.isdecimal() and not os.path.exists(source)) or bool(re.match(r'[a-z][a-z0-9+.-]+://', source))
 
 

@@ -1,8 +1,8 @@
 """What lies on disk: a TFDS folder of JPEG-encoded videos, its labels, its splits and its frame index.
 
-`OUT/<name>/<version>/` as `data_prep` writes it, readable by anyone through `tfds.builder_from_directory`. Each clip is
-stored once, in one of several disjoint TFDS splits ("parts"); the dataset's metadata maps the names that people use
-(`train`, `test`, `validation2`) to sums of parts.
+The folder is `OUT/<name>/<version>/` as `data_prep` writes it, and `tfds.builder_from_directory` reads it too. Each
+clip is stored once, in one of several disjoint TFDS splits ("parts"); the dataset's metadata maps the names that people
+use (`train`, `test`, `validation2`) to sums of parts.
 """
 
 import dataclasses
@@ -15,11 +15,13 @@ import numpy as np
 from absl import logging
 
 from vidcls.data import description, frame_index
+from vidcls.data.frame_reader import FrameReader
+from vidcls.data.frame_storage import MAX_SHORT_SIDE, MIN_SHORT_SIDE, FrameStorage
 from vidcls.errors import UserError
 from vidcls.text import spelling
 from vidcls.text.bounded_file import check_regular
 
-_INDEX_BYTES = 1 << 20  # that an index may have beside what its shards account for
+_INDEX_BYTES = 1 << 20  # that an index may have beside four times the bytes of its shards
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +34,7 @@ class Dataset:
       labels: class names; a label is a position in this list.
       splits: split name -> int64 clip numbers in `index`, ascending.
       index: where every frame lies.
-      short_side: the limit on the short side that the frames were stored with, pixels.
-      target_fps: the rate the frames were resampled to, or None where every frame was kept.
+      storage: how the frames are stored.
     """
 
     folder: Path
@@ -41,17 +42,17 @@ class Dataset:
     labels: tuple[str, ...]
     splits: dict[str, np.ndarray]
     index: frame_index.FrameIndex
-    short_side: int
-    target_fps: float | None
+    storage: FrameStorage
 
     def clips(self, split: str, flag: str = '') -> np.ndarray:
-        """Clip numbers of a split, or of a sum of splits ('train+validation').
+        """Clip numbers of a split, or of a sum of splits ('train+validation'): int64[n], ascending.
 
         Args:
-          flag: where the split was named, for messages.
+          split: the split's name, or names joined by '+'.
+          flag: the flag that names the split, for messages.
 
         Raises:
-          UserError: a name that the dataset does not have, or nothing in it.
+          UserError: the dataset has no such split, or the split is empty.
         """
         names = [name.strip() for name in split.split('+')]
         unknown = [name for name in names if name not in self.splits]
@@ -66,7 +67,7 @@ class Dataset:
         return clips
 
     def digest(self, split: str) -> str:
-        """Tells this split of this dataset from another of the same name: by clips, labels, and each frame's size in bytes."""
+        """8 hexadecimal digits of the labels, the clips and each frame's size in bytes: they tell equal names apart."""
         index, selected = self.index, self.clips(split)
         found = hashlib.sha256('\n'.join([*self.labels, *index.ids[selected].tolist()]).encode())
         for column in (index.labels, index.fps, index.height, index.width):
@@ -75,15 +76,16 @@ class Dataset:
             found.update(index.length[index.first[clip] : index.first[clip + 1]].tobytes())
         return found.hexdigest()[:8]
 
-    def reader(self) -> frame_index.FrameReader:
-        return frame_index.FrameReader(self.folder, self.index)
+    def reader(self) -> FrameReader:
+        """Reads single frames of this dataset."""
+        return FrameReader(self.folder, self.index)
 
 
 def find_folder(path: str | Path) -> Path:
     """The version folder at `path`, or the only one below it (`OUT`, `OUT/<name>` or `OUT/<name>/<version>`).
 
     Raises:
-      UserError: no dataset there, or several.
+      UserError: no dataset lies there, or several do.
     """
     path = Path(path).expanduser()
     found = [
@@ -118,20 +120,21 @@ def _point_to_replaced(path: Path) -> None:
 
 
 def open_dataset(path: str | Path) -> Dataset:
-    """Opens the dataset at `path` (see `find_folder`), indexing its frames if that was not done yet.
+    """Opens the dataset at `path` (see `find_folder`), and indexes its frames where it has no index that fits.
 
     Raises:
-      UserError: no dataset, a description that is not as data_prep writes it, or shards that it names are missing.
-      UserError: a clip's label is none of the dataset's.
+      UserError: there is no dataset, its description is not as data_prep writes it, a shard is missing, or a clip's label
+        is none of the dataset's.
     """
     folder = find_folder(path)
     described = description.read(folder)
-    part_of_shard, clips_of_shard = {}, {}
+    part_of_shard: dict[str, int] = {}
+    clips_of_shard: dict[str, int] = {}
     for number, shards in enumerate(described.parts.values()):
         clips_of_shard |= shards
         part_of_shard |= dict.fromkeys(shards, number)
     _check_shards(folder, list(clips_of_shard))
-    index = _load_index(folder, clips_of_shard, described.short_side or description.MAX_SHORT_SIDE)
+    index = _load_index(folder, clips_of_shard, described.short_side or MAX_SHORT_SIDE)
     _check_labels(folder, index, described.labels)
     part_of_clip = np.array(list(part_of_shard.values()))[index.shard]
     number_of_part = {part: number for number, part in enumerate(described.parts)}
@@ -144,8 +147,7 @@ def open_dataset(path: str | Path) -> Dataset:
             for split, parts in described.splits.items()
         },
         index=index,
-        short_side=described.short_side or max(_short_side(index), description.MIN_SHORT_SIDE),
-        target_fps=described.fps,
+        storage=FrameStorage(described.short_side or max(_short_side(index), MIN_SHORT_SIDE), described.fps),
     )
 
 
@@ -167,7 +169,7 @@ def _check_labels(folder: Path, index: frame_index.FrameIndex, names: Sequence[s
 
 
 def _load_index(folder: Path, clips_of_shard: dict[str, int], short_side: int) -> frame_index.FrameIndex:
-    """The index that lies in the folder; made anew where there is none or it does not fit the description."""
+    """The index in the folder, or a new one where the folder has none that fits the description and the shards."""
     shards, path = list(clips_of_shard), folder / frame_index.FILENAME
     if path.exists():
         try:

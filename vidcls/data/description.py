@@ -1,8 +1,8 @@
 """What a dataset's folder says of itself: name, labels, and which shards hold how many clips of which part.
 
-TensorFlow Datasets reads the same files, but imports the module of every class that `features.json` names before it looks
-at the class: a module in the dataset's own folder would run. The files are a few lines of JSON, so they are read here, with a
-limit on everything that a later step multiplies, and TensorFlow Datasets isn't needed to open a dataset.
+TensorFlow Datasets reads the same files, but imports the module of every class that `features.json` names before it checks
+the class, so that a module in the dataset's own folder would run. The files are a few lines of JSON, so they are read here,
+with a limit on every number that sizes later work. TensorFlow Datasets isn't needed to open a dataset.
 
 dataset_info.json   name, version, splits ("parts") with the number of clips of each shard, and the template of shard names
 features.json       what an example is made of; must be what data_prep writes
@@ -17,11 +17,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from vidcls.data import frame_storage
 from vidcls.errors import UserError
 from vidcls.text.bounded_file import read_json, read_labels
 
-MIN_SHORT_SIDE, MAX_SHORT_SIDE = 16, 4320  # pixels; the most is that of 8K video
-MAX_FPS = 1000.0
 MAX_SHARDS = 100_000
 _MAX_PARTS = 1000
 _MAX_DEPTH = 12
@@ -37,20 +36,21 @@ _CLASSES = {
     'fps': (f'{_FEATURES}scalar.Scalar', f'{_FEATURES}tensor_feature.Tensor'),
 }
 _KNOWN = {f'{_FEATURES}features_dict.FeaturesDict', f'{_FEATURES}image_feature.Image'}.union(*_CLASSES.values())
-_CLASS_KEYS = ('pythonClassName', 'type')  # the second one: of TensorFlow Datasets before 4.5
+_CLASS_KEYS = ('pythonClassName', 'type')  # 'type' is of TensorFlow Datasets before 4.5
 
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What the files say; of the shards nothing is known yet.
+    """What the files say; the shards themselves are not opened.
 
     Attributes:
       name, version: of the dataset, such as 'ucf101' and '1.0.0'.
       labels: class names; a label is a position in this list.
-      parts: part -> {file name of a shard: number of its clips}, without those that have no clip; shards by name.
+      parts: part -> {file name of a shard: number of its clips}, in the order of the shards; parts without a clip are left
+        out.
       splits: the name that people use -> the parts that it is the sum of.
-      short_side: the limit on the short side that frames were stored with, pixels; None: not told.
-      fps: the rate that frames were resampled to; None where every frame was kept.
+      short_side: the limit on the short side that frames were stored with, pixels; None where no file tells it.
+      fps: the rate that frames were resampled to, frames per second; None where every frame was kept.
     """
 
     name: str
@@ -66,8 +66,8 @@ def read(folder: Path) -> Description:
     """Reads and checks the files of a dataset's folder.
 
     Raises:
-      UserError: a file that is broken, hostile or not as data_prep writes it; names the file and what is wrong.
-      OSError: a file that is missing or can't be read.
+      UserError: a file is broken, hostile or not as data_prep writes it; names the file and what is wrong.
+      OSError: a file is missing or can't be read.
     """
     name, version, parts = read_parts(folder)
     labels = read_labels(folder / 'label.labels.txt')
@@ -75,7 +75,7 @@ def read(folder: Path) -> Description:
     path = folder / 'metadata.json'
     metadata = read_json(path, _MAX_BYTES) if path.exists() else {}
     short_side, fps = metadata.get('short_side'), metadata.get('fps')
-    check_storage(path, MAX_SHORT_SIDE if short_side is None else short_side, fps)
+    frame_storage.checked(path, frame_storage.MAX_SHORT_SIDE if short_side is None else short_side, fps)
     splits = _splits(path, parts, metadata.get('splits') or {part: part for part in parts})
     return Description(name, version, labels, parts, splits, short_side, fps)
 
@@ -84,7 +84,7 @@ def read_parts(folder: Path) -> tuple[str, str, dict[str, dict[str, int]]]:
     """`name`, `version` and `parts` of the description, from dataset_info.json alone.
 
     Raises:
-      As of `read`.
+      UserError, OSError: as `read`.
     """
     path = folder / 'dataset_info.json'
     info = read_json(path, _MAX_BYTES)
@@ -92,29 +92,15 @@ def read_parts(folder: Path) -> tuple[str, str, dict[str, dict[str, int]]]:
     return name, version, _parts(path, name, info)
 
 
-def check_storage(path: Path, short_side: Any, fps: Any) -> None:
-    """Refuses a way to store frames that data_prep has no flag for.
-
-    Raises:
-      UserError: names the file, the value and the limits.
-    """
-    if type(short_side) is not int or not MIN_SHORT_SIDE <= short_side <= MAX_SHORT_SIDE:
-        raise UserError(
-            f'{path}: short_side={short_side!r:.80}: must be from {MIN_SHORT_SIDE} to {MAX_SHORT_SIDE} pixels'
-        )
-    if fps is not None and (type(fps) not in (int, float) or not 0 < fps <= MAX_FPS):
-        raise UserError(
-            f'{path}: fps={fps!r:.80}: must be more than 0 and at most {MAX_FPS:g}, or null for every frame'
-        )
-
-
 def _plain(path: Path, what: str, value: Any) -> str:
+    """A name that can stand in a file's name."""
     if not isinstance(value, str) or not _PLAIN.fullmatch(value):
         raise UserError(f'{path}: the {what} {value!r:.80} must be letters, digits, _, . and -')
     return value
 
 
 def _parts(path: Path, name: str, info: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """`parts` of the description."""
     file_format = info.get('fileFormat') or 'tfrecord'
     if file_format != 'tfrecord':
         raise UserError(f'{path}: the shards are of the format {file_format!r:.80}; only tfrecord is read')
@@ -150,7 +136,7 @@ def _parts(path: Path, name: str, info: dict[str, Any]) -> dict[str, dict[str, i
 
 
 def _count(path: Path, value: Any) -> int:
-    """A number of clips; int64 is a string in the JSON of protocol buffers."""
+    """A number of clips, which may be a string: the JSON of protocol buffers writes int64 so."""
     if isinstance(value, str) and re.fullmatch('[0-9]{1,10}', value):
         value = int(value)
     if type(value) is not int or not 0 <= value < 2**31:
@@ -159,6 +145,7 @@ def _count(path: Path, value: Any) -> int:
 
 
 def _shard_names(path: Path, template: Any, name: str, part: str, count: int) -> list[str]:
+    """File names of a part's `count` shards, by the template."""
     if not isinstance(template, str) or len(template) > _MAX_TEMPLATE:
         raise UserError(f'{path}: filepathTemplate {template!r:.80} is no text of a file name')
     digits = max(len(str(count)), 5)
@@ -179,6 +166,7 @@ def _shard_names(path: Path, template: Any, name: str, part: str, count: int) ->
 
 
 def _splits(path: Path, parts: dict[str, Any], sums: Any) -> dict[str, tuple[str, ...]]:
+    """`splits` of the description, from sums such as 'train+validation'."""
     if not isinstance(sums, dict) or len(sums) > _MAX_PARTS or not all(isinstance(v, str) for v in sums.values()):
         raise UserError(f'{path}: splits must be an object of at most {_MAX_PARTS:,} sums such as "train+validation"')
     splits = {_plain(path, 'split name', split): tuple(text.split('+')) for split, text in sums.items()}
@@ -190,6 +178,7 @@ def _splits(path: Path, parts: dict[str, Any], sums: Any) -> dict[str, tuple[str
 
 
 def _check_features(path: Path, num_labels: int) -> None:
+    """Refuses a features.json that is not what data_prep writes."""
     tree = read_json(path, _MAX_BYTES)
     _check_classes(path, tree, 0)
     features = tree.get('featuresDict')
@@ -207,7 +196,7 @@ def _check_features(path: Path, num_labels: int) -> None:
 
 
 def _check_classes(path: Path, node: Any, depth: int) -> None:
-    """Refuses every class but ours, wherever it stands: others who open the folder would import its module."""
+    """Refuses a class that data_prep does not write, at any depth: TensorFlow Datasets would import its module."""
     if depth > _MAX_DEPTH:
         raise UserError(f'{path}: is nested too deeply')
     for key in _CLASS_KEYS:

@@ -1,19 +1,19 @@
 """Where every JPEG of a dataset lies in its TFRecord shards, so that a reader fetches only the frames it wants.
 
-A record holds a whole video (2 MB for an average UCF101 clip) and training looks at three to sixteen of its
-frames. Parsing whole records is what limits a plain reader; the index turns a clip into a few `pread` calls, makes any
-clip reachable at once (exact shuffling, resuming at any position), and leaves the records as TFDS wrote them. It is
-derived data: `build` makes it from the shards, the converters store it beside them as `frame_index.npz`.
+A record holds a whole video (2 MB for an average UCF101 clip) and training looks at three to sixteen of its frames, so a
+reader that parses whole records is slow. With the index, reading a clip is a few `pread` calls, any clip can be read at
+once (exact shuffling, resuming at any position), and the records stay as TFDS wrote them. The index is derived data:
+`build` makes it from the shards, and the converters store it beside them as `frame_index.npz`.
 """
 
 import dataclasses
-import functools
 import math
 import os
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,12 +21,10 @@ from vidcls.errors import UserError
 from vidcls.text.bounded_file import check_regular
 
 FILENAME = 'frame_index.npz'
-MAX_OPEN = 256  # shards; a system admits 1,024 descriptors a process, and there is a reader for each split in use
-_HEADER = struct.Struct('<QI')  # TFRecord: length and its CRC, the record, its CRC
+_HEADER = struct.Struct('<QI')  # of a TFRecord: the length and its CRC; then come the record and its CRC
 _CRC_BYTES = 4
-_MAX_RECORD = (1 << 31) - 1  # bytes; a protocol buffer has no more
+_MAX_RECORD = (1 << 31) - 1  # bytes: the most of a protocol buffer
 _MAX_SIDE = 65_535  # pixels of a JPEG
-_JPEG_START = b'\xff\xd8'
 _TEXT = ('shards', 'ids')
 _DTYPES = {
     'shard_bytes': np.int64, 'shard': np.int32, 'labels': np.int32, 'fps': np.float32, 'height': np.int32,
@@ -40,15 +38,15 @@ class FrameIndex:
 
     Attributes:
       shards: file names, relative to the dataset's folder.
-      shard_bytes: int64[shards], their sizes when indexed; a difference means that the index is stale.
-      shard: int32[n], which shard holds the clip.
+      shard_bytes: int64[shards], sizes of the shards when indexed; another size means that the index is stale.
+      shard: int32[n], number of the shard that holds the clip.
       ids: str[n], the clip's path in the source without its ending.
       labels: int32[n].
       fps: float32[n], frames per second of the stored frames.
       height, width: int32[n], of the stored frames, pixels.
       first: int64[n + 1]; clip i owns frames first[i] to first[i + 1] - 1.
       offset: int64[f] position of the frame's JPEG in the shard, bytes.
-      length: int32[f] its size, bytes.
+      length: int32[f] size of the frame's JPEG, bytes.
     """
 
     shards: np.ndarray
@@ -67,10 +65,11 @@ class FrameIndex:
         return len(self.ids)
 
     def num_frames(self, clip: int) -> int:
+        """How many frames the clip has."""
         return int(self.first[clip + 1] - self.first[clip])
 
     def matches(self, folder: Path) -> bool:
-        """Whether the shards are still those that were indexed (by name and size)."""
+        """Whether the shards have the names and sizes of those that were indexed."""
         sizes = [_size(folder / name) for name in self.shards]
         return sizes == list(self.shard_bytes)
 
@@ -82,15 +81,15 @@ class FrameIndex:
                 np.savez(file, **dataclasses.asdict(self))
             os.replace(partial, folder / FILENAME)
         finally:
-            partial.unlink(missing_ok=True)  # a full disk
+            partial.unlink(missing_ok=True)  # a full disk leaves it
 
     @classmethod
     def load(cls, folder: Path) -> 'FrameIndex':
-        """Reads what `save` wrote, and checks that its arrays fit each other and the sizes of shards that they state.
+        """Reads what `save` wrote, and checks that the arrays fit each other and the stated sizes of shards.
 
         Raises:
-          UserError: they don't, or the file is broken; nothing of it can be used.
-          OSError: no such file, or no permission.
+          UserError: the arrays don't fit, or the file is broken.
+          OSError: the file is missing or can't be read.
         """
         path = folder / FILENAME
         check_regular(path)
@@ -104,7 +103,10 @@ class FrameIndex:
         return index
 
     def check(self, path: Path) -> None:
-        """Refuses arrays that do not fit each other, whatever file they are from: `path`, for the message.
+        """Refuses arrays that do not fit each other.
+
+        Args:
+          path: the file that the arrays come from, for the message.
 
         Raises:
           UserError: names what is wrong.
@@ -122,7 +124,7 @@ class FrameIndex:
             ('height', 1, _MAX_SIDE),
             ('width', 1, _MAX_SIDE),
             ('length', 1, np.iinfo(np.int32).max),
-            ('offset', 0, np.iinfo(np.int64).max // 2),  # so that a length can be added
+            ('offset', 0, np.iinfo(np.int64).max // 2),  # so that adding a length does not overflow
         ):
             array = getattr(self, name)
             if rows and not least <= array.min() <= array.max() <= most:
@@ -137,7 +139,7 @@ class FrameIndex:
 
 
 def _check_packing(path: Path, names: Sequence[str]) -> None:
-    """Refuses an .npz that says it holds more than it does, before room is made for it; `save` compresses nothing."""
+    """Refuses an .npz that states more than it holds, before memory is taken for it; `save` compresses nothing."""
     headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
@@ -154,78 +156,11 @@ def _check_packing(path: Path, names: Sequence[str]) -> None:
                     raise ValueError(f'{member.filename} does not hold the array that it states')
 
 
-class FrameReader:
-    """Reads single JPEGs of an index's shards; safe to share between threads (`pread` keeps no position)."""
-
-    def __init__(self, folder: Path, index: FrameIndex):
-        self._folder, self._index = folder, index
-        # A thread that reads holds the file, so that one which is dropped for another is closed after the last read.
-        self._open = functools.lru_cache(maxsize=MAX_OPEN)(lambda shard: _open(folder / index.shards[shard]))
-
-    def read(self, clip: int, frames: Sequence[int]) -> list[bytes]:
-        """The encoded JPEGs of the clip's `frames` (numbers within the clip).
-
-        Raises:
-          UserError: the file has no JPEG there; names the shard, the clip and the frame.
-          OSError: as of opening and reading files.
-        """
-        index = self._index
-        file = self._open(int(index.shard[clip]))
-        rows = index.first[clip] + np.asarray(frames)
-        lengths, offsets = index.length[rows].tolist(), index.offset[rows].tolist()
-        jpegs = [os.pread(file.descriptor, length, offset) for length, offset in zip(lengths, offsets)]
-        for place, jpeg in enumerate(jpegs):
-            if len(jpeg) != lengths[place] or not jpeg.startswith(_JPEG_START):
-                found = f'{len(jpeg)} of {lengths[place]} bytes' if len(jpeg) != lengths[place] else 'no JPEG'
-                raise self._fault(clip, int(frames[place]), f'{found} at byte {offsets[place]}')
-        return jpegs
-
-    def check(self, clip: int, frames: Sequence[int]) -> None:
-        """Decodes the clip's `frames` as a whole, to say which one another decoder could not take.
-
-        Raises:
-          UserError: as `read`, and where a JPEG is broken or of another size than the clip's.
-        """
-        import simplejpeg
-
-        stated = (int(self._index.height[clip]), int(self._index.width[clip]))
-        for frame, jpeg in zip(frames, self.read(clip, frames)):
-            try:
-                size = simplejpeg.decode_jpeg_header(jpeg)[:2]
-                if size == stated:
-                    simplejpeg.decode_jpeg(jpeg)
-            except ValueError as error:
-                raise self._fault(clip, frame, f'a broken JPEG ({error})') from error
-            if size != stated:
-                raise self._fault(clip, frame, f'{size[1]} x {size[0]} pixels, not {stated[1]} x {stated[0]}')
-
-    def _fault(self, clip: int, frame: int, found: str) -> UserError:
-        index = self._index
-        return UserError(
-            f'{self._folder / index.shards[index.shard[clip]]}: frame {frame} of clip {str(index.ids[clip])!r}: {found}; '
-            'convert the dataset again'
-        )
-
-
-class _OpenFile:
-    """A descriptor that is closed when nobody holds it any more."""
-
-    def __init__(self, descriptor: int):
-        self.descriptor = descriptor
-
-    def __del__(self, close=os.close):  # bound, for it may be the interpreter's last act
-        close(self.descriptor)
-
-
-def _open(path: Path) -> _OpenFile:
-    return _OpenFile(os.open(path, os.O_RDONLY))
-
-
 def build(folder: Path, shards: Sequence[str]) -> FrameIndex:
-    """Indexes the examples of `shards` (file names within `folder`), in their order.
+    """Indexes the examples of `shards` (file names within `folder`), in the order of the shards.
 
     Raises:
-      UserError: a shard that is cut off or whose examples are not ours (`video`, `label`, `id`, `fps`).
+      UserError: a shard is cut off, or an example is not as data_prep writes it (`video`, `label`, `id`, `fps`).
     """
     rows, first, offset, length = [], [0], [], []
     for number, name in enumerate(shards):
@@ -271,8 +206,17 @@ def _records(path: Path) -> Iterator[tuple[int, bytes]]:
             yield start, record
 
 
-def _index_record(path: Path, start: int, record: bytes):
-    """One example: (id, label, fps, height, width), and its frames' offsets in the file and lengths."""
+def _index_record(path: Path, start: int, record: bytes) -> tuple[tuple[Any, ...], list[int], list[int]]:
+    """Indexes one example.
+
+    Args:
+      path: the shard.
+      start: the record's position in the shard, bytes.
+      record: the example, serialised.
+
+    Returns:
+      (id, label, fps, height, width); the offsets of the frames in the shard, and their lengths, bytes.
+    """
     import simplejpeg
     import tensorflow as tf
     from google.protobuf.message import DecodeError
@@ -292,12 +236,13 @@ def _index_record(path: Path, start: int, record: bytes):
     frames = feature['video'].bytes_list.value
     if not frames:
         raise UserError(f'{path}: {name!r} has no frames')
-    offsets, position = [], 0
+    offsets: list[int] = []
+    position = 0
     try:
         name = name.decode()
         height, width, _, _ = simplejpeg.decode_jpeg_header(frames[0])
         for frame in frames:
-            # The list's entries follow each other with a few bytes of length between them.
+            # The JPEGs follow each other, with a few bytes between them that state a length.
             end = position + len(frame) + 16 if offsets else len(record)
             position = record.index(frame, position, end)
             offsets.append(start + position)
@@ -310,4 +255,5 @@ def _index_record(path: Path, start: int, record: bytes):
 
 
 def _size(path: Path) -> int:
+    """Bytes of a file; -1 where there is none."""
     return path.stat().st_size if path.exists() else -1

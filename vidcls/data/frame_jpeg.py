@@ -1,9 +1,9 @@
 """A decoded frame -> the JPEG that is stored: 4:2:0, quality 95, full-range BT.601 (JFIF 1.02).
 
-Upright, aspect kept, short side limited and never enlarged. Video is limited-range: the planes go
-from the decoder through a table straight into libjpeg-turbo, because converting to RGB and back
-costs more than decoding. A file without a colour matrix is taken for BT.601 and one without a range
-for limited, as OpenCV and ffmpeg do.
+The stored frame is upright, keeps its aspect, and has a limited short side; it is never enlarged. Video is limited-range:
+the planes go from the decoder through a table straight into libjpeg-turbo, because converting to RGB and back costs more
+than decoding. A file without a colour matrix is taken for BT.601 and one without a range for limited, as OpenCV and ffmpeg
+do.
 """
 
 import av
@@ -25,7 +25,12 @@ _MATRICES = {
 
 
 class FrameEncoder:
-    """Makes JPEGs of a video's frames, all in the size and orientation that the first one sets."""
+    """Makes JPEGs of a video's frames, all in the size and orientation of the first frame.
+
+    Attributes:
+      short_side: limit on the short side, pixels.
+      height, width: of the JPEGs, pixels.
+    """
 
     def __init__(self, first: av.VideoFrame, short_side: int):
         self.short_side = short_side
@@ -42,7 +47,7 @@ class FrameEncoder:
         if self._quarter_turns:
             y, u, v = (np.ascontiguousarray(np.rot90(p, self._quarter_turns)) for p in (y, u, v))
         if self.height % 2 or self.width % 2:
-            # libjpeg-turbo reads luma up to the next even row and column: give it the edge again.
+            # libjpeg-turbo reads luma up to the next even row and column, which must repeat the edge.
             y = np.pad(y, ((0, self.height % 2), (0, self.width % 2)), mode='edge')
             y = y[: self.height, : self.width]
         return simplejpeg.encode_jpeg_yuv_planes(y, u, v, quality=JPEG_QUALITY)
@@ -55,7 +60,7 @@ class FrameEncoder:
         same_size = (frame.width, frame.height) == (self._coded_width, self._coded_height)
         is_yuv420 = frame.format.name in ('yuv420p', 'yuvj420p')
         if is_yuv420 and matrix is Colorspace.ITU601 and same_size:
-            # The common case by far. swscale would take three times as long as the table.
+            # Most videos are so, and swscale would take three times as long as the table.
             tables = (None, None, None) if full else (_LUMA, _CHROMA, _CHROMA)
         else:
             is_rgb = frame.format.is_rgb
@@ -77,13 +82,13 @@ class FrameEncoder:
 
 
 def _read_plane(plane: av.video.plane.VideoPlane, pairs: np.ndarray | None) -> np.ndarray:
-    """A plane's pixels, uint8[h w], mapped through a table of pixel pairs (pitches are even)."""
+    """A plane's pixels, uint8[h w], mapped through a table of pixel pairs; the bytes of a row are even in number."""
     if pairs is None:
-        pixels = np.frombuffer(plane, np.uint8)
+        pixels = np.frombuffer(memoryview(plane), np.uint8)
     else:
-        # Two pixels a look-up: half the time of one, and as fast as OpenCV's LUT. The mode only
-        # says that no index needs checking.
-        source = np.frombuffer(plane, np.uint16)
+        # Two pixels a look-up take half the time of one, and are as fast as OpenCV's LUT. The mode only says that no index
+        # needs checking.
+        source = np.frombuffer(memoryview(plane), np.uint16)
         pixels = np.take(pairs, source, out=np.empty_like(source), mode='wrap').view(np.uint8)
     return pixels.reshape(-1, plane.line_size)[: plane.height, : plane.width]
 

@@ -1,7 +1,7 @@
 """Mixup and cutmix on the device: each clip is blended with its neighbour in the batch, and so are their targets.
 
-Zhang et al. 2018 (arXiv:1710.09412), section 2; Yun et al. 2019 (arXiv:1905.04899), section 3.1. One draw for a clip,
-the same for all its frames.
+Sources: Zhang et al. 2018 (arXiv:1710.09412), section 2; Yun et al. 2019 (arXiv:1905.04899), section 3.1. All frames of a
+clip have the same draw.
 """
 
 import jax
@@ -16,11 +16,11 @@ def mix_clips(
     Args:
       video: float32[b t h w c].
       targets: float32[b k], probabilities.
-      mixup_alpha, cutmix_alpha: of the Beta distribution of a clip's own share; 0 leaves that kind out. With both, each
-        clip draws which.
+      mixup_alpha, cutmix_alpha: of the Beta distribution of the weight that a clip keeps; 0 leaves that kind out. With
+        both, each clip draws one kind.
 
     Returns:
-      (video, targets); a clip's target has its own share of the pixels.
+      (video, targets), blended; a clip's own target keeps the weight that its own pixels have.
     """
     which, shares, box = jax.random.split(key, 3)
     count, height, width = video.shape[0], *video.shape[2:4]
@@ -35,7 +35,7 @@ def mix_clips(
         1 - boxes(box, 1 - share, height, width),
         jnp.broadcast_to(share[:, None, None], (count, height, width)),
     )
-    own = weight.mean((1, 2))[:, None]  # a box at the border is cut off: its pixels count
+    own = weight.mean((1, 2))[:, None]  # counted in pixels, for a box at the border is cut off
     weight = weight[:, None, :, :, None]
     return (
         weight * video + (1 - weight) * jnp.roll(video, 1, axis=0),
@@ -44,17 +44,17 @@ def mix_clips(
 
 
 def boxes(key: jax.Array, area: jax.Array, height: int, width: int) -> jax.Array:
-    """Rectangles with the picture's proportions and a centre anywhere in it.
+    """Rectangles with the frame's proportions and a centre anywhere in it.
 
     Args:
-      area: float32[b], their share of the picture, where it does not cut them off.
+      area: float32[b], the rectangle's area as a fraction of the frame's, before the frame's border cuts it off.
 
     Returns:
       float32[b h w], 1 inside.
     """
     centre = jax.random.uniform(key, (2, len(area)))
 
-    def span(length, middle):
+    def span(length: int, middle: jax.Array) -> jax.Array:
         middle, half = middle[:, None] * length, jnp.sqrt(area)[:, None] * length / 2
         return jnp.abs(jnp.arange(length) + 0.5 - middle) < half
 

@@ -1,17 +1,120 @@
-"""Which frames of a video: pure functions of its number of frames and of where to look. Out: int64[t], ascending.
+"""Which frames of a clip: functions of the clip's number of frames and of where to look. Out: int64[t], ascending.
 
-A video shorter than what is asked for repeats frames, in order: segments shrink below one frame, and an index past the
-end is the last frame.
+A clip shorter than what is asked for repeats frames, in order: segments shrink below one frame, and an index past the
+end becomes the last frame.
+
+A scheme is a small class in `SCHEMES`; a scheme of one's own is one more entry there (docs/extending.md).
 
 Sources: TSN (Wang et al. 2016, section 3.1) for segments; TimeSformer's clip of `sampling_rate` (Bertasius et al. 2021,
-section 4) for strided clips. docs/protocols.md compares the rules with those of the published code.
+section 4) for strided frames. docs/protocols.md compares the rules with those of the published code.
 """
+
+import dataclasses
+from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
 from vidcls.config import Config, SamplingConfig
+from vidcls.errors import UserError
+from vidcls.text import spelling
 
 _PIXELS_AT_ONCE = 64 * 224 * 224
+
+
+class Scheme(Protocol):
+    """A rule for choosing frames: `draw` for training, `view` for testing."""
+
+    def draw(self, num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
+        """Random frames of a clip of `num_frames` frames, `fps` a second: int64[t], ascending."""
+
+    def view(self, num_frames: int, fps: float, view: int, views: int) -> np.ndarray:
+        """The fixed frames of view number `view` of `views`: int64[t], ascending."""
+
+
+class Segments:
+    """`seg_len` consecutive frames out of each of `num_segments` equal parts of the clip (TSN)."""
+
+    def __init__(self, config: SamplingConfig):
+        self._config = config
+
+    def draw(self, num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
+        count = self._config.num_segments
+        return segments(num_frames, count, self._config.seg_len, rng.random(count))
+
+    def view(self, num_frames: int, fps: float, view: int, views: int) -> np.ndarray:
+        return segments(num_frames, self._config.num_segments, self._config.seg_len, (view + 0.5) / views)
+
+
+class Dense:
+    """Frames `sampling_rate` apart, whatever the clip's rate; a draw starts at a whole frame."""
+
+    def __init__(self, config: SamplingConfig):
+        self._config = config
+        self._extent = (config.num_frames - 1) * config.sampling_rate  # from the first to the last of them
+
+    def draw(self, num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
+        free = num_frames - 1 - self._extent
+        start = int(rng.integers(max(free, 0) + 1))
+        return strided(num_frames, self._config.num_frames, self._extent, start)
+
+    def view(self, num_frames: int, fps: float, view: int, views: int) -> np.ndarray:
+        start = view_start(num_frames - 1 - self._extent, view, views, self._config.view_offset)
+        return strided(num_frames, self._config.num_frames, self._extent, start)
+
+
+class Linspace:
+    """Frames `sampling_rate` apart at `target_fps`, whatever the clip's rate (TimeSformer's reader)."""
+
+    def __init__(self, config: SamplingConfig):
+        self._config = config
+
+    def draw(self, num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
+        span = self._span(fps)
+        start = rng.uniform(0, max(num_frames - span, 0))
+        return strided(num_frames, self._config.num_frames, span - 1, start)
+
+    def view(self, num_frames: int, fps: float, view: int, views: int) -> np.ndarray:
+        span = self._span(fps)
+        start = view_start(num_frames - span, view, views, self._config.view_offset)
+        return strided(num_frames, self._config.num_frames, span - 1, start)
+
+    def _span(self, fps: float) -> float:
+        """How many frames of the clip all strides take; TimeSformer's reader counts the last frame's stride too."""
+        return self._config.sampling_rate * self._config.num_frames * fps / self._config.target_fps
+
+
+# Name in `--config.sampling.scheme` -> what makes the scheme of the settings. `Sampler` puts the number of test segments in
+# place of `num_segments` for testing, so that `num_frames` of the settings is t in both.
+SCHEMES: dict[str, Callable[[SamplingConfig], Scheme]] = {'segments': Segments, 'dense': Dense, 'linspace': Linspace}
+
+
+class Sampler:
+    """The frames of a clip under a configuration.
+
+    Args:
+      config: names the scheme, and has its settings.
+      training: takes `num_segments`; else `test_segments`, where the configuration has them.
+
+    Raises:
+      UserError: `SCHEMES` has no such scheme.
+    """
+
+    def __init__(self, config: SamplingConfig, training: bool):
+        if config.scheme not in SCHEMES:
+            near, known = spelling.hint(config.scheme, SCHEMES), ', '.join(SCHEMES)
+            raise UserError(f'--config.sampling.scheme={config.scheme!r}: must be one of {known}{near}')
+        self.num_segments = config.num_segments if training else config.test_segments or config.num_segments
+        self.num_frames = self.num_segments * config.seg_len  # t
+        self._scheme = SCHEMES[config.scheme](dataclasses.replace(config, num_segments=self.num_segments))
+
+    def draw(self, num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
+        """int64[t]: random frames of a clip of `num_frames` frames, for training."""
+        return self._scheme.draw(num_frames, fps, rng)
+
+    def view(self, num_frames: int, fps: float, view: int = 0, views: int = 1) -> np.ndarray:
+        """int64[t]: the fixed frames of view number `view` of `views`, for testing."""
+        return self._scheme.view(num_frames, fps, view, views)
 
 
 def segments(num_frames: int, num_segments: int, seg_len: int, where: np.ndarray | float) -> np.ndarray:
@@ -19,24 +122,24 @@ def segments(num_frames: int, num_segments: int, seg_len: int, where: np.ndarray
 
     Args:
       where: in [0, 1), one for each segment or one for all: how far into its segment the snippet starts. 0.5 is the
-        centre; uniform draws are the training of TSN. (Its code divides in whole frames, which never draws the
+        centre; uniform draws are the training of TSN. (TSN's code divides in whole frames, which never draws the
         last few; here every frame can be drawn.)
     """
     places = max(num_frames - seg_len + 1, 1)
-    # Here and below multiplied before it is divided: a place that is a whole number must not come out just below it.
+    # Multiplied before it is divided, as in `strided`: a place that is a whole number must not come out just below it.
     starts = np.floor(places * (np.arange(num_segments) + where) / num_segments).astype(np.int64)
     frames = (starts[:, None] + np.arange(seg_len)).reshape(-1)
     return np.minimum(frames, num_frames - 1)
 
 
 def strided(num_frames: int, count: int, extent: float, start: float) -> np.ndarray:
-    """`count` frames, evenly from `start` to `start + extent` (a fraction is cut off last)."""
+    """`count` frames, evenly spaced from `start` to `start + extent`, each rounded down."""
     frames = np.floor(start + extent * np.arange(count) / max(count - 1, 1)).astype(np.int64)
     return np.clip(frames, 0, num_frames - 1)
 
 
 def view_start(free: float, view: int, views: int, offset: str) -> float:
-    """Where view number `view` starts when a clip can be moved by `free` frames.
+    """The first frame of view number `view`, where the chosen frames leave `free` frames of the clip over.
 
     Args:
       offset: 'centre': the first of several views starts at the beginning, the last one reaches the end, and a single
@@ -48,54 +151,10 @@ def view_start(free: float, view: int, views: int, offset: str) -> float:
     return max(free, 0) * (view / (views - 1) if views > 1 else 0.5)
 
 
-class Sampler:
-    """The frames of one clip under a configuration.
-
-    Args:
-      config: scheme 'segments'; 'dense', frames `sampling_rate` apart; or 'linspace', `sampling_rate` apart at
-        `target_fps`, whatever the video's own rate.
-      training: `num_segments` of training, or of testing.
-    """
-
-    def __init__(self, config: SamplingConfig, training: bool):
-        self._config = config
-        self.num_segments = config.num_segments if training else config.test_segments or config.num_segments
-        self.num_frames = self.num_segments * config.seg_len  # t
-
-    def draw(self, num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
-        """int64[t]: a random clip, for training."""
-        if self._config.scheme == 'segments':
-            where = rng.random(self.num_segments)
-            return segments(num_frames, self.num_segments, self._config.seg_len, where)
-        extent, free = self._clip(num_frames, fps)
-        whole = self._config.scheme == 'dense'
-        start = rng.integers(max(int(free), 0) + 1) if whole else rng.uniform(0, max(free, 0))
-        return strided(num_frames, self.num_frames, extent, start)
-
-    def view(self, num_frames: int, fps: float, view: int = 0, views: int = 1) -> np.ndarray:
-        """int64[t]: the view-th of `views` fixed clips, for testing."""
-        if self._config.scheme == 'segments':
-            where = (view + 0.5) / views
-            return segments(num_frames, self.num_segments, self._config.seg_len, where)
-        extent, free = self._clip(num_frames, fps)
-        start = view_start(free, view, views, self._config.view_offset)
-        return strided(num_frames, self.num_frames, extent, start)
-
-    def _clip(self, num_frames: int, fps: float) -> tuple[float, float]:
-        """(frames between the first and the last sample, frames by which the clip can be moved)."""
-        rate = self._config.sampling_rate
-        if self._config.scheme == 'dense':
-            extent = (self.num_frames - 1) * rate
-            return extent, num_frames - 1 - extent
-        # As the TimeSformer reader has it: the clip's length is that of all its strides, the last one too.
-        span = rate * self.num_frames * fps / self._config.target_fps
-        return span - 1, num_frames - span
-
-
 def views_at_once(config: Config) -> int:
-    """How many views of testing a device holds at once: as configured, or what makes about as many pixels on any network.
+    """How many views a device holds at once in testing: as configured, or as many as have about 64 frames of 224 x 224.
 
-    64 frames of 224 x 224 keep the cores of a CPU and most accelerators busy, and a ResNet-50 then takes about 1 GB.
+    So many pixels keep the cores of a CPU and most accelerators busy, and a ResNet-50 then takes about 1 GB.
     """
     view = Sampler(config.sampling, training=False).num_frames * config.augment.crop_size**2
     return config.test.batch_size or max(_PIXELS_AT_ONCE // view, 1)

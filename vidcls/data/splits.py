@@ -1,4 +1,4 @@
-"""The splits of a dataset that settings mean: `train` is `train1` where the dataset has official splits alone."""
+"""Which splits of a dataset the settings name: `train` means `train1` where the dataset has official splits alone."""
 
 import dataclasses
 import re
@@ -10,14 +10,16 @@ ROLES = ('train', 'validation', 'test')
 
 
 def resolved(data: DataConfig, splits: Container[str]) -> DataConfig:
-    """The settings with the names that the dataset has.
+    """The settings with the names of the dataset's splits.
 
-    A name without a number is that of the dataset or else of its official split 1, or of the split that `train_split`
-    names: `train2` goes with `validation2` and `test2`. A validation that the dataset lacks, or whose clips are trained
-    on, is '' (none); any other name that is not there stays, for an error that names it.
+    A name without a number stays where the dataset has it, and else becomes that of official split 1. With a numbered
+    `train_split` the others have its number: `train2` goes with `validation2` and `test2`. A validation that the dataset
+    lacks, or whose clips are trained on, becomes '' (none). Any other name that the dataset lacks stays, for an error that
+    names it.
 
     Args:
-      splits: the names that the dataset has.
+      data: the settings.
+      splits: the names of the dataset's splits.
     """
     number = re.match(r'train(\d+)', data.train_split)
 

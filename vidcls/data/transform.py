@@ -1,9 +1,9 @@
 """On the device: windows of a uint8 canvas -> normalised float32 frames, inside the jitted step.
 
-The host hands over `canvas` uint8[b t y x c], the frames of a clip, and the windows int32[b v 5] of the clip's v views.
-Resizing is two small matrix products a frame (2 % of a ResNet-50's multiply-adds at 224 pixels), which frees the host's
-cores for decoding and costs an accelerator nothing. A window's place is an offset in these matrices, so that ten crops
-are cut out of one canvas and each frame is decoded once.
+The host hands over the canvas uint8[b t y x c], which has the frames of each clip, and the windows int32[b v 5] of the
+clip's v views. Resizing is two small matrix products a frame (2 % of a ResNet-50's multiply-adds at 224 pixels), which
+frees the host's cores for decoding and takes an accelerator next to no time. A window's place is an offset in these
+matrices, so that ten crops are cut out of one canvas and each frame is decoded once.
 """
 
 from collections.abc import Sequence
@@ -22,31 +22,32 @@ class Views(NamedTuple):
 
     Attributes:
       canvas: uint8[b t y x c], RGB.
-      windows: int32[b v 5], top, left, height and width on the canvas, pixels, and 1 to mirror or 0: `augment.Window`.
+      windows: int32[b v 5], top, left, height and width on the canvas, pixels, and 1 to mirror or 0: `windows.Window`.
     """
 
     canvas: np.ndarray | jax.Array
     windows: np.ndarray | jax.Array
 
 
-def transform(clips: Views, crop_size: int, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
+def transform(views: Views, crop_size: int, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
     """Resizes each window to a square, mirrors and normalises it.
 
-    Bilinear, with the filter widened when shrinking, as PIL's `BILINEAR` does it.
+    Resizing is bilinear, with the filter widened when shrinking, as PIL's `BILINEAR` does it.
 
     Args:
+      views: the canvas and windows of b clips.
       crop_size: side of the output, pixels.
       mean, std: of each channel, for values in [0, 1].
 
     Returns:
       float32[(b v) t h w c], the views of a clip side by side.
     """
-    height, width = clips.canvas.shape[2:4]
-    canvas = clips.canvas.astype(jnp.float32)
+    height, width = views.canvas.shape[2:4]
+    canvas = views.canvas.astype(jnp.float32)
     # Full precision: an accelerator's default would round pixels to 8 bits of mantissa.
     product = lambda pattern, *args: jnp.einsum(pattern, *args, precision='highest')
 
-    def view(window: jax.Array) -> jax.Array:
+    def view(window: np.ndarray | jax.Array) -> jax.Array:
         top, left, rows, columns, flip = window.T
         vertical = resize_matrix(top, rows, crop_size, height)
         horizontal = resize_matrix(left, columns, crop_size, width)
@@ -54,10 +55,10 @@ def transform(clips: Views, crop_size: int, mean: Sequence[float], std: Sequence
         video = product('b p y, b t y x c -> b t p x c', vertical, canvas)
         return product('b q x, b t p x c -> b t p q c', horizontal, video)
 
-    video = jnp.stack([view(clips.windows[:, number]) for number in range(clips.windows.shape[1])], axis=1)
+    video = jnp.stack([view(views.windows[:, number]) for number in range(views.windows.shape[1])], axis=1)
     video = einops.rearrange(video, 'b v t h w c -> (b v) t h w c')
-    mean, std = 255 * jnp.asarray(mean, jnp.float32), 255 * jnp.asarray(std, jnp.float32)
-    return (video - mean) / std
+    pixel_mean, pixel_std = 255 * jnp.asarray(mean, jnp.float32), 255 * jnp.asarray(std, jnp.float32)
+    return (video - pixel_mean) / pixel_std
 
 
 def resize_matrix(start: jax.Array, length: jax.Array, out: int, side: int) -> jax.Array:
@@ -81,7 +82,7 @@ def resize_matrix(start: jax.Array, length: jax.Array, out: int, side: int) -> j
 def on_canvas(frames: Sequence[np.ndarray], windows: Sequence[Window], side: int) -> Views:
     """Windows of decoded frames, each on a canvas of its own.
 
-    A fixed `side` is one shape for pictures of all sizes: the device's step compiles once.
+    A fixed `side` gives one shape to frames of all sizes, so that the device's step compiles once.
 
     Args:
       frames: v arrays uint8[t h w c], the frames of each view.
@@ -89,7 +90,7 @@ def on_canvas(frames: Sequence[np.ndarray], windows: Sequence[Window], side: int
       side: of the square canvas, pixels; at least that of every window.
 
     Returns:
-      Views of v clips with one window each, in the canvas' top left corner.
+      Views [v 1], each window in the top left corner of its canvas.
     """
     canvas = np.zeros((len(frames), len(frames[0]), side, side, frames[0].shape[-1]), np.uint8)
     for view, (top, left, height, width, _) in enumerate(windows):

@@ -1,8 +1,8 @@
-"""Which window of the picture: a few numbers for a clip, the same for all its frames.
+"""Which window of a clip's frames: a few numbers for a clip, the same for all its frames.
 
 Windows are whole pixels of the stored frames, so that the host decodes a window and nothing else; `transform` resizes
-it on the device. The sizes that the sources name are those of a frame scaled to a given short side ("group scale");
-they are mapped back to the stored frame.
+the window on the device. The sizes that the sources name are those of a frame scaled to a given short side ("group
+scale"); they are mapped back to the stored frame.
 
 Sources: multi-scale crop, TSN (Wang et al. 2016, section 3.2) and its code for the 13 offsets; scale jitter, Simonyan &
 Zisserman 2014, section 3.1, with TimeSformer's 256 to 320; 10 crops, TSN section 4.1; 3 crops, SlowFast section 4.
@@ -31,7 +31,12 @@ class Window(NamedTuple):
 
 
 def multi_scale_sizes(base: int, size: int, scales: tuple[float, ...]) -> list[tuple[int, int]]:
-    """(height, width) of every crop of multi-scale cropping from a short side of `base` pixels."""
+    """(height, width) of every crop of multi-scale cropping, in pixels of a frame whose short side is `base`.
+
+    Args:
+      size: the output's side, pixels.
+      scales: sides of crops, as fractions of `base`.
+    """
     sides = [int(base * scale) for scale in scales]
     sides = [size if abs(side - size) < SNAP else side for side in sides]
     return [
@@ -40,7 +45,7 @@ def multi_scale_sizes(base: int, size: int, scales: tuple[float, ...]) -> list[t
 
 
 def fixed_offsets(height: int, width: int, crop_height: int, crop_width: int) -> list[tuple[int, int]]:
-    """(top, left) of the 13 fixed places: corners, centre, edge middles, and the quarters."""
+    """(top, left) of a crop at the 13 fixed places: corners, centre, middles of the edges, and the quarters."""
     down, right = (height - crop_height) // 4, (width - crop_width) // 4
     places = [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2), (2, 0), (2, 4), (4, 2), (0, 2)]
     places += [(1, 1), (1, 3), (3, 1), (3, 3)]
@@ -54,7 +59,7 @@ def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
 
 
 def draw_window(height: int, width: int, config: AugmentConfig, rng: np.random.Generator) -> Window:
-    """A random window for training; height and width are the stored frame's."""
+    """A random window for training; height and width are the stored frame's, in pixels."""
     short_side = config.short_side
     if config.short_side_max:
         short_side = int(rng.integers(short_side, config.short_side_max + 1))
@@ -66,16 +71,17 @@ def draw_window(height: int, width: int, config: AugmentConfig, rng: np.random.G
         top, left = offsets[rng.integers(len(offsets))]
     else:
         size = (config.crop_size, config.crop_size)
-        # Inclusive: the published crop never draws the last offset.
+        # The last offset can be drawn; the published crop never draws it.
         top, left = (int(rng.integers(full - part + 1)) for full, part in zip(scaled, size))
     flip = config.flip and bool(rng.integers(2))
     return _to_stored(height, width, short_side, Window(top, left, *size, flip))
 
 
-def test_windows(height: int, width: int, config: AugmentConfig, crops: int) -> list[Window]:
-    """The fixed windows of testing.
+def view_windows(height: int, width: int, config: AugmentConfig, crops: int) -> list[Window]:
+    """The fixed windows of testing, one for each view in space.
 
     Args:
+      height, width: of the stored frame, pixels.
       crops: 1, the centre; 3, along the long side at the start, centre and end; 10, four corners and centre, and their
         mirror images.
     """
@@ -87,14 +93,14 @@ def test_windows(height: int, width: int, config: AugmentConfig, crops: int) -> 
     if crops == 1:
         places = [centre]
     elif crops == 3:
-        centre = (-(-down // 2), -(-right // 2))  # rounded up, in the code of SlowFast and of TimeSformer
+        centre = (-(-down // 2), -(-right // 2))  # rounded up, as in the code of SlowFast and of TimeSformer
         places = (
             [(0, centre[1]), centre, (down, centre[1])]
             if height > width
             else [(centre[0], 0), centre, (centre[0], right)]
         )
     else:
-        # Of the code of TSN: its corners lie on the grid of quarters too, up to 3 pixels short of the frame's edge.
+        # As in TSN's code, whose corners lie on the grid of quarters too, up to 3 pixels short of the frame's edge.
         places = fixed_offsets(*scaled, size, size)[:5]
     flips = (False, True) if crops == 10 else (False,)
     return [
@@ -105,7 +111,7 @@ def test_windows(height: int, width: int, config: AugmentConfig, crops: int) -> 
 
 
 def bounding_window(windows: Sequence[Window]) -> Window:
-    """The smallest rectangle that holds them all."""
+    """The smallest rectangle that holds all the windows."""
     top, left = min(window.top for window in windows), min(window.left for window in windows)
     bottom = max(window.top + window.height for window in windows)
     right = max(window.left + window.width for window in windows)
@@ -113,7 +119,7 @@ def bounding_window(windows: Sequence[Window]) -> Window:
 
 
 def _to_stored(height: int, width: int, short_side: int, window: Window) -> Window:
-    """A window of the scaled frame in pixels of the stored one: at least one pixel, and inside."""
+    """A window of the scaled frame in pixels of the stored frame: at least one pixel, and inside the frame."""
     ratio = min(height, width) / short_side
     rows = min(max(round(window.height * ratio), 1), height)
     columns = min(max(round(window.width * ratio), 1), width)

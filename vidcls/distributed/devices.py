@@ -1,8 +1,8 @@
-"""The only place that knows about devices: pmap over the local devices of every host.
+"""The devices of all processes, and pmap over them; nothing else knows where a step runs.
 
-`devices` are those of all hosts, the same list on each. A sharded array has a leading axis of the local ones; a
-replicated tree too, the same values on each device. The step functions are written for one device and average over
-`AXIS`, which goes over all.
+The argument `devices` lists those of all processes; the list is the same in each. Sharded and replicated arrays have a
+leading axis of the process's own (local) devices. A step function is written for one device, and averages over `AXIS`,
+the axis of all devices.
 """
 
 import collections
@@ -20,65 +20,69 @@ AXIS = 'devices'
 
 
 def all_devices() -> list[jax.Device]:
-    """The devices of all hosts, host by host.
+    """The devices of all processes, in the order of the processes.
 
     Raises:
-      UserError: one host has more than another, so that a batch can't be shared evenly.
+      UserError: the processes have different numbers of devices, so that their shares of a batch would differ.
     """
     devices = sorted(jax.devices(), key=lambda device: device.process_index)
     counts = collections.Counter(device.process_index for device in devices)
     if len(set(counts.values())) > 1:
-        raise UserError(f'every host must have as many devices; they have {", ".join(map(str, counts.values()))}')
+        raise UserError(f'every process must have as many devices; they have {", ".join(map(str, counts.values()))}')
     return devices
 
 
 def local_devices(devices: Sequence[jax.Device]) -> list[jax.Device]:
-    """Those of this host."""
+    """The devices of this process."""
     return [device for device in devices if device.process_index == jax.process_index()]
 
 
 def dividing(devices: Sequence[jax.Device], batch_size: int) -> list[jax.Device]:
-    """As many of the devices as divide the batch into equal shares, the same number of every host's; warns of idle ones.
+    """The most devices that divide the global batch into equal shares, as many of each process; warns of idle ones.
 
     Raises:
-      UserError: there are more hosts than clips, or no number of devices divides the batch.
+      UserError: there are more processes than clips, or no number of devices divides the global batch.
     """
-    hosts = collections.defaultdict(list)
+    by_process = collections.defaultdict(list)
     for device in devices:
-        hosts[device.process_index].append(device)
-    each = min(map(len, hosts.values()))
-    used = next((n for n in range(each, 0, -1) if batch_size % (n * len(hosts)) == 0), 0)
+        by_process[device.process_index].append(device)
+    each = min(map(len, by_process.values()))
+    used = next((n for n in range(each, 0, -1) if batch_size % (n * len(by_process)) == 0), 0)
     step = len(devices)
     nearest = ' and '.join(str(size) for size in (batch_size // step * step, (batch_size // step + 1) * step) if size)
     said = f'--config.batch_size={batch_size} is not divided by {len(devices)} devices'
     if not used:
-        raise UserError(f'{said}, nor by fewer on each of {len(hosts)} hosts; the nearest that are: {nearest}')
+        raise UserError(f'{said}, nor by fewer on each of {len(by_process)} processes; the nearest that are: {nearest}')
     if used < each and jax.process_index() == 0:
-        logging.warning('%s: %d of them are used. The nearest for all: %s', said, used * len(hosts), nearest)
-    return [device for local in hosts.values() for device in local[:used]]
+        logging.warning('%s: %d of them are used. The nearest for all: %s', said, used * len(by_process), nearest)
+    return [device for local in by_process.values() for device in local[:used]]
 
 
 def pmap(function: Callable, devices: Sequence[jax.Device], donate: tuple[int, ...] = ()) -> Callable:
-    """`function` on every device; each argument has a leading device axis, those in `donate` are given up."""
+    """Runs `function` on every device. Each argument has a leading axis of devices.
+
+    Args:
+      donate: numbers of the arguments whose memory the outputs may take; the caller must not use them again.
+    """
     return jax.pmap(function, axis_name=AXIS, devices=devices, donate_argnums=donate)
 
 
 def place(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """Arrays with a leading axis of local devices, on these, sharded as the outputs of `pmap` are.
+    """Puts arrays with a leading axis of local devices on these devices, sharded as the outputs of `pmap` are.
 
-    Any other sharding that means the same would make a step compile twice: for its first input, and for its own output.
+    With an equivalent sharding of another form, a step would be compiled twice: for its first input and for its own output.
     """
     return jax.device_put(tree, NamedSharding(Mesh(np.array(local_devices(devices)), (AXIS,)), PartitionSpec(AXIS)))
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """The same values on every device."""
+    """Puts a copy of the values on every device: [...] -> [devices ...]."""
     count = len(local_devices(devices))
     return place(jax.tree.map(lambda x: np.broadcast_to(x, (count, *np.shape(x))), tree), devices)
 
 
 def unreplicate(tree: Any) -> Any:
-    """A copy in numpy of the first local device's values (`x[0]` would gather the whole array)."""
+    """The values of the first local device, copied to numpy. (`x[0]` would gather those of all devices first.)"""
     return jax.tree.map(lambda x: np.array(x.addressable_shards[0].data)[0], tree)
 
 
@@ -88,13 +92,13 @@ def shard(batch: Any, num_devices: int) -> Any:
 
 
 def unshard(tree: Any) -> Any:
-    """Undoes `shard` for a step's outputs on this host, as numpy."""
+    """Undoes `shard` for the outputs of a step on the local devices: [devices b ...] -> [(devices b) ...], of numpy."""
     return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), tree)
 
 
 def feed(batches: Iterable[Any], devices: Sequence[jax.Device]) -> Iterator[Any]:
-    """This host's batches, sharded, on its devices, one ahead of the step that uses them."""
-    ahead = collections.deque()
+    """Shards this process's batches and puts them on its devices, one batch ahead of the step that takes them."""
+    ahead: collections.deque[Any] = collections.deque()
     for batch in batches:
         ahead.append(place(shard(batch, len(local_devices(devices))), devices))
         if len(ahead) > 1:

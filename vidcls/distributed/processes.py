@@ -1,7 +1,8 @@
-"""Several processes as one run: how they join, share what they know, and stop and fail together.
+"""Several processes as one run: they join, share what they know, and stop and fail together.
 
-All run the same program, and a step waits for each of them: what one alone learns (a signal, a file that is missing)
-must reach the others, or they wait for it in vain. With one process everything here is at once its own answer.
+All processes run the same program, and a step waits for each of them. What one process alone learns (of a signal, or of a
+file that is missing) must reach the others, or they wait for that process in vain. With a single process, each function
+here returns at once.
 """
 
 import contextlib
@@ -21,16 +22,18 @@ _REMEDY = 'start every process alike, with --coordinator=HOST:PORT (of process 0
 
 
 def join(coordinator: str = '', num_processes: int | None = None, process_id: int | None = None) -> None:
-    """Makes this process one of several, before jax is used for anything else.
+    """Makes this process one of several. To be called before jax is used for anything else.
 
     Args:
-      coordinator: host:port of process 0; empty: all is as a launcher that jax knows says in the environment (SLURM,
-        Open MPI, Kubernetes, TPU).
+      coordinator: host:port of process 0. Empty: a launcher that jax knows (SLURM, Open MPI, Kubernetes, TPU) says
+        everything in the environment.
+      num_processes: how many there are.
+      process_id: the number of this one.
 
     Raises:
-      UserError: no such launcher, or the others can't be reached.
+      UserError: there is no such launcher, or the other processes can't be reached.
     """
-    jax.config.update('jax_enable_preemption_service', False)  # it would take SIGTERM away from `interruption`
+    jax.config.update('jax_enable_preemption_service', False)  # it would take SIGTERM from `vidcls.run.signals`
     jax.config.update('jax_cpu_collectives_implementation', 'gloo')
     method = 'deactivate' if coordinator else None
     try:
@@ -41,26 +44,26 @@ def join(coordinator: str = '', num_processes: int | None = None, process_id: in
 
 
 def this() -> tuple[int, int]:
-    """The number of this process, and how many there are."""
+    """The number of this process, and the number of processes."""
     return jax.process_index(), jax.process_count()
 
 
 def is_first() -> bool:
-    """Whether this process writes what is written once."""
+    """Whether this is process 0, which alone writes files and logs."""
     return jax.process_index() == 0
 
 
 def gather(array: np.ndarray) -> np.ndarray:
-    """The arrays [...] of all processes, of one shape, on each of them: [processes, ...]."""
+    """Stacks the arrays of all processes, which have one shape: [...] -> [processes ...], the same on each process."""
     return np.asarray(multihost_utils.process_allgather(array)) if jax.process_count() > 1 else array[None]
 
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """What fails inside on one process fails on all. Inside, no process may wait for another.
+    """A context. If an exception leaves it on one process, it fails on all; inside, no process may wait for another.
 
     Raises:
-      UserError: another process failed; says which, and how.
+      UserError: another process failed; the message says which, and how.
     """
     failure = None
     try:
@@ -76,7 +79,10 @@ def together() -> Iterator[None]:
 
 
 def check_same(what: str, value: Any) -> None:
-    """Refuses processes that were started unlike.
+    """Checks that all processes were started alike.
+
+    Args:
+      what: names the value in the message.
 
     Raises:
       UserError: on every process, if `repr(value)` is not the same on all.
@@ -95,15 +101,16 @@ def _gather_text(text: str) -> list[str]:
 
 
 class Agreement:
-    """The largest of the processes' numbers, which all learn in the same call.
+    """A function of a number that returns the largest of the processes' numbers, the same on each process.
 
-    It is that of the call before, so that no process waits for the step that runs; one process has its own at once.
+    With several processes each call returns the largest number of the previous call (the first returns 0), so that no
+    process waits for the step that is running. With one process it returns the number itself.
     """
 
     def __init__(self, devices: Sequence[jax.Device]):
         self._devices = devices
         self._largest = pmap(lambda number: jax.lax.pmax(number, AXIS), devices)
-        self._before = None
+        self._before: Any = None
 
     def __call__(self, number: int) -> int:
         if jax.process_count() == 1:

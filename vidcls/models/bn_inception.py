@@ -1,4 +1,4 @@
-"""BN-Inception: pictures [n h w c] -> features [n d], and the tap on the way that ECO's 3-D part reads.
+"""BN-Inception: images [n h w c] -> features [n d], and the intermediate map ("tap") that ECO's 3-D part reads.
 
 Ioffe & Szegedy 2015 (arXiv:1502.03167), figure 5, in the form that TSN and ECO publish weights for:
 every convolution has a bias and is followed by BatchNorm and ReLU, the maximum pools are Caffe's
@@ -21,15 +21,15 @@ STEM_WIDTH = 64  # channels of the first convolution, to which the widths below 
 
 mean_3x3 = partial(avg_pool, window=3, stride=1, padding=1)
 max_3x3 = partial(max_pool, window=3, stride=1, padding=1)
-# Ceil mode. Beside a strided convolution the pool has to halve as that does, upwards: on an even side
-# that is ceil mode too; on an odd one, where the published layers don't fit together, it sees one more
-# column.
+# `halve` is ceil mode. `halve_up` stands beside a strided convolution and has to round up as that convolution does. On an
+# even side this is ceil mode too. On an odd side, where the published layers don't fit together, the pool sees one more
+# column of the border.
 halve = partial(max_pool, window=3, stride=2, padding=(0, 1))
 halve_up = partial(max_pool, window=3, stride=2, padding=(0, 2))
 
 
 class Branches(NamedTuple):
-    """One Inception block: channels of its convolutions, and its pool. 0 channels: no such convolution."""
+    """One Inception block: the channels of its convolutions, and its pool. With 0 channels there is no such convolution."""
 
     one: int  # 1x1
     reduce: int  # 1x1 before the 3x3
@@ -62,19 +62,20 @@ Unit = tuple[Conv, BatchNorm]
 
 
 def unit(name: str, features: int, window: int, stride: int, width: int, dtype: Any, axis_name: str | None) -> Unit:
-    """A convolution that keeps the picture's side (over `stride`), and its norm, under their published names."""
+    """A convolution and its norm, under their published names: [n h w c] -> [n h/stride w/stride c']."""
     channels = max(1, features * width // STEM_WIDTH)
     conv = Conv(channels, (window, window), stride, window // 2, dtype, use_bias=True, name=name)
     return conv, BatchNorm(dtype=dtype, axis_name=axis_name, name=f'{name}_bn')
 
 
 def activate(layers: Unit, x, train: bool):
+    """Convolution, norm and ReLU."""
     conv, norm = layers
     return jax.nn.relu(norm(conv(x), not train))
 
 
 class Inception(nn.Module):
-    """1x1, 3x3, two 3x3 and a pool side by side: [n h w c] -> [n h/stride w/stride c']."""
+    """A 1x1, a 3x3, two 3x3 and a pool, side by side: [n h w c] -> [n h/stride w/stride c']."""
 
     branches: Branches
     width: int = STEM_WIDTH
@@ -99,12 +100,12 @@ class Inception(nn.Module):
         }
 
     def tap(self, x, train: bool):
-        """The first of the two 3x3, where nothing is strided yet: [n h w c']."""
+        """The output [n h w c'] of the first of the two 3x3, which is never strided."""
         x = activate(self.units['double_3x3_reduce'], x, train)
         return activate(self.units['double_3x3_1'], x, train)
 
     def after_tap(self, x, tap, train: bool):
-        """The block's output, with its tap already computed."""
+        """The block's output, given its input x and its tap."""
         three = activate(self.units['3x3_reduce'], x, train)
         outputs = [
             activate(self.units['3x3'], three, train),
@@ -122,10 +123,11 @@ class Inception(nn.Module):
 
 
 class BNInception(nn.Module):
-    """The network up to its global average; parameters exist for the layers that a method reaches.
+    """The network up to its global average.
 
-    `width` is the number of channels of the first convolution, the others in proportion. `remat`
-    computes a block's activations again in the backward pass instead of keeping them.
+    Parameters exist for the layers that the called method reaches. `width` is the number of channels of the first
+    convolution; the others stand in proportion. `remat` computes a block's activations again in the backward pass instead
+    of keeping them.
     """
 
     width: int = STEM_WIDTH
@@ -142,15 +144,15 @@ class BNInception(nn.Module):
         self.blocks = {name: block(branches, **shared, name=name) for name, branches in BLOCKS.items()}
 
     def __call__(self, x, train: bool = False):
-        """Features float32 [n, 16 * width] of pictures [n h w c]."""
+        """Features float32 [n, 16 * width] of images [n h w c]."""
         return self.tap_and_features(x, train)[1]
 
     def tap(self, x, train: bool = False):
-        """`double_3x3_1` of block 3c after its ReLU, [n h/8 w/8 1.5*width]; runs nothing beyond."""
+        """The output [n h/8 w/8 1.5*width] of `double_3x3_1` in block 3c, after its ReLU; later layers are not run."""
         return self.blocks[TAPPED].tap(self._before_tap(x, train), train)
 
     def tap_and_features(self, x, train: bool = False):
-        """What `tap` and the call return, in one pass."""
+        """The results of `tap` and of a call, in one pass."""
         x = self._before_tap(x, train)
         tap = self.blocks[TAPPED].tap(x, train)
         x = self.blocks[TAPPED].after_tap(x, tap, train)

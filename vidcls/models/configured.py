@@ -1,4 +1,4 @@
-"""From a configuration to its network, and to the step that predicts with it."""
+"""The network of a configuration, and the step that predicts with it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -37,26 +37,30 @@ def build_model(config: Config, num_classes: int) -> nn.Module:
         raise UserError(f'--config.model.sync_batch_norm=true: {config.model.name} has no BatchNorm')
     given = {name: value for name, value in given.items() if name in known} | config.model.overrides()
     if given.get('attention_implementation') == 'cudnn' and jax.default_backend() != 'gpu':
-        del given['attention_implementation']  # trained on a GPU: the same function of the same parameters
+        # A network trained on a GPU: without the fused kernel it is the same function of the same parameters.
+        del given['attention_implementation']
     return models.build(config.model.name, num_classes, **given)
 
 
 def make_predict_step(model: nn.Module, config: Config) -> PredictStep:
-    """(variables, clips of v windows each) -> logits float32[(b v) k], for one device."""
+    """The function (variables, views) -> logits float32 [(b v) k] of b clips with v views each, for one device."""
     augment = config.augment
 
     def step(variables: Any, clips: Views) -> jax.Array:
         video = transform(clips, augment.crop_size, augment.mean, augment.std)
-        return model.apply(variables, video, train=False)
+        logits: Any = model.apply(variables, video, train=False)
+        return logits
 
     return step
 
 
 def check_frames(config: Config, model: nn.Module, variables: Any) -> None:
-    """Refuses a number of test frames that the network can't take: validation would find out after an epoch.
+    """Refuses a number of test frames that the network can't take.
+
+    Without this check the first validation would fail, after an epoch of training.
 
     Raises:
-      UserError: names the setting and what the network takes.
+      UserError: the network can't take them; the message names the setting and what the network takes.
     """
     frames, size = Sampler(config.sampling, training=False).num_frames, config.augment.crop_size
     if frames == config.sampling.num_frames:

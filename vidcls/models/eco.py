@@ -1,12 +1,12 @@
 """ECO: video [b t h w c] -> logits [b k].
 
-Zolfaghari et al. 2018 (arXiv:1804.09066), figure 2: a 2-D network looks at one picture of each segment, a
-3-D network over the maps that it makes on the way relates the pictures in time (Lite); beside it the 2-D
-network's own features are averaged (Full). The work on single pictures and the rest are methods of their
-own, so that a stream computes each picture once:
+Zolfaghari et al. 2018 (arXiv:1804.09066), figure 2: a 2-D network looks at one frame of each segment, and a
+3-D network relates the 2-D network's intermediate maps in time (Lite). In the Full form the 2-D network's
+final features are averaged beside it. The part that sees single frames and the part that sees the clip are
+two methods, so that a stream computes each frame once:
 
-    features = model.apply(variables, video, method='encode_frames')    of each frame, kept
-    logits = model.apply(variables, features, method='classify')        of the frames at hand
+    features = model.apply(variables, video, method='encode_frames')    # of each frame, to be kept
+    logits = model.apply(variables, features, method='classify')        # of the kept frames
 """
 
 import einops
@@ -17,16 +17,16 @@ from vidcls.errors import UserError
 from vidcls.models import segments
 from vidcls.models.resnet3d import SHORTENS
 
-# Caffe's "xavier", which counts the inputs alone: variance 1 / inputs.
+# Caffe's "xavier" has variance 1 / inputs, whatever the number of outputs.
 xavier = nn.initializers.variance_scaling(1.0, 'fan_in', 'uniform')
 
 
 class ECOLite(nn.Module):
-    """The 3-D branch alone. `backbone` makes the maps (`tap`), `tail` a feature vector of a clip of them.
+    """The 3-D branch alone: `backbone.tap` makes maps of frames, and `tail` features [b d] of a clip of maps.
 
-    `num_segments` is what training samples; the network takes any multiple of 4. `seg_len` consecutive
-    frames of a segment are stacked on the channel axis (published: 1). Dropout as the published training
-    on UCF101 and HMDB51 has it.
+    `num_segments` is the number that training samples; the network takes any multiple of 4. `seg_len` consecutive
+    frames of a segment are stacked on the channel axis (published: 1). The dropout rate is that of the published
+    training on UCF101 and HMDB51.
     """
 
     num_classes: int
@@ -44,7 +44,8 @@ class ECOLite(nn.Module):
         """Logits float32 [b k] of a normalised float32 video [b t h w c], t = segments * seg_len.
 
         Raises:
-          UserError: the video has not five axes, or its segments are not a multiple of 4.
+          UserError: the number of segments is not a multiple of 4.
+          ValueError: the video has not five axes.
         """
         return self.classify(self.encode_frames(video, train), train)
 
@@ -52,14 +53,14 @@ class ECOLite(nn.Module):
         """Maps [b n h/8 w/8 c'] of the n segments of a video."""
         x = segments.stack(video, self.seg_len)
         tap = self.backbone.tap(einops.rearrange(x, 'b n h w c -> (b n) h w c'), train)
-        return einops.rearrange(tap, '(b n) h w c -> b n h w c', b=len(x))
+        return einops.rearrange(tap, '(b n) h w c -> b n h w c', n=x.shape[1])
 
     def classify(self, features, train: bool = False):
-        """Logits of what `encode_frames` returned, or of any 4, 8, 12, ... of its segments."""
+        """Logits [b k] of what `encode_frames` returned, for all segments or for any 4, 8, 12, ... of them."""
         return self.head(self.clip_features(features, train))
 
     def clip_features(self, maps, train: bool):
-        """The 3-D part's vectors [b d] of maps [b n h w c], after dropout.
+        """The 3-D part's features [b d] of maps [b n h w c], after dropout.
 
         Raises:
           UserError: n is not a multiple of 4.
@@ -74,11 +75,11 @@ class ECOLite(nn.Module):
 
 
 class ECOFull(ECOLite):
-    """Both branches: the mean of the frames' feature vectors [1024] and the 3-D part's [512], in this order.
+    """Both branches: the mean of the frames' features [1024], then the 3-D part's features [512].
 
-    `backbone` makes maps and vectors (`tap_and_features`). `frame_dropout` acts on each frame's vector
-    before their mean, `dropout` on the 3-D part's. The parameters of `ECOLite` are a part of these but for
-    the head.
+    `backbone.tap_and_features` makes the maps and the features of frames. `frame_dropout` acts on the features of each
+    frame before their mean, `dropout` on those of the 3-D part. All parameters of `ECOLite` but the head's are among
+    these.
     """
 
     dropout: float = 0.5
@@ -89,16 +90,16 @@ class ECOFull(ECOLite):
         self.drop_frame = nn.Dropout(self.frame_dropout)
 
     def encode_frames(self, video, train: bool = False):
-        """Maps [b n h/8 w/8 c'] and vectors [b n d] of the n segments of a video."""
+        """Maps [b n h/8 w/8 c'] and features [b n d] of the n segments of a video."""
         x = segments.stack(video, self.seg_len)
-        tap, vectors = self.backbone.tap_and_features(einops.rearrange(x, 'b n h w c -> (b n) h w c'), train)
+        tap, features = self.backbone.tap_and_features(einops.rearrange(x, 'b n h w c -> (b n) h w c'), train)
         return (
-            einops.rearrange(tap, '(b n) h w c -> b n h w c', b=len(x)),
-            einops.rearrange(vectors, '(b n) d -> b n d', b=len(x)),
+            einops.rearrange(tap, '(b n) h w c -> b n h w c', n=x.shape[1]),
+            einops.rearrange(features, '(b n) d -> b n d', n=x.shape[1]),
         )
 
     def classify(self, features, train: bool = False):
         """As `ECOLite.classify`."""
-        maps, vectors = features
-        mean = self.drop_frame(vectors, deterministic=not train).mean(1)
+        maps, of_frames = features
+        mean = self.drop_frame(of_frames, deterministic=not train).mean(1)
         return self.head(jnp.concatenate([mean, self.clip_features(maps, train)], axis=-1))

@@ -1,9 +1,9 @@
-"""Position and time embeddings for another picture size or number of frames than they were learnt with.
+"""Resizing of position and time embeddings, for another frame size or number of frames than they were learnt with.
 
-`pos_embed` [1 1+n d] is CLS's embedding, then that of each patch of an h x w grid, row by row;
-`time_embed` [1 t d] that of each frame. Position is resized in both directions of the grid, time
-in its one. The nearest-neighbour forms are for repeating published results: they take index
-floor(i * old / new), as PyTorch does, where `jax.image.resize` would take the nearest centre.
+`pos_embed` [1 1+n d] has the embedding of CLS, then that of each patch of an h x w grid, row by row. `time_embed` [1 t d]
+has the embedding of each frame. Positions are resized along both axes of the grid, times along their one axis. The
+nearest-neighbour forms serve to repeat published results: they take index floor(i * old / new), as PyTorch does, where
+`jax.image.resize` takes the nearest centre.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,13 @@ def resize_position(embedding, grid: tuple[int, int], new_grid: tuple[int, int],
     """The embedding [1 1+h*w d] of a grid (h, w) for `new_grid`; CLS's is kept.
 
     Args:
-      method: 'bilinear'; 'nearest', as the published network does for a picture of another size; or
-        'nearest_flat', as the published code does when it loads weights: along the row-by-row list of
-        patches, which mixes rows up and is right only when the grid stays.
+      method: 'bilinear'; or 'nearest', as the published network does for a frame of another size; or 'nearest_flat', as the
+        published code does when it loads weights. 'nearest_flat' resizes the row-by-row list of patches, which mixes the
+        rows and is right only when the grid stays the same.
 
     Raises:
-      UserError: an unknown method, or the embedding is not of such a grid.
+      UserError: the embedding is not of such a grid.
+      ValueError: an unknown method.
     """
     resize = _method(_POSITION, method)
     patches = embedding.shape[1] - 1
@@ -41,7 +42,7 @@ def resize_time(embedding, num_frames: int, method: str = 'linear'):
     """The embedding [1 t d] for `num_frames` frames; method 'linear' or 'nearest' (as published).
 
     Raises:
-      UserError: an unknown method.
+      ValueError: an unknown method.
     """
     return _method(_TIME, method)(embedding[0], (num_frames,))[None]
 
@@ -57,7 +58,8 @@ def resize_embeddings(
     """TimeSformer's parameters for `num_frames` frames and a grid of patches `new_grid`, from those for `grid`.
 
     Raises:
-      UserError: an unknown method, or `grid` is not that of the parameters.
+      UserError: `grid` is not that of the parameters.
+      ValueError: an unknown method.
     """
     resized = {**params, 'pos_embed': resize_position(params['pos_embed'], grid, new_grid, position)}
     if 'time_embed' in params:
@@ -66,13 +68,13 @@ def resize_embeddings(
 
 
 def _linear(x, sizes: Sequence[int]):
-    """x[... d] along its first axes, half-pixel centres, constant beyond the first and the last."""
+    """x[... d] resized along all axes but the last: linear between half-pixel centres, constant beyond the outer ones."""
     return jax.image.resize(x, (*sizes, x.shape[-1]), 'linear', antialias=False)
 
 
 def _nearest(x, sizes: Sequence[int]):
     for axis, new in enumerate(sizes):
-        # PyTorch multiplies in float32, which now and then falls just short of an index (8 -> 82).
+        # PyTorch multiplies in float32. The product may fall just short of a whole number, as from 8 to 82.
         index = np.arange(new, dtype=np.float32) * np.float32(x.shape[axis] / new)
         x = jnp.take(x, index.astype(np.int32), axis)
     return x

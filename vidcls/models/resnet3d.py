@@ -1,8 +1,8 @@
-"""The 3-D part of ECO: clips of feature maps [n t h w c] -> features [n d].
+"""The 3-D part of ECO: maps [n t h w c] of a clip's frames -> features [n d].
 
 Zolfaghari et al. 2018 (arXiv:1804.09066), table 1: conv3_x to conv5_x of a 3-D ResNet-18 (Tran et al.
-2017, arXiv:1708.05038) over the taps of the frames. `PUBLISHED` is the layout that weights are published
-for, which the paper doesn't draw: blocks pass on their sum before its norm and ReLU, convolutions have
+2017, arXiv:1708.05038) over the maps of the frames. `PUBLISHED` is the layout that weights are published
+for, which the paper doesn't draw: a block passes on its sum as it is before norm and ReLU, convolutions have
 biases, and a strided shortcut is a 3x3x3 convolution without norm. A published name maps by joining the
 path: `res4a/down/kernel` is `res4a_down.weight`.
 """
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from vidcls.models.layers import BatchNorm, Conv
 
-# Name, width over that of conv1_x (which ECO leaves out), stride in time and space.
+# Name, width as a multiple of the width of conv1_x (which ECO leaves out), stride in time and space.
 ROWS = (
     ('res3a', 2, 1),
     ('res3b', 2, 1),
@@ -47,7 +47,7 @@ class Opening(nn.Module):
 
 
 class PreActivation(nn.Module):
-    """Two convolutions and a shortcut; the norm and ReLU of the sum belong to the next block's input."""
+    """Two convolutions and a shortcut. Convolutions see the input after norm and ReLU; a shortcut without one is before them."""
 
     width: int
     stride: int = 1
@@ -69,9 +69,9 @@ class PreActivation(nn.Module):
 
 
 class PostActivation(nn.Module):
-    """Two convolutions with norm and ReLU, a shortcut with norm, ReLU of the sum; biases only in norms.
+    """Two convolutions with norm and ReLU, a shortcut with norm, ReLU of the sum; only the norms have biases.
 
-    The form of the textbook that this library started from: the stride lies in the second convolution.
+    This is the block of the textbook that the library started from; the second convolution has the stride.
     """
 
     width: int
@@ -99,9 +99,9 @@ TEXTBOOK = (PostActivation,) * 6
 class ResNet3D(nn.Module):
     """The blocks and the average over time and space.
 
-    `width` is that of the ResNet's first stage, which ECO leaves out: ours start at twice that. `blocks`
-    is the module class of each row. `remat` computes a block's activations again in the backward pass
-    instead of keeping them.
+    `width` is the width of the ResNet's first stage, which ECO leaves out: the first block here is twice as wide.
+    `blocks` has the module class of each row. `remat` computes a block's activations again in the backward pass instead of
+    keeping them.
     """
 
     width: int = 64

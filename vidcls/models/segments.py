@@ -1,4 +1,4 @@
-"""The frames that a picture network sees: video [b t h w c] -> pictures [b n h w c'], n segments."""
+"""The images that an image network sees of a video: [b t h w c] -> [b n h w c'], one for each of n segments."""
 
 import einops
 
@@ -9,7 +9,8 @@ def stack(video, seg_len: int):
     """Stacks the `seg_len` consecutive frames of every segment on the channel axis, t = n * seg_len.
 
     Raises:
-      UserError: the video has not five axes, or t is no multiple of `seg_len`.
+      UserError: t is zero or no multiple of `seg_len`.
+      ValueError: the video has not five axes.
     """
     if video.ndim != 5:
         raise ValueError(f'the network takes video[b t h w c], five axes; got shape {video.shape}')

@@ -2,8 +2,8 @@
 
 Bertasius et al. 2021 (arXiv:2102.05095), section 3: a Vision Transformer whose tokens are the
 patches of all frames. Divided attention (T+S) looks first at the same patch of every frame, then
-at every patch of the same frame; joint attention looks at everything; space-only attention never
-leaves its frame. What the paper leaves open is as in the authors' code, whose weights then fit:
+at every patch of the same frame; joint attention looks at every patch of every frame; space-only
+attention stays within a frame. What the paper leaves open is as in the authors' code, so that their weights fit:
 `blocks.0.temporal_attn.qkv.weight` is `blocks_0/temporal_attn/qkv/kernel`.
 """
 
@@ -17,18 +17,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidcls.errors import UserError
-from vidcls.models.cpu.remat import recomputed
-from vidcls.models.vit import MLP, Attention, Block, LayerNorm, PatchEmbed, dense_init, drop_path
+from vidcls.models.layers import Implementation, LayerNorm, recomputed
+from vidcls.models.vit import MLP, Attention, Block, PatchEmbed, dense_init, drop_path
 
 
 class DividedBlock(nn.Module):
     """Attention over time, then over space, then the MLP: tokens [b 1+n*t d] -> [b 1+n*t d].
 
-    Behind CLS the tokens lie patch by patch, and a patch's frames side by side. CLS takes no part
-    in the attention over time; for that over space each frame gets a copy of it, and what the copies
-    see is averaged. `temporal_fc` ends the attention over time, and `temporal_init` starts its kernel.
+    After CLS the tokens stand patch by patch, and for each patch frame by frame. CLS takes no part in the attention over
+    time. For the attention over space each frame gets a copy of CLS, and the outputs of the copies are averaged. The layer
+    `temporal_fc` ends the attention over time; `temporal_init` initialises its kernel.
 
-    `drop_path` is the rate at which a path is left out in training, drawn as published for each sequence that it sees:
+    `drop_path` is the rate at which a path is left out in training. It is drawn, as published, for each sequence by itself:
     attention over time for each patch of a clip ([b n 1 1]), attention over space for each frame ([b t 1 1]), the MLP for
     each clip ([b 1 1]).
     """
@@ -39,7 +39,7 @@ class DividedBlock(nn.Module):
     drop_path: float = 0.0
     dtype: Any = jnp.float32
     kernel_init: Callable = dense_init
-    attention_implementation: str | None = None
+    attention_implementation: Implementation | None = None
 
     @nn.compact
     def __call__(self, x, train: bool):
@@ -49,7 +49,7 @@ class DividedBlock(nn.Module):
         cls, patches = x[:, :1], x[:, 1:]
 
         over_time = LayerNorm(name='temporal_norm1')(einops.rearrange(patches, 'b (n t) d -> b n t d', t=t))
-        # As published, the path is dropped before the projection, whose bias thus always acts.
+        # As published, the path is dropped before the projection, so that the projection's bias always acts.
         seen = drop(attention(name='temporal_attn')(over_time))
         seen = nn.Dense(x.shape[-1], dtype=self.dtype, kernel_init=self.temporal_init, name='temporal_fc')(seen)
         patches = patches + einops.rearrange(seen, 'b n t d -> b (n t) d')
@@ -65,7 +65,7 @@ class DividedBlock(nn.Module):
 
 
 class Start(NamedTuple):
-    """What the parameters start from: see `TimeSformer`."""
+    """Initialisers of the parameters, as `TimeSformer` describes them."""
 
     position: Callable
     time: Callable
@@ -82,15 +82,19 @@ class Start(NamedTuple):
 
 
 def divided_settings(model: 'TimeSformer') -> dict[str, Any]:
+    """The fields that `DividedBlock` has beside those of `Block`."""
     return {'num_frames': model.num_frames, 'temporal_init': Start.of(model.embedding_std).temporal_fc}
 
 
 class Scheme(NamedTuple):
-    """A way of attending."""
+    """A scheme of attention: the block, the fields that only this block has, and whether a sequence is a frame.
+
+    With `per_frame` each frame is a sequence with a CLS of its own; without, the whole video is one sequence.
+    """
 
     block: type[nn.Module]
-    settings: Callable[['TimeSformer'], dict[str, Any]] = lambda model: {}  # fields of this block alone
-    per_frame: bool = False  # each frame is a sequence with a CLS of its own; else the whole video is one
+    settings: Callable[['TimeSformer'], dict[str, Any]] = lambda model: {}
+    per_frame: bool = False
 
 
 SCHEMES = {
@@ -101,23 +105,23 @@ SCHEMES = {
 
 
 class TimeSformer(nn.Module):
-    """Patches of every frame as tokens, blocks that attend as `attention` says, one linear classifier of CLS.
+    """Tokens of every frame's patches, blocks of the scheme `attention` (a key of `SCHEMES`), a linear classifier of CLS.
 
-    The parameters are made for `num_frames` frames of `image_size` pixels, one number or (h, w); for
-    others build another network, and see `vidcls.models.embeddings`. `drop_path` is the rate of the
-    last block, and earlier ones have less, linearly from 0. `dropout` acts on the features before the
-    classifier; the published configurations name 0.5, but their code never uses it.
+    The parameters are made for `num_frames` frames of `image_size` pixels, which is one number or (h, w). For other sizes
+    build another network; `vidcls.models.embeddings` resizes the parameters. `drop_path` is the rate of the last block; the
+    rates of the earlier blocks rise linearly from 0. `dropout` acts on the features before the classifier; the published
+    configurations name 0.5, but their code never uses it.
 
-    With `embedding_std` None the network starts as published, for a picture network's weights: the
-    time embedding and `temporal_fc` at zero, so that frames meet in CLS alone. That is slow to learn
-    from nothing: with positions at 0.02 too, a small network on clips that differ in motion alone
-    learnt the kind of motion and never its direction. A number starts positions and times at that
-    deviation (0.5 did well there), and every layer, `temporal_fc` too, so that it keeps the scale of
-    its input: the published deviation of 0.02 does so at width 768 and not at 64.
+    With `embedding_std` None the network starts as published, which suits the weights of an image network: the time
+    embedding and `temporal_fc` are zero, so that frames meet in CLS alone. From scratch, this start learns slowly: with
+    positions of deviation 0.02 as well, a small network on clips that differ in motion alone learnt the kind of motion and
+    never its direction. With a number, positions and times start with that deviation (0.5 did well on those clips), and
+    every layer, `temporal_fc` included, starts so that it keeps the scale of its input; the published deviation of 0.02
+    does so at width 768 and not at width 64.
 
-    `dtype` is the compute type; parameters, features and logits are float32. `remat` computes a
-    block's activations again in the backward pass instead of keeping them.
-    `attention_implementation` is that of `jax.nn.dot_product_attention`, None for what suits the backend.
+    `dtype` is the compute type; parameters, features and logits are float32. `remat` computes a block's activations again in
+    the backward pass instead of keeping them. `attention_implementation` is that of `jax.nn.dot_product_attention`; None
+    takes what suits the backend.
     """
 
     num_classes: int
@@ -133,7 +137,7 @@ class TimeSformer(nn.Module):
     embedding_std: float | None = None
     dtype: Any = jnp.float32
     remat: bool = False
-    attention_implementation: str | None = None
+    attention_implementation: Implementation | None = None
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -143,14 +147,17 @@ class TimeSformer(nn.Module):
 
     @property
     def frame_size(self) -> tuple[int, int]:
-        return (self.image_size,) * 2 if isinstance(self.image_size, int) else tuple(self.image_size)
+        """Height and width of a frame, in pixels."""
+        h, w = (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
+        return h, w
 
     @nn.compact
     def __call__(self, video, train: bool = False):
         """Logits float32 [b k] of a normalised float32 video [b t h w c].
 
         Raises:
-          UserError: the fields don't go together, or the video is not of the size they say.
+          UserError: the fields don't go together, or the video is not of the size that they say.
+          ValueError: the video has not five axes.
         """
         self.check(video)
         scheme = SCHEMES[self.attention]
@@ -178,14 +185,14 @@ class TimeSformer(nn.Module):
             )
             x = recomputed(block, x, train) if self.remat and not self.is_initializing() else block(x, train)
 
-        # The CLS of each frame are averaged before the norm, as published; where there is but one this does nothing.
+        # As published, the CLS of all frames are averaged before the norm. A whole video's one CLS is its own average.
         cls = einops.reduce(x[..., 0, :].astype(jnp.float32), 'b ... d -> b d', 'mean')
         features = LayerNorm(name='norm')(cls)
         features = nn.Dropout(self.dropout, deterministic=not train)(features)
         return nn.Dense(self.num_classes, kernel_init=dense_init, name='head')(features)
 
     def encode_frames(self, video, train: bool = False):
-        """The frames themselves: a stream keeps them, since what a frame becomes depends on its place in time."""
+        """The frames themselves, which are what a stream keeps: the features of a frame depend on its place in time."""
         return video
 
     def classify(self, features, train: bool = False):
@@ -193,7 +200,7 @@ class TimeSformer(nn.Module):
         return self(features, train)
 
     def check(self, video) -> None:
-        """Refuses fields that don't go together, and a video that is not as they say."""
+        """Refuses fields that don't go together, and a video of another size than the fields say."""
         if self.attention not in SCHEMES:
             raise UserError(f'unknown attention {self.attention!r}; known: {", ".join(SCHEMES)}')
         if self.width % self.num_heads:
@@ -203,7 +210,7 @@ class TimeSformer(nn.Module):
         if any(side % self.patch_size for side in self.frame_size):
             raise UserError(
                 f'image_size={self.image_size} is not a multiple of patch_size={self.patch_size}: '
-                'patches must cover the picture'
+                'patches must cover the frame'
             )
         if video.ndim != 5:
             raise ValueError(f'TimeSformer takes video[b t h w c], five axes; got shape {video.shape}')

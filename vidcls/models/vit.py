@@ -1,9 +1,9 @@
-"""Parts of a Vision Transformer: pictures -> tokens, and a block tokens[b ... n d] -> tokens[b ... n d].
+"""Parts of a Vision Transformer: images -> tokens, and a block tokens [b ... n d] -> tokens [b ... n d].
 
 Dosovitskiy et al. 2020 (arXiv:2010.11929), section 3.1, in the form that timm publishes weights
-for: pre-norm blocks, LayerNorm with eps 1e-6, biased qkv, exact GELU. The names are timm's too:
-`blocks.0.attn.qkv.weight` is `blocks_0/attn/qkv/kernel`. Axes between b and n
-are further sequences, which do not see each other.
+for: pre-norm blocks, LayerNorm with epsilon 1e-6, biased qkv, exact GELU. The names are timm's too:
+`blocks.0.attn.qkv.weight` is `blocks_0/attn/qkv/kernel`. Axes between b and n count further sequences; a token sees its own
+sequence alone.
 """
 
 from collections.abc import Callable
@@ -13,30 +13,20 @@ import einops
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vidcls.models.cpu import token_ops
+from vidcls.models.layers import Implementation, LayerNorm, attend, gelu
 
 MLP_RATIO = 4  # table 1: the MLP's hidden layer is four times as wide as a token
 
-# The published initialisation, `trunc_normal_(std=.02)`, cuts at +-2: a hundred deviations away.
+# The published initialisation, `trunc_normal_(std=.02)`, cuts at +-2, a hundred deviations away: the normal distribution.
 dense_init = nn.initializers.normal(0.02)
 # How PyTorch starts a convolution, which the published patch embedding is.
 patch_init = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 
-class LayerNorm(nn.Module):
-    """Layer normalisation of each token, with a scale and a bias for each of its values: [... d] -> [... d], of x's type."""
-
-    @nn.compact
-    def __call__(self, x):
-        scale = self.param('scale', nn.initializers.ones, x.shape[-1:])
-        bias = self.param('bias', nn.initializers.zeros, x.shape[-1:])
-        return token_ops.layer_norm(x, scale, bias, 1e-6)
-
-
 class PatchEmbed(nn.Module):
-    """One token for each patch, row by row: pictures [... h*p w*p c] -> tokens [... h*w d].
+    """One token for each patch, row by row: images [... h*p w*p c] -> tokens [... h*w d].
 
-    A convolution whose stride is its kernel, written as one matrix product; `proj`'s kernel has the
+    It is a convolution whose stride is its kernel's size, written as one matrix product. The kernel of `proj` has the
     convolution's shape, [p p c d].
     """
 
@@ -55,24 +45,25 @@ class PatchEmbed(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention within each sequence: [... n d] -> [... n d].
 
-    `qkv` yields queries, keys and values one after another, each head by head, as the published
-    weights have it. `implementation` is that of `jax.nn.dot_product_attention`: 'xla' anywhere,
-    'cudnn' for the fused kernel on a GPU, which takes bfloat16 only, None for what suits the backend.
+    `qkv` yields queries, keys and values one after another, each head by head, as the published weights have it.
+    `implementation` is that of `jax.nn.dot_product_attention`: 'xla' for any backend, 'cudnn' for the fused kernel of a GPU,
+    which takes bfloat16 only, None for what suits the backend.
     """
 
     num_heads: int
     dtype: Any
     kernel_init: Callable = dense_init
-    implementation: str | None = None
+    implementation: Implementation | None = None
 
     @nn.compact
     def __call__(self, x):
         d = x.shape[-1]
         qkv = nn.Dense(3 * d, dtype=self.dtype, kernel_init=self.kernel_init, name='qkv')(x)
-        # Cut before the heads are told apart: its gradient is a concatenation, where that of an axis of three is sums.
+        # Queries, keys and values are split before the heads: the gradient of this split is a concatenation. The gradient
+        # of indexing an axis of three would be a sum of three padded arrays.
         parts = jnp.split(qkv, 3, axis=-1)
         q, k, v = (einops.rearrange(part, '... n (m k) -> (...) n m k', m=self.num_heads) for part in parts)
-        y = token_ops.attend(q, k, v, self.implementation)
+        y = attend(q, k, v, self.implementation)
         return nn.Dense(d, dtype=self.dtype, kernel_init=self.kernel_init, name='proj')(y.reshape(x.shape))
 
 
@@ -86,22 +77,22 @@ class MLP(nn.Module):
     def __call__(self, x):
         d = x.shape[-1]
         x = nn.Dense(MLP_RATIO * d, dtype=self.dtype, kernel_init=self.kernel_init, name='fc1')(x)
-        x = token_ops.gelu(x)
+        x = gelu(x)
         return nn.Dense(d, dtype=self.dtype, kernel_init=self.kernel_init, name='fc2')(x)
 
 
 class Block(nn.Module):
     """Attention within each sequence, then the MLP, each added to its input: [b ... n d] -> [b ... n d].
 
-    `drop_path` is the rate at which either is left out in training, for each sequence by itself, see the function of that
-    name.
+    `drop_path` is the rate at which either is left out in training, drawn for each sequence by itself (function
+    `drop_path`).
     """
 
     num_heads: int
     drop_path: float = 0.0
     dtype: Any = jnp.float32
     kernel_init: Callable = dense_init
-    attention_implementation: str | None = None
+    attention_implementation: Implementation | None = None
 
     @nn.compact
     def __call__(self, x, train: bool):
@@ -112,10 +103,10 @@ class Block(nn.Module):
 
 
 def drop_path(x, rate: float, train: bool):
-    """x[... n d] with each sequence [n d] zero at this rate in training, and else divided by 1 - rate.
+    """x[... n d]; in training each sequence [n d] is set to zero at this rate, and the others are divided by 1 - rate.
 
-    Stochastic depth (Huang et al. 2016, arXiv:1603.09382), drawn for each sequence by itself, as the authors' code of
-    TimeSformer has it: the axes before n are its batch. To be called within a module; the random numbers are of its
-    'dropout' stream.
+    This is stochastic depth (Huang et al. 2016, arXiv:1603.09382). It is drawn for each sequence by itself, as in the
+    authors' code of TimeSformer, where the axes before n are the batch. It is called within a module, whose 'dropout'
+    stream gives the random numbers.
     """
     return nn.Dropout(rate, broadcast_dims=(-2, -1))(x, deterministic=not train)

@@ -1,10 +1,12 @@
-"""Weights of other frameworks -> our variables, with the same outputs; and back.
+"""Weights of other frameworks -> variables of our networks, with the same outputs; and back.
 
     converted = pretrained.load('resnet50.safetensors', model, model.init(...))
     logits = model.apply(converted.variables, video)
 
-docs/pretrained.md lists what loads and where its users get the files. Of the modules here `convert` has the procedure,
-`layout` the form of a table, `resnet`, `inception` and `transformer` the tables, `fetching` addresses, `reading` files.
+docs/pretrained.md lists what loads, and where users get the files. `conversion` has the procedure and `fitting` its step for
+one array; `layout` has the form of a table of names, and `resnet`, `inception` and `transformer` have the tables. `fetching`
+gets files from addresses. `reading` reads files, with `zipped` (zip files and .npz), `pytorch`, `pickled` and `admitted`
+(pickles) and `plain` (arrays).
 """
 
 from vidcls.pretrained.conversion import LAYOUTS, Converted, convert, export, load, origin

@@ -1,6 +1,6 @@
-"""The names that a pickle of weights may have, and what each makes: records, and arrays of `vidcls.pretrained.plain`.
+"""The names that may stand in a pickle of weights, and what each makes: records, and arrays of `vidcls.pretrained.plain`.
 
-numpy's arrays come with their bytes, PyTorch's tensors with the key of a storage that lies elsewhere in the file.
+numpy's arrays come with their bytes. PyTorch's tensors come with the key of a storage, which lies elsewhere in the file.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from vidcls.pretrained.plain import KINDS, refuse
 
 @dataclasses.dataclass(eq=False)
 class Kind(Record):
-    """numpy.dtype; the order of its bytes follows."""
+    """numpy.dtype; the state that follows gives the order of its bytes."""
 
     kind: np.dtype
 
@@ -27,7 +27,7 @@ class Kind(Record):
 
 @dataclasses.dataclass(eq=False)
 class Array(Record):
-    """numpy.ndarray; shape, type, order and bytes follow."""
+    """numpy.ndarray; the state that follows gives shape, type, order of axes and bytes."""
 
     array: np.ndarray | None = None
 
@@ -39,7 +39,7 @@ class Array(Record):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Storage(Record):
-    """The numbers of PyTorch's tensors."""
+    """A storage of PyTorch, which holds the numbers of one tensor or several: its type, key and number of numbers."""
 
     kind: np.dtype
     key: str
@@ -48,7 +48,7 @@ class Storage(Record):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tensor(Record):
-    """A part of a storage; offset and strides count numbers."""
+    """A tensor of PyTorch, which is a view of a storage; offset and strides count numbers."""
 
     storage: Storage
     offset: int
@@ -56,17 +56,20 @@ class Tensor(Record):
     strides: tuple[int, ...]
 
     def build(self, walk: Walk, state: Any) -> None:
-        """An old Parameter's: whether it needs gradients, whether it is volatile, hooks."""
+        """Accepts the state of an old Parameter: whether it needs gradients, whether it is volatile, hooks."""
         if type(state) is not tuple or len(state) != 3:
             refuse('a parameter of another form than PyTorch has')
 
     def array(self, data: bytes) -> np.ndarray:
-        """The view of the storage's bytes."""
+        """The tensor's array, a view of the storage's bytes."""
         return plain.view(data, self.storage.kind, self.offset, self.shape, self.strides)
 
 
 def storages(found: dict[str, Storage]) -> Any:
-    """For `Walk`: PyTorch's ('storage', type, key, device, numbers), with a None behind in its older form."""
+    """The `persistent` of `Walk` for PyTorch, whose storages are ('storage', type, key, device, number of numbers).
+
+    The older form has a None at the end. Each storage is put into `found` under its key.
+    """
 
     def make(what: Any) -> Storage:
         if type(what) is not tuple or not 5 <= len(what) <= 6 or type(what[0]) is not str or what[0] != 'storage':
@@ -83,7 +86,7 @@ def storages(found: dict[str, Storage]) -> Any:
 
 
 def _filled(walk: Walk, shape: Any, kind: Any, columns_first: Any, data: Any) -> np.ndarray:
-    data = _encode(walk, data) if type(data) is str else data  # of Python 2
+    data = _encode(walk, data) if type(data) is str else data  # Python 2 wrote bytes as text
     if type(kind) is not Kind or type(columns_first) not in (bool, int):
         refuse('an array of no known type')
     return plain.array(data, kind.kind, plain.sizes(shape), bool(columns_first))
@@ -131,7 +134,7 @@ def _parameter(walk: Walk, tensor: Any, *_: Any) -> Tensor:
 PLAIN = {
     ('collections', 'OrderedDict'): _ordered,
     ('builtins', 'tuple'): _same,
-    ('builtins', 'bytes'): lambda walk: b'',  # of nothing, in the protocols without bytes
+    ('builtins', 'bytes'): lambda walk: b'',  # protocols without bytes write empty bytes as a call
     ('_codecs', 'encode'): _encode,
 }
 NUMPY = {
@@ -143,7 +146,7 @@ NUMPY = {
 }
 PYTORCH = {
     **PLAIN,
-    ('collections', 'Counter'): _same,  # of steps, in the state of a schedule
+    ('collections', 'Counter'): _same,  # milestones in the state of a schedule
     ('torch', 'Size'): _same,
     ('torch', 'device'): lambda walk, *_: None,
     ('torch._utils', '_rebuild_tensor'): _tensor,

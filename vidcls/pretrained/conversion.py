@@ -1,7 +1,7 @@
 """Arrays of another library -> variables of one of our networks, and back.
 
-Nothing is guessed and nothing is silent: every parameter of ours is loaded, or listed as started with the reason, or an
-error; every array of theirs is used or listed.
+"Ours" are the parameters and statistics of our network, "theirs" the arrays of the other library. Each of ours is loaded, or
+listed as started with the reason, or causes an error. Each of theirs is used, or listed as unused.
 """
 
 import collections
@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import flax.linen as nn
 import flax.traverse_util
@@ -18,31 +18,30 @@ import jax
 import numpy as np
 
 from vidcls.errors import UserError
-from vidcls.models import embeddings
 from vidcls.pretrained import fetching, inception, reading, resnet, transformer
+from vidcls.pretrained.fitting import FIRST_CONVOLUTION, Misfit, OtherClasses, fit, in_our_axes
 from vidcls.pretrained.layout import NOTHING, Arrays, Layout
 from vidcls.pretrained.plain import MOST_BYTES
 
 LAYOUTS: tuple[Layout, ...] = (*resnet.LAYOUTS, *inception.LAYOUTS, *transformer.LAYOUTS)
 WRAPPERS = ('module.', 'model.')  # what PyTorch's DataParallel and facebookresearch's trainer put before each name
-FIRST_CONVOLUTION = re.compile(r'(backbone/conv1|backbone/conv1_7x7_s2|patch_embed/proj)/kernel')
 BLOCK = re.compile(r'(.*(?:layer\d+|blocks)_)(\d+)(/.*)')
-SHOWN = 5  # names in a message
-# Of a file, for each number of ours and beside them. A training checkpoint has parameters, their averages and an
-# optimizer's two numbers, perhaps of 8 bytes; beside them may stand a classifier of more classes.
+SHOWN = 5  # the most names in a message
+# A file may have BYTES_EACH for each number of our network, and BYTES_MORE. A training checkpoint has for each parameter its
+# value, its average and two numbers of the optimizer, perhaps of 8 bytes each; its classifier may have more classes.
 BYTES_EACH, BYTES_MORE = 64, 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
 class Converted:
-    """What became of the arrays.
+    """The result of a conversion.
 
     Attributes:
-      variables: ready for `model.apply`.
+      variables: variables for `model.apply`.
       loaded: paths of our parameters and statistics that hold the published values.
-      started: paths of those that are new or of another size, with the reason.
-      unused: their names of arrays that went nowhere.
-      layout: what the arrays were recognised as.
+      started: paths of our parameters and statistics that are new or of another size -> the reason.
+      unused: names of their arrays that have no place in our network.
+      layout: the layout that the arrays were recognised as.
     """
 
     variables: dict[str, Any]
@@ -52,7 +51,7 @@ class Converted:
     layout: Layout
 
     def for_rgb(self) -> dict[str, Any]:
-        """The variables for pictures whose channels are red, green and blue, whatever the published order."""
+        """The variables for images whose channels are red, green and blue, whatever the published order."""
         flat = flax.traverse_util.flatten_dict(self.variables)
         for key, value in flat.items():
             if '/'.join(key[1:]) in self.loaded:
@@ -60,7 +59,7 @@ class Converted:
         return flax.traverse_util.unflatten_dict(flat)
 
     def summary(self) -> str:
-        """What was loaded and what not, in a line or a few."""
+        """A text of one line or more that says what was loaded and what not."""
         unused = [name for name in self.unused if not name.endswith('num_batches_tracked')]
         which = f' ({", ".join(unused[:SHOWN])}{", ..." * (len(unused) > SHOWN)})' if unused else ''
         lines = [f'{self.layout.title}: {len(self.loaded)} arrays loaded, {len(unused)} of theirs unused{which}']
@@ -69,19 +68,11 @@ class Converted:
         return '; '.join(lines)
 
 
-class _Misfit(ValueError):
-    """An array can't be made to fit."""
-
-
-class _OtherClasses(ValueError):
-    """The classifier is for another number of classes."""
-
-
 def load(path: str | Path, model: nn.Module, variables: Any, allow_missing: str = '') -> Converted:
     """`convert` of the arrays in a file, see `vidcls.pretrained.reading`.
 
     Raises:
-      UserError: the file can't be read, is far larger than one of this network's can be, or `convert` refuses it.
+      UserError: the file can't be read, is much larger than weights of this network, or `convert` refuses its arrays.
     """
     try:
         return convert(reading.read(path, most_bytes(variables)), model, variables, allow_missing)
@@ -90,7 +81,7 @@ def load(path: str | Path, model: nn.Module, variables: Any, allow_missing: str 
 
 
 def most_bytes(variables: Any) -> int:
-    """Of a file of weights for this network, packed or unpacked."""
+    """The most bytes that a file of weights for this network may have, packed or unpacked."""
     numbers = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables))
     return min(BYTES_EACH * numbers + BYTES_MORE, MOST_BYTES)
 
@@ -100,16 +91,16 @@ def convert(
 ) -> Converted:
     """Variables of `model` with the values of another library's arrays.
 
-    A classifier of another number of classes starts anew, as `variables` has it. A first convolution of another number
-    of channels gets the mean over theirs in each (Wang et al. 2016, arXiv:1608.00859, section 3.2: cross-modality
-    pre-training). Embeddings of place and time are resized.
+    A classifier for another number of classes starts anew, with the values in `variables`. If the first convolution has
+    another number of channels, each of them gets the mean over theirs (Wang et al. 2016, arXiv:1608.00859, section 3.2:
+    cross-modality pre-training). Embeddings of position and time are resized.
 
     Args:
-      arrays: by their names, as the file has them; axes in their order.
-      variables: those that the model starts with, from `model.init`.
-      allow_missing: pattern found in the paths of our parameters (such as 'blocks_0/attn/qkv/kernel') that may be absent or of
-        another shape, and then start anew.
-      layout: what the arrays are of, if that is known; else they are recognised by their names.
+      arrays: the other library's arrays by name, with names and axes as in its file.
+      variables: the variables that the model starts with, from `model.init`.
+      allow_missing: a pattern. Parameters of ours whose paths (such as 'blocks_0/attn/qkv/kernel') have a match may be
+        absent or of another shape; they then start anew.
+      layout: the layout of the arrays. With None it is recognised by the names.
 
     Raises:
       UserError: the names are of no known layout, or an array is missing or of a shape that doesn't fit.
@@ -117,23 +108,27 @@ def convert(
     arrays = unwrapped(arrays)
     layout = layout or recognise(arrays)
     flat = flax.traverse_util.flatten_dict(dict(variables))
-    values, loaded, started, used, wrong = {}, [], {}, set(), []
+    values: dict[tuple[str, ...], Any] = {}
+    loaded: list[str] = []
+    started: dict[str, str] = {}
+    used: set[str] = set()
+    wrong: list[str] = []
     for key, start in flat.items():
         path = '/'.join(key[1:])
         values[key] = start
         names = next((group for group in layout.theirs(path) if all(name in arrays for name in group)), None)
         try:
             if names is None:
-                raise _Misfit(_why_absent(layout, path))
-            found = _in_our_axes(layout, [arrays[name] for name in names], key[-1], start.shape)
-            values[key], change = _fit(path, found, start.shape, model)
+                raise Misfit(_why_absent(layout, path))
+            found = in_our_axes(layout, [arrays[name] for name in names], key[-1], start.shape)
+            values[key], change = fit(path, found, start.shape, model)
             used.update(names)
-        except _Misfit as misfit:
+        except Misfit as misfit:
             if not re.search(layout.starts, path) and not re.search(allow_missing or NOTHING, path):
                 wrong.append(f'{path}: {misfit}')
             change = f'new: {misfit}'
-        except _OtherClasses as other:
-            used.update(names)
+        except OtherClasses as other:
+            used.update(names or ())
             change = f'new: {other}'
         if change:
             started[path] = change
@@ -153,7 +148,7 @@ def convert(
 
 
 def origin(weights: str | Path, converted: Converted) -> dict[str, Any]:
-    """Where the parameters came from, for the work directory (weights.json)."""
+    """A description of where the parameters came from, for the work directory's weights.json."""
     return {
         'file': str(weights),
         'sha256': fetching.sha256(weights),
@@ -165,7 +160,7 @@ def origin(weights: str | Path, converted: Converted) -> dict[str, Any]:
 
 
 def unwrapped(arrays: Arrays) -> Arrays:
-    """The arrays without the beginnings that all of their names share, such as 'module.'."""
+    """The arrays by their names without 'module.' or 'model.', where all names begin so."""
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
     while arrays and (wrapper := next((w for w in WRAPPERS if all(name.startswith(w) for name in arrays)), '')):
         arrays = {name.removeprefix(wrapper): array for name, array in arrays.items()}
@@ -173,10 +168,10 @@ def unwrapped(arrays: Arrays) -> Arrays:
 
 
 def recognise(arrays: Arrays) -> Layout:
-    """The layout that these names are of.
+    """The layout of these names.
 
     Raises:
-      UserError: none that is known.
+      UserError: they are of no known layout.
     """
     for layout in LAYOUTS:
         if layout.recognises(arrays):
@@ -187,14 +182,15 @@ def recognise(arrays: Arrays) -> Layout:
 
 
 def export(variables: Any, model: nn.Module, layout: str, from_rgb: bool = False) -> dict[str, np.ndarray]:
-    """The arrays of a network under another library's names and in its order of axes.
+    """The arrays of a network under another library's names and with its order of axes.
 
     Args:
       layout: 'torchvision', 'timm', 'huggingface' or another of the `keys` in `vidcls.pretrained.LAYOUTS`.
-      from_rgb: the variables take red first, as those of a run do; a library that takes blue first gets them turned round.
+      from_rgb: whether the variables take red first, as those of a run do. For a library that takes blue first, the
+        channels of the first convolution are then reversed.
 
     Raises:
-      UserError: no such layout for this network.
+      UserError: there is no such layout for this network.
     """
     flat = flax.traverse_util.flatten_dict(dict(variables))
     for candidate in LAYOUTS:
@@ -215,65 +211,15 @@ def export(variables: Any, model: nn.Module, layout: str, from_rgb: bool = False
 
 
 def _turned(key: tuple[str, ...], value: np.ndarray, layout: Layout) -> np.ndarray:
-    """A variable of ours for the other order of colours, if the layout has it and the variable meets them."""
+    """The variable, with its input channels reversed if it is the first convolution and the layout takes blue first."""
     if not layout.inputs.bgr or not FIRST_CONVOLUTION.fullmatch('/'.join(key[1:])):
         return value
-    h, w, c, o = value.shape  # perhaps seg_len pictures one after another
+    h, w, c, o = value.shape  # c is 3, or 3 * seg_len for stacked frames
     return np.ascontiguousarray(np.reshape(value, (h, w, c // 3, 3, o))[:, :, :, ::-1].reshape(h, w, c, o))
 
 
-def _in_our_axes(layout: Layout, found: list[np.ndarray], leaf: str, shape: tuple[int, ...]) -> np.ndarray:
-    try:
-        return layout.to_ours(found, leaf, shape)
-    except ValueError as error:
-        raise _Misfit(f'of shapes {[x.shape for x in found]}, needed {shape} in our order of axes') from error
-
-
-def _fit(path: str, found: np.ndarray, shape: tuple[int, ...], model: nn.Module) -> tuple[np.ndarray, str]:
-    """The array in our shape, and how it was changed for that, if it was."""
-    if (
-        found.dtype.kind != 'f' and found.dtype.name != 'bfloat16'
-    ):  # integers too: quantised, by a scale that is elsewhere
-        raise _Misfit(f'holds {found.dtype}, no floating-point numbers')
-    if not found.size:
-        raise _Misfit(f'of shape {found.shape} holds no numbers')
-    # Shapes come first: numbers are converted where there is a place for them.
-    if found.shape == shape:
-        return _numbers(found), ''
-    if FIRST_CONVOLUTION.fullmatch(path) and found.ndim == 4 and _same_but(found.shape, shape, 2):
-        mean = np.repeat(_numbers(found).mean(2, keepdims=True), shape[2], axis=2)
-        return mean, f'the mean over {found.shape[2]} channels in each of {shape[2]}'
-    # ECO-pytorch's 3-D part was trained alone on wider maps; it starts ECO with the first of them.
-    if (
-        path == 'tail/res3a/2/kernel'
-        and found.ndim == 5
-        and _same_but(found.shape, shape, 3)
-        and found.shape[3] > shape[3]
-    ):
-        return _numbers(found)[..., : shape[3], :], f'the first {shape[3]} of {found.shape[3]} channels'
-    if path == 'pos_embed' and _same_but(found.shape, shape, 1) and found.shape[1] > 1:
-        side = round((found.shape[1] - 1) ** 0.5)
-        if side * side == found.shape[1] - 1:
-            resized = np.asarray(embeddings.resize_position(_numbers(found), (side, side), model.grid))
-            return resized, f'resized from {side} x {side} patches to {model.grid[0]} x {model.grid[1]}'
-    if path == 'time_embed' and _same_but(found.shape, shape, 1):
-        resized = np.asarray(embeddings.resize_time(_numbers(found), shape[1]))
-        return resized, f'resized from {found.shape[1]} frames to {shape[1]}'
-    if path.startswith('head/') and found.ndim == len(shape) and found.shape[-1] != shape[-1]:
-        raise _OtherClasses(f'{found.shape[-1]} classes there, {shape[-1]} here')
-    raise _Misfit(f'of shape {found.shape} in our order of axes, needed {shape}')
-
-
-def _numbers(found: np.ndarray) -> np.ndarray:
-    with np.errstate(over='ignore'):
-        found = found.astype(np.float32)
-    if not np.isfinite(found).all():
-        raise _Misfit('holds numbers that are not finite')
-    return found
-
-
 def _start_head_whole(flat: Mapping, values: dict, loaded: list[str], started: dict[str, str]) -> None:
-    """A bias of a classifier whose kernel is new means nothing."""
+    """Starts the whole classifier anew if a part of it is new: a bias means nothing without its kernel."""
     if not any(path.startswith('head/') for path in started):
         return
     for key, start in flat.items():
@@ -284,18 +230,15 @@ def _start_head_whole(flat: Mapping, values: dict, loaded: list[str], started: d
             started[path] = 'new: as the rest of the classifier'
 
 
-def _same_but(one: tuple[int, ...], other: tuple[int, ...], axis: int) -> bool:
-    return len(one) == len(other) and all(a == b for i, (a, b) in enumerate(zip(one, other)) if i != axis)
-
-
 def _why_absent(layout: Layout, path: str) -> str:
+    """Why the weights have nothing for the parameter at our path."""
     names = layout.theirs(path)
     wanted = ' or '.join(' and '.join(group) for group in names)
     return f'no array {wanted}' if names else 'has no counterpart there'
 
 
 def _deeper(layout: Layout, arrays: Arrays, flat: Mapping) -> list[str]:
-    """Blocks that follow on our last: the weights are those of a deeper network, and ours would be a ruin of it."""
+    """Complaints about blocks of theirs that follow on our last block: the weights are those of a deeper network."""
     paths = {'/'.join(key[1:]) for key in flat}
     found = []
     for path in sorted(paths):
@@ -309,7 +252,7 @@ def _deeper(layout: Layout, arrays: Arrays, flat: Mapping) -> list[str]:
     return found
 
 
-def _refuse(layout: Layout, model: nn.Module, wrong: list[str]) -> None:
+def _refuse(layout: Layout, model: nn.Module, wrong: list[str]) -> NoReturn:
     more = f'\n  and {len(wrong) - SHOWN} more' if len(wrong) > SHOWN else ''
     raise UserError(
         f'recognised as {layout.title}, which does not fit this {type(model).__name__}:\n  '

@@ -1,9 +1,9 @@
-"""Addresses of weights -> files on this machine, each fetched once.
+"""Addresses of weights -> files on this machine. Each file is fetched once.
 
 hf://org/name[/file]   the Hugging Face hub, through huggingface_hub and its cache, if that is installed
 https://...            into ~/.cache/vidcls/weights (XDG_CACHE_HOME moves ~/.cache)
 
-Anything else is a path. What was fetched is found again by its address: delete the file to fetch it anew.
+Anything else is a path. A fetched file is found again by its address; delete the file to fetch it anew.
 """
 
 import hashlib
@@ -23,16 +23,16 @@ from vidcls.pretrained.plain import MOST_BYTES
 
 HUB = 'hf://'
 HUB_FILE = 'model.safetensors'  # as Hugging Face's libraries name it
-WEB = 'https://'  # not http://, whose files anyone on the way can exchange
+WEB = 'https://'  # not http://: anyone on the way could exchange the file
 SCHEME = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*://')
-PATIENCE = 60  # seconds without a byte
+PATIENCE = 60  # seconds without a byte, after which fetching is given up
 
 
 def name(address: str | Path) -> str:
-    """Of the file at an address, without its folders.
+    """The name of the file at an address, without its folders.
 
     Raises:
-      UserError: an address of a kind that is not known.
+      UserError: the address is of an unknown kind.
     """
     address = str(address)
     if address.startswith(HUB):
@@ -45,11 +45,10 @@ def name(address: str | Path) -> str:
 
 
 def locate(address: str | Path) -> Path:
-    """The file at an address, fetched if need be.
+    """The file at an address, which is fetched if it isn't here yet.
 
     Raises:
-      UserError: no such file.
-      UserError: it can't be fetched, or huggingface_hub is needed and absent.
+      UserError: there is no such file, it can't be fetched, or huggingface_hub is needed and absent.
     """
     name(address)
     if str(address).startswith(HUB):
@@ -57,20 +56,20 @@ def locate(address: str | Path) -> Path:
     if str(address).startswith(WEB):
         return _from_web(str(address))
     path = Path(address).expanduser()
-    if not path.is_file():  # a pipe or a device may give bytes without end, or none and no end
+    if not path.is_file():  # a pipe or a device may give bytes without end, or block for ever
         found = 'a folder; name the file in it' if path.is_dir() else 'a pipe, device or other thing that is no file'
         raise UserError(f'{path}: {found if path.exists() else "no such file"}')
     return path
 
 
 def sha256(address: str | Path) -> str:
-    """Of the file at an address."""
+    """The SHA-256 digest of the file at an address, in hexadecimal digits."""
     with locate(address).open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def _in_hub(address: str) -> tuple[str, str]:
-    """Repository and file."""
+    """The repository and the file of an address of the hub."""
     org, repository, file = (*address.removeprefix(HUB).split('/', 2), '', '')[:3]
     if not org or not repository:
         raise UserError(f'{address}: must be {HUB}org/name or {HUB}org/name/file')
@@ -90,7 +89,7 @@ def _from_hub(address: str) -> Path:
 
 
 def _from_web(address: str) -> Path:
-    """Whole or not at all: what breaks off never gets the name that is looked for."""
+    """The file at a web address. A download that breaks off never gets the name under which files are looked up."""
     folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'vidcls' / 'weights'
     path = folder / f'{hashlib.sha256(address.encode()).hexdigest()[:16]}-{name(address)[-100:]}'
     if path.is_file():
@@ -126,6 +125,8 @@ def _download(address: str, file: Path) -> None:
 
 
 class _StaysSafe(urllib.request.HTTPRedirectHandler):
+    """Follows redirections to https:// alone."""
+
     def redirect_request(self, request, response, code, message, headers, address):
         if not address.startswith(WEB):
             raise ValueError(f'it leads on to {address}, which does not begin with {WEB}')

@@ -1,7 +1,8 @@
-"""A work directory from published weights, so that evaluation and prediction work without training.
+"""A work directory made of published weights, so that evaluation and prediction work without training.
 
-Pictures are prepared as the weights' authors did, and views are theirs at test time: TSN 25 segments in ten crops, ECO 16
-segments in one, TimeSformer one clip in three crops. docs/protocols.md has what is theirs to the letter and what is not.
+Frames are normalised as the authors of the weights did, and the views are those of the authors' tests: TSN has 25 segments in
+ten crops, ECO 16 segments in one crop, TimeSformer one clip in three crops. docs/protocols.md says what is exactly as the
+authors had it and what is not.
 """
 
 from pathlib import Path
@@ -14,6 +15,7 @@ from absl import logging
 
 from vidcls import models
 from vidcls.config import AugmentConfig, Config, EvalConfig, ModelConfig, SamplingConfig, validate
+from vidcls.data.frame_storage import FrameStorage
 from vidcls.errors import UserError
 from vidcls.models.configured import build_model
 from vidcls.pretrained import reading
@@ -21,27 +23,28 @@ from vidcls.pretrained.conversion import SHOWN, Converted, convert, origin, reco
 from vidcls.pretrained.layout import Arrays, Layout
 from vidcls.run import checkpoint, workdir
 from vidcls.run.checkpoint import Checkpoints
-from vidcls.run.workdir import Frames, Run
+from vidcls.run.workdir import Run
 
-SHORT_SIDE = 256  # pixels that a video is scaled to, as the code that each of these layouts is of
-# Bertasius et al. 2021 (arXiv:2102.05095), section 4: a distance of 32 frames for 8, 16 for 16 and 4 for 96.
+SHORT_SIDE = 256  # pixels that a video's short side is scaled to, as in the code of every library of these layouts
+# Bertasius et al. 2021 (arXiv:2102.05095), section 4: the distance of sampled frames is 32 for 8 frames, 16 for 16, 4 for 96.
 DISTANCES = {8: 32, 16: 16, 96: 4}
-FRAMES, PIXELS = 512, 1024  # that a file's embeddings may be for; published: 96 and 448
-PICTURE_WEIGHTS = 'start training from such weights with --config.init.weights'
+FRAMES, PIXELS = 512, 1024  # the most that a file's embeddings may be for; published: 96 and 448
+INIT_INSTEAD = 'start training from such weights with --config.init.weights'
 
 
 def import_run(weights: str | Path, model: str, labels: str | Path, folder: str | Path) -> Run:
     """Makes a work directory whose only checkpoint, of step 0, holds published weights.
 
     Args:
-      weights: a file, see `vidcls.pretrained.reading`.
+      weights: path or address of a file of weights, see `vidcls.pretrained.reading`.
       model: name of the network, see `vidcls.models`.
-      labels: a file of class names, one a line, in the order of the weights' classes.
+      labels: path of a file of class names, one a line, in the order of the classes of the weights.
       folder: the work directory to make.
 
     Raises:
-      UserError: it exists already.
-      UserError: the weights are not those of the whole network with so many classes.
+      UserError: the work directory holds a run already, the labels are not class names, or the weights are not those of
+        the whole network with so many classes.
+      OSError: the labels can't be read.
     """
     folder = Path(folder).expanduser()
     if folder.is_file() or checkpoint.steps(folder / 'checkpoints'):
@@ -63,7 +66,7 @@ def import_run(weights: str | Path, model: str, labels: str | Path, folder: str 
     _check_whole(weights, converted, len(names))
     source = origin(weights, converted)
     logging.info('%s (sha256 %s): %s', weights, source['sha256'], converted.summary())
-    run = workdir.Run(folder, config, names, Frames(SHORT_SIDE, None))
+    run = workdir.Run(folder, config, names, FrameStorage(SHORT_SIDE, None))
     workdir.create(run)
     workdir.save_origin(run, source)
     checkpoints = Checkpoints(run.checkpoints, keep_best=False)
@@ -74,11 +77,12 @@ def import_run(weights: str | Path, model: str, labels: str | Path, folder: str 
 
 
 def configuration(name: str, arrays: Arrays, layout: Layout) -> Config:
-    """The network and the preparation of its pictures, as the arrays and their authors have them."""
-    # The score of a video is the mean of its views' logits: tsn-pytorch and ECO-pytorch average what the classifier gives,
-    # the heads of mmaction2 and PaddleVideo the features of all frames in all crops, which is the same.
+    """The configuration of the network: its settings as the arrays show them, frames and views as the authors have them."""
+    # A video's logits are the mean of the logits of its views. tsn-pytorch and ECO-pytorch average the classifier's outputs;
+    # the heads of mmaction2 and PaddleVideo average the features of all frames in all crops, which gives the same logits.
     sampling, test = SamplingConfig(num_segments=3, test_segments=25), EvalConfig(crops=10, average='logits')
-    settings, crop, test_short_side = {}, 224, 0
+    settings: dict[str, Any] = {}
+    crop, test_short_side = 224, 0
     if name.startswith('eco'):
         sampling, test = SamplingConfig(num_segments=16), EvalConfig(average='logits')
     if name.startswith('timesformer'):
@@ -98,7 +102,7 @@ def configuration(name: str, arrays: Arrays, layout: Layout) -> Config:
 
 
 def _timesformer(name: str, arrays: Arrays, layout: Layout) -> tuple[int, int, dict[str, Any]]:
-    """Number of frames, pixels of a side, and the other settings that the arrays show."""
+    """The number of frames, the frame's side in pixels, and the other settings of the network that the arrays show."""
 
     def find(path: str) -> np.ndarray | None:
         names = [group[0] for group in layout.theirs(path)]
@@ -106,7 +110,7 @@ def _timesformer(name: str, arrays: Arrays, layout: Layout) -> tuple[int, int, d
 
     default = models.build(name, 1)
     time, place = find('time_embed'), find('pos_embed')
-    # A ViT has names for attention over time too, those of its one attention.
+    # `temporal_fc` decides: layouts of image networks name their one attention for attention over time too.
     divided = find('blocks_0/temporal_fc/kernel') is not None
     attention = 'divided' if divided else 'joint' if time is not None else 'space'
     for embedding in (time, place):
@@ -123,12 +127,13 @@ def _timesformer(name: str, arrays: Arrays, layout: Layout) -> tuple[int, int, d
 
 
 def _check_whole(weights: str | Path, converted: Converted, classes: int) -> None:
+    """Refuses weights that leave a part of the network new."""
     new = {path: reason for path, reason in converted.started.items() if reason.startswith('new: ')}
     if 'head/kernel' in new:
         raise UserError(f'{weights}: no classifier of {classes} classes, as the labels are ({new["head/kernel"]})')
     changed = [f'{path} ({why})' for path, why in converted.started.items() if not why.startswith(('new: ', 'resized'))]
     if changed:
-        raise UserError(f'{weights}: of another network: {", ".join(changed)}; {PICTURE_WEIGHTS}')
+        raise UserError(f'{weights}: of another network: {", ".join(changed)}; {INIT_INSTEAD}')
     if new:
         shown = ', '.join(list(new)[:SHOWN])
-        raise UserError(f'{weights}: {converted.layout.title} lacks {shown}, ... of this network; {PICTURE_WEIGHTS}')
+        raise UserError(f'{weights}: {converted.layout.title} lacks {shown}, ... of this network; {INIT_INSTEAD}')

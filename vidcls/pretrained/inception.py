@@ -1,4 +1,4 @@
-"""BN-Inception, TSN with it, and ECO: published under Caffe's names, perhaps below `base_model`."""
+"""Tables for BN-Inception, TSN with it, and ECO, which are published under Caffe's names, sometimes below `base_model`."""
 
 from vidcls.models.bn_inception import BLOCKS
 from vidcls.models.resnet3d import ROWS
@@ -6,7 +6,7 @@ from vidcls.pretrained.layout import CAFFE, Layout, perhaps_under
 
 STEM = ('conv1_7x7_s2', 'conv2_3x3_reduce', 'conv2_3x3')
 BRANCHES = ('1x1', '3x3_reduce', '3x3', 'double_3x3_reduce', 'double_3x3_1', 'double_3x3_2', 'pool_proj')
-# The 3-D part's layers, in the layout with pre-activation that weights are published for.
+# The layers of the 3-D part in the layout that weights are published for, `vidcls.models.resnet3d.PUBLISHED`.
 LAYERS = ('1', '1_bn', '2', 'down', 'bn')
 
 FLAT = {f'backbone/{name}{norm}': f'{name}{norm}' for name in STEM for norm in ('', '_bn')} | {
@@ -17,21 +17,21 @@ FLAT = {f'backbone/{name}{norm}': f'{name}{norm}' for name in STEM for norm in (
 }
 FLAT_3D = {f'tail/{block}/{layer}': f'{block}_{layer}' for block, _, _ in ROWS for layer in LAYERS}
 
-PICTURES = perhaps_under('base_model.', FLAT)
-CLIPS = perhaps_under('base_model.', FLAT_3D)
-HEAD = {'head': ('fc_final', 'base_model.fc_final', 'new_fc')}
-PICTURE_HEAD = {'head': ('last_linear', 'fc', 'fc_final', 'base_model.fc', 'new_fc')}
+IMAGE_NETWORK = perhaps_under('base_model.', FLAT)
+TAIL = perhaps_under('base_model.', FLAT_3D)
+HEAD: dict[str, tuple[str, ...]] = {'head': ('fc_final', 'base_model.fc_final', 'new_fc')}
+IMAGE_HEAD: dict[str, tuple[str, ...]] = {'head': ('last_linear', 'fc', 'fc_final', 'base_model.fc', 'new_fc')}
 
 _2D = r'^(base_model\.)?conv1_7x7_s2\.weight$'
 _3D = r'^(base_model\.)?res3a_2\.weight$'
 
 LAYOUTS = (
-    Layout(('eco-pytorch',), 'ECO of ECO-pytorch', PICTURES | CLIPS | HEAD, (_2D, _3D), inputs=CAFFE),
-    Layout(('eco-pytorch-3d',), "ECO-pytorch's 3-D part", CLIPS | HEAD, (_3D,), starts='backbone/|head/', inputs=CAFFE),
+    Layout(('eco-pytorch',), 'ECO of ECO-pytorch', IMAGE_NETWORK | TAIL | HEAD, (_2D, _3D), inputs=CAFFE),
+    Layout(('eco-pytorch-3d',), "ECO-pytorch's 3-D part", TAIL | HEAD, (_3D,), starts='backbone/|head/', inputs=CAFFE),
     Layout(
         ('bn-inception', 'cadene'),
         'BN-Inception of tsn-pytorch or pretrained-models.pytorch',
-        PICTURES | PICTURE_HEAD,
+        IMAGE_NETWORK | IMAGE_HEAD,
         (_2D,),
         starts='tail/|head/',
         inputs=CAFFE,

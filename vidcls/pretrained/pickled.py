@@ -1,8 +1,8 @@
-"""Pickles -> numbers, texts, bytes, lists, tuples, dictionaries and records, without a pickle machine.
+"""Pickles -> numbers, texts, bytes, lists, tuples, dictionaries and records, without Python's unpickler.
 
-The opcodes are read one after another (`pickletools` knows their arguments). Nothing that a file names is looked up or
-called: a name is a key of the table that the caller gives (see `vidcls.pretrained.admitted`), and an opcode or a name that
-is not known ends the reading. Nothing here follows what is nested, so that depth costs nothing.
+The opcodes are read one after another; `pickletools` reads their arguments. Nothing that a file names is looked up or
+called: a name is a key of the table that the caller gives (see `vidcls.pretrained.admitted`), and an unknown opcode or name
+ends the reading. Nothing here is recursive, so that deep nesting costs nothing.
 """
 
 import dataclasses
@@ -12,19 +12,20 @@ from typing import Any, BinaryIO
 
 from vidcls.pretrained.plain import refuse, whole
 
-STEPS = 500_000  # opcodes, and elements that are copied; a checkpoint of ResNet-152 with its optimizer takes 50,000
-LINE = 200  # characters of a number or a name, in the protocols that write them out
+STEPS = 500_000  # the most opcodes and copied elements; a checkpoint of ResNet-152 with its optimizer takes 50,000
+LINE = 200  # the most characters of a number or a name, in the protocols that write them as lines
 OPCODES = {opcode.code.encode('latin1'): opcode for opcode in pickletools.opcodes}
 VALUES = {
     'INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'FLOAT', 'BINFLOAT', 'STRING', 'BINSTRING', 'SHORT_BINSTRING',
     'UNICODE', 'BINUNICODE', 'SHORT_BINUNICODE', 'BINUNICODE8', 'BINBYTES', 'SHORT_BINBYTES', 'BINBYTES8', 'BYTEARRAY8',
-}  # fmt: skip  # their argument is what they put on the stack
-EMPTY = {
+}  # fmt: skip  # opcodes that put their argument on the stack
+EMPTY: dict[str, Callable[[], Any]] = {
     'NONE': lambda: None, 'NEWTRUE': lambda: True, 'NEWFALSE': lambda: False,
     'EMPTY_LIST': list, 'EMPTY_DICT': dict, 'EMPTY_TUPLE': tuple,
 }  # fmt: skip
 
-TO_MARK = ('TUPLE', 'LIST', 'DICT', 'APPENDS', 'SETITEMS')  # they take all that lies above the last MARK
+TO_MARK = ('TUPLE', 'LIST', 'DICT', 'APPENDS', 'SETITEMS')  # opcodes that take all that lies above the last MARK
+# How many values other opcodes take from the stack.
 TAKEN = {
     'STOP': 1, 'TUPLE1': 1, 'TUPLE2': 2, 'TUPLE3': 3, 'APPEND': 1, 'SETITEM': 2, 'STACK_GLOBAL': 2, 'REDUCE': 2,
     'NEWOBJ': 2, 'BUILD': 2, 'BINPERSID': 1,
@@ -35,26 +36,27 @@ ADMITTED = {'PROTO', 'FRAME', 'MARK', 'GLOBAL', *VALUES, *EMPTY, *TO_MARK, *TAKE
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Name:
-    """A name that is known, and what stands for it; a function of ours where it may be called."""
+    """A known name of the file, and its meaning in the table: a function of ours if the name may be called."""
 
     meaning: Any
 
 
 class Record:
-    """What a function of ours made; a state that follows in the file goes to `build`."""
+    """A value that a function of the table made. If a state follows in the file, `build` gets it."""
 
     def build(self, walk: 'Walk', state: Any) -> None:
         refuse('it gives a state to what has none')
 
 
 class Walk:
-    """One pickle's way through its file.
+    """The reading of one pickle.
 
     Args:
-      file: at the pickle's place; behind the pickle after `result`.
+      file: the open file, at the beginning of the pickle; after `result` it is at the end of the pickle.
       size: bytes of the file.
-      admitted: (module, name) -> what stands for it; a function is called with the walk and the pickle's arguments.
-      persistent: makes a record of a reference to something outside the pickle. None: there may be none.
+      admitted: (module, name) -> meaning. A function is called with the `Walk` and the pickle's arguments.
+      persistent: function that makes a record of a reference to something outside the pickle. With None such references
+        are refused.
     """
 
     def __init__(
@@ -68,13 +70,16 @@ class Walk:
         self.left, self.recoded, self.longest = STEPS, 0, LINE
 
     def result(self) -> Any:
-        """What the pickle describes.
+        """The object that the pickle describes.
 
         Raises:
-          UserError: it has something else than the above, or is out of all proportion.
-          IndexError, KeyError, TypeError, ValueError: it is broken.
+          UserError: the pickle has something else than the above, or takes too many steps or bytes.
+          IndexError, KeyError, TypeError, ValueError: the pickle is broken.
         """
-        stack, below, memo, items = [], [], {}, []
+        stack: list[Any] = []
+        below: list[list[Any]] = []
+        memo: dict[int, Any] = {}
+        items: list[Any] = []
         for opcode, value in self._opcodes():
             if opcode in TO_MARK:
                 items, stack = stack, below.pop() if below else refuse('it takes what is not there')
@@ -120,38 +125,41 @@ class Walk:
         raise AssertionError('the opcodes end with STOP or an error')
 
     def spend(self, steps: int) -> None:
-        """Counts what is done; a few bytes can ask for much."""
+        """Counts the steps and refuses too many: a few bytes of a file can demand many steps."""
         self.left -= steps
         if self.left < 0:
             refuse(f'more than {STEPS:,} steps to read it, many times what weights take')
 
     def recode(self, size: int) -> None:
-        """Counts the bytes that are made of texts: a file that names a text again and again can ask for any number."""
+        """Counts the bytes made of texts and refuses too many: a file can demand the same text again and again."""
         self.recoded += size
         if self.recoded > self.size:
             refuse('the same text many times over as bytes')
 
     def read(self, count: int) -> bytes:
-        """For pickletools: no more than there is, whatever a length says."""
+        """For pickletools: at most the bytes that are left in the file, whatever `count` says."""
         return self.file.read(min(count, self.size - self.file.tell()))
 
     def readline(self) -> bytes:
-        """For pickletools."""
+        """For pickletools: a line that is not too long."""
         line = self.file.readline(self.longest)
         return line if line.endswith(b'\n') else refuse(f'a name or number of over {LINE} characters or without end')
 
     def _opcodes(self) -> Iterator[tuple[str, Any]]:
+        """Names and arguments of the opcodes, of which only admitted ones are given."""
+        source: Any = self  # of a file, pickletools uses `read` and `readline` alone
         while True:
             self.spend(1)
             code = self.file.read(1) or refuse('it broke off')
             opcode = OPCODES.get(code)
             if opcode is None or opcode.name not in ADMITTED:
                 refuse(f'{opcode.name if opcode else ascii(code)} is not admitted in a file of weights')
-            self.longest = -1 if opcode.name in ('STRING', 'UNICODE') else LINE  # which may hold whole arrays
-            if opcode.name == 'STRING':  # pickletools of Python 3.11 knows no bytes above 127 there
-                yield opcode.name, pickletools.read_stringnl(self, decode=False).decode('unicode_escape')
+            self.longest = -1 if opcode.name in ('STRING', 'UNICODE') else LINE  # these two may hold whole arrays
+            if opcode.name == 'STRING':  # pickletools of Python 3.11 refuses bytes above 127 here
+                text: Any = pickletools.read_stringnl(source, decode=False)  # bytes, without decoding
+                yield opcode.name, text.decode('unicode_escape')
             else:
-                yield opcode.name, opcode.arg.reader(self) if opcode.arg else None
+                yield opcode.name, opcode.arg.reader(source) if opcode.arg else None
 
     def _name(self, module: Any, name: Any) -> Name:
         if type(module) is not str or type(name) is not str:
@@ -175,9 +183,10 @@ class Walk:
 
 
 def named(target: Any, items: list[Any]) -> dict:
-    """Puts names and values, one after the other, into a dictionary.
+    """Puts items into a dictionary: a name, its value, the next name, its value, and so on.
 
-    Nested tuples would take for ever to hash, and so would whole numbers of any length, made to collide.
+    Names are texts, bytes or whole numbers of at most 62 bits. Nested tuples can take for ever to hash, and longer numbers
+    can be chosen so that their hashes collide.
     """
     if type(target) is not dict or len(items) % 2:
         refuse('it puts names into what is no dictionary')

@@ -1,8 +1,8 @@
-"""PyTorch's files of weights, without PyTorch: a pickle of names and sizes, and the numbers beside it.
+"""PyTorch's files of weights, read without PyTorch: a pickle of names and sizes, and the numbers beside it.
 
-since 1.6   a zip file: NAME/data.pkl and, for each storage, its numbers in NAME/data/KEY (torch.serialization._save)
-before      five pickles - magic number, version, machine, the object, the storages' keys - and then for each storage
-            how many numbers it has, as int64, and they (torch.serialization._legacy_save)
+since 1.6   a zip file with NAME/data.pkl and, for each storage, its numbers in NAME/data/KEY (torch.serialization._save)
+before      five pickles - magic number, version, machine, the object, the storages' keys - and then, for each storage, its
+            number of numbers as int64 and the numbers (torch.serialization._legacy_save)
 """
 
 import io
@@ -20,20 +20,20 @@ from vidcls.pretrained.pickled import Walk
 from vidcls.pretrained.plain import refuse
 
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
-PICKLE = 16 << 20  # bytes of a zip file's data.pkl; that of the largest networks' checkpoints is a tenth
+PICKLE = 16 << 20  # bytes that a zip file's data.pkl may have; in checkpoints of the largest networks it has a tenth
 
 Choose = Callable[[Any], dict[str, Any]]
 
 
 def arrays(path: Path, most_bytes: int, choose: Choose) -> dict[str, np.ndarray]:
-    """The tensors that `choose` takes from what was saved; the numbers of the others are not read.
+    """The tensors that `choose` takes from the saved object; the numbers of other tensors are not read.
 
     Args:
-      choose: what was saved -> values by name. Those that are no tensors are left out.
+      choose: function of the saved object that returns values by name. Values that are no tensors are left out.
 
     Raises:
-      UserError: it has something else than tensors and plain containers, or is out of all proportion.
-      Others: it is broken, see `pickled.Walk` and `zipped.arrays`.
+      UserError: the file has something else than tensors and plain containers, or unpacks to too many bytes.
+      Others: the file is broken, see `pickled.Walk` and `zipped.arrays`.
     """
     with path.open('rb') as file:
         packed = file.read(4) == b'PK\x03\x04'
@@ -66,7 +66,8 @@ def _zip(path: Path, most_bytes: int, choose: Choose) -> dict[str, np.ndarray]:
 
 
 def _legacy(path: Path, choose: Choose) -> dict[str, np.ndarray]:
-    size, found = path.stat().st_size, {}
+    size = path.stat().st_size
+    found: dict[str, Storage] = {}
     with path.open('rb') as file:
 
         def walk() -> Any:

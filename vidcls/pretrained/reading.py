@@ -1,4 +1,4 @@
-"""Files of weights -> arrays of numpy by name. Nothing that a file names is run, imported or made.
+"""Files of weights -> arrays of numpy by name. Nothing that a file names is run, imported or instantiated.
 
 .safetensors                     safetensors
 .npz                             numpy's headers; `vidcls.pretrained.zipped`
@@ -20,10 +20,10 @@ from vidcls.pretrained import admitted, fetching, pytorch, zipped
 from vidcls.pretrained.pickled import Walk
 from vidcls.pretrained.plain import MOST_BYTES, refuse
 
-PARTS = ('state_dict', 'model_state', 'model')  # under which a training checkpoint keeps the network
-HEADER = 4 << 20  # bytes of a .safetensors' names and sizes; a hundred times those of the largest network here
-NAMES, NAME = 10_000, 300  # arrays of a file, and characters of the name of one
-# What a broken file leads the libraries and the walk to. The files' makers have the choice of the type.
+PARTS = ('state_dict', 'model_state', 'model')  # keys under which a training checkpoint keeps the network
+HEADER = 4 << 20  # bytes that a .safetensors' header may have; a hundred times that of the largest network here
+NAMES, NAME = 10_000, 300  # arrays that a file may have, and characters that the name of an array may have
+# Errors that a broken file can cause in the libraries and in `Walk`. A file can be made so as to cause any of them.
 BROKEN = (
     ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, NotImplementedError, RecursionError, RuntimeError,
     TypeError, ValueError, struct.error, zipfile.BadZipFile, zlib.error,
@@ -31,16 +31,17 @@ BROKEN = (
 
 
 def read(path: str | Path, most_bytes: int = MOST_BYTES) -> dict[str, np.ndarray]:
-    """The arrays of a file, by their names; `path` may be an address, see `vidcls.pretrained.fetching`.
+    """The arrays of a file, by their names.
 
     Args:
-      most_bytes: that the file may have and unpack to.
+      path: of the file, or an address, see `vidcls.pretrained.fetching`.
+      most_bytes: the largest size of the file, and of its contents when unpacked.
 
     Returns:
-      Arrays of bool, integer or floating-point numbers in the file's own types, which may be views and read-only.
+      Arrays of bool, integer or floating-point numbers in the file's own types. They may be views, and read-only.
 
     Raises:
-      UserError: no such file, an unknown ending, a file that is broken, holds more than arrays, or is too large.
+      UserError: there is no such file, its ending is unknown, or it is broken, holds more than arrays or is too large.
     """
     ending = PurePath(fetching.name(path)).suffix.lower()
     reader = READERS.get(ending)
@@ -60,7 +61,11 @@ def read(path: str | Path, most_bytes: int = MOST_BYTES) -> dict[str, np.ndarray
 
 
 def save(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays as .safetensors, which PyTorch's libraries take for their own."""
+    """Writes arrays as .safetensors, in the form that PyTorch's libraries read.
+
+    Raises:
+      ValueError: the path has another ending.
+    """
     from safetensors.numpy import save_file
 
     if Path(path).suffix != '.safetensors':
@@ -69,18 +74,18 @@ def save(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _chosen(saved: Any) -> dict[str, Any]:
-    """The named values of the network in what a pickle describes, without the rest of a training checkpoint."""
-    for _ in PARTS:  # one within another, and not for ever: a pickle may hold itself
+    """The named values of the network in the object of a pickle, without the rest of a training checkpoint."""
+    for _ in PARTS:  # parts may be nested; the loop is bounded because an object may contain itself
         inner = [part for part in PARTS if isinstance(saved, dict) and isinstance(saved.get(part), dict)]
         saved = saved[inner[0]] if inner else saved
     named = saved if isinstance(saved, dict) else {}
-    # PaddlePaddle's values are (name, array)
+    # PaddlePaddle's values are pairs (name, array).
     values = {name: value[1] if type(value) is tuple and len(value) == 2 else value for name, value in named.items()}
     return {name: value for name, value in values.items() if isinstance(name, str)}
 
 
 def _checked(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """With names that may stand in a message, and not so many that looking at each takes long."""
+    """The arrays, if they are not too many and their names can stand in a message."""
     if len(arrays) > NAMES:
         refuse(f'{len(arrays):,} arrays; at most {NAMES:,}')
     for name in arrays:
@@ -111,7 +116,7 @@ def _pickle(path: Path, _: int) -> dict[str, np.ndarray]:
 
 
 def _one_line(error: BaseException) -> str:
-    """The reason, without what a terminal would take for a command."""
+    """The reason in one line, without characters that a terminal would take for a command."""
     line = (str(error).strip() or 'unreadable').splitlines()[0]
     line = line if isinstance(error, UserError) else f'{type(error).__name__}: {line}'
     return ''.join(letter if letter.isprintable() else '?' for letter in line[:NAME])

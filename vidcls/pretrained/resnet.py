@@ -1,4 +1,4 @@
-"""ResNets with bottleneck blocks, and TSN with them, as other libraries publish them."""
+"""Tables for ResNets with bottleneck blocks, and for TSN with them."""
 
 import functools
 
@@ -11,7 +11,7 @@ TORCHVISION = {
     'layer*_*/bn*': 'layer*.*.bn*',
     'layer*_*/downsample_*': 'layer*.*.downsample.*',
 }
-# A convolution and its norm are one module.
+# In mmaction2 a convolution and its norm are one module.
 MMACTION2 = {
     'conv1': 'conv1.conv',
     'bn1': 'conv1.bn',
@@ -23,11 +23,15 @@ MMACTION2 = {
 
 
 def _paddle(deep: bool) -> dict[str, str]:
-    """Stages count from 2 and blocks are letters, or 'a' and 'b1', 'b2', ... in the third stage of 101 and 152."""
+    """The table of PaddlePaddle's ResNets: of 50 layers, or deep, of 101 and 152.
+
+    Stages count from 2. Blocks are letters; in the third stage of a deep network they are 'a', 'b1', 'b2', ...
+    """
     table = {'conv1': 'conv._conv', 'bn1': 'conv._batch_norm'}
     for stage in range(1, 5):
         numbered = deep and stage == 3
-        for block in range(36 if numbered else 6 if stage == 3 else 8):  # as many as ResNet-152 has, or 50
+        # At least as many blocks as ResNet-152 has, or ResNet-50.
+        for block in range(36 if numbered else 6 if stage == 3 else 8):
             name = f'res{stage + 1}' + (f'b{block}' if numbered and block else chr(ord('a') + block))
             for ours, theirs in (('conv1', 'conv0'), ('conv2', 'conv1'), ('conv3', 'conv2')):
                 table[f'layer{stage}_{block}/{ours}'] = f'{name}.{theirs}._conv'
@@ -38,13 +42,14 @@ def _paddle(deep: bool) -> dict[str, str]:
     return table
 
 
-# For networks of 50 layers, and for deeper ones.
+# The key says whether the network has more than 50 layers.
 PADDLE = {deep: _paddle(deep) for deep in (False, True)}
 PADDLE_ENDINGS = {'kernel': '.weight', 'scale': '.weight', 'bias': '.bias', 'mean': '._mean', 'var': '._variance'}
 PADDLE_AXES = {4: 'o i h w -> h w i o'}  # a linear layer's kernel is (in, out), as ours
 
 
 def _has_numbers(deep: bool, arrays: Arrays) -> bool:
+    """Whether the blocks are those of a deep network, if `deep`; whether they are not, if not."""
     return deep == any('res4b1.' in name for name in arrays)
 
 

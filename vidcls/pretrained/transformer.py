@@ -1,4 +1,4 @@
-"""Vision Transformers for pictures, which TimeSformer starts from, and TimeSformers."""
+"""Tables for TimeSformers, and for the Vision Transformers of images that TimeSformer starts from."""
 
 from vidcls.pretrained.layout import HALF, KINETICS, Beside, Layout, under
 
@@ -73,7 +73,7 @@ _MMACTION2 = {
 
 
 def _attention(ours: str, theirs: str) -> dict[str, str]:
-    """torch.nn.MultiheadAttention, whose first projection is no module."""
+    """The rows of a torch.nn.MultiheadAttention, whose first projection is no module and has parameters of its own."""
     return {
         f'blocks_*/{ours}/qkv/kernel': f'{_MM}{theirs}.attn.in_proj_weight',
         f'blocks_*/{ours}/qkv/bias': f'{_MM}{theirs}.attn.in_proj_bias',
@@ -98,21 +98,24 @@ MMACTION2_JOINT_OR_SPACE = {
 }
 
 
-def _also_over_time(pictures: dict) -> dict:
-    """Attention over time starts as that over space, as published (facebookresearch, models/helpers.py)."""
+def _also_over_time(table: dict) -> dict:
+    """The table of an image network, whose attention starts both attention over space and attention over time.
+
+    This is as published (facebookresearch, models/helpers.py).
+    """
     over_time = {
         key.replace('/norm1', '/temporal_norm1').replace('/attn/', '/temporal_attn/'): value
-        for key, value in pictures.items()
+        for key, value in table.items()
     }
-    return {**over_time, **pictures}
+    return {**over_time, **table}
 
 
-# What a network for pictures knows nothing of. It starts as TimeSformer starts it: at zero, as published.
+# Parameters that an image network doesn't have. They start as TimeSformer initialises them: at zero, as published.
 _OF_TIME = r'time_embed|blocks_\d+/temporal_fc/|head/'
 
 
 def _inputs_first(arrays) -> bool:
-    """Whether linear layers are (in, out), which their names don't tell: qkv has three times as many outputs."""
+    """Whether the kernels of linear layers are (in, out), by the shape of qkv: it has three times as many outputs."""
     shape = arrays['blocks.0.attn.qkv.weight'].shape
     return len(shape) == 2 and shape[0] < shape[1]
 

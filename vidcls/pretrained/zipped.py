@@ -1,27 +1,28 @@
-"""Zip files of weights, whose sizes are checked before anything is unpacked; and numpy's .npz."""
+"""Zip files of weights, and numpy's .npz. The sizes of all members are checked before anything is unpacked."""
 
 import contextlib
 import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vidcls.pretrained import plain
 from vidcls.pretrained.plain import refuse
 
-DIRECTORY = 4 << 20  # bytes of a zip file's list of names; that of a network is a hundredth
-TIMES, MORE = 10, 64 << 20  # unpacked, weights have at most so many times their bytes, and so many bytes more
+DIRECTORY = 4 << 20  # bytes that a zip file's list of names may have; the list of a network has a hundredth
+TIMES, MORE = 10, 64 << 20  # a file may unpack to TIMES its bytes and MORE bytes
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 @contextlib.contextmanager
 def opened(path: Path, most_bytes: int) -> Iterator[zipfile.ZipFile]:
-    """A zip file whose members are together in proportion to the file.
+    """The opened zip file, whose members unpack to no more bytes than is plausible for a file of its size.
 
     Raises:
-      UserError: they are not, or they are packed in a way that weights are not.
+      UserError: they unpack to more, or are packed in a way that weights are not.
     """
     with _Bounded(io.FileIO(path)) as file:
         if not zipfile.is_zipfile(file):
@@ -30,7 +31,7 @@ def opened(path: Path, most_bytes: int) -> Iterator[zipfile.ZipFile]:
             file.longest = None
             members = archive.infolist()
             if any(info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for info in members):
-                refuse('it is packed otherwise than by deflation')  # the others can ask for any memory
+                refuse('it is packed otherwise than by deflation')  # other methods can demand any amount of memory
             unpacked, size = sum(info.file_size for info in members), path.stat().st_size
             most = min(TIMES * size + MORE, most_bytes)
             if unpacked > most:
@@ -41,7 +42,7 @@ def opened(path: Path, most_bytes: int) -> Iterator[zipfile.ZipFile]:
 
 
 def content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """A member's bytes: as many as its entry says, whatever the packed ones would give."""
+    """A member's bytes, at most as many as its entry in the list of names says."""
     with archive.open(info) as member:
         return member.read(info.file_size)
 
@@ -50,8 +51,8 @@ def arrays(path: Path, most_bytes: int) -> dict[str, np.ndarray]:
     """The arrays of an .npz.
 
     Raises:
-      UserError: it has something else than plain arrays of numbers, or is out of all proportion.
-      OSError, ValueError, zipfile.BadZipFile, zlib.error, and what else zipfile raises: it is broken.
+      UserError: the file has something else than plain arrays of numbers, or unpacks to too many bytes.
+      OSError, ValueError, zipfile.BadZipFile, zlib.error, and what else zipfile raises: the file is broken.
     """
     with opened(path, most_bytes) as archive:
         return {info.filename.removesuffix('.npy'): _array(archive, info) for info in archive.infolist()}
@@ -65,17 +66,18 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
         if version not in HEADERS:
             refuse(f'version {version} of .npy, which arrays of numbers never need')
         shape, columns_first, dtype = HEADERS[version](member)
-        # .npz has no name for bfloat16, which Google's larger networks are published in, and leaves two bytes.
+        # .npz has no name for bfloat16, in which Google's larger networks are published: its arrays are of two raw bytes.
         kind = plain.BFLOAT16 if dtype.str == '|V2' else plain.KINDS.get(dtype.str[1:])
         if kind is None:
             refuse(f'an array of {dtype.str}, no plain numbers')
-        # So many and no more, whatever the packed bytes would give.
+        # At most as many bytes as the entry says, whatever the packed bytes would unpack to.
         data = member.read(info.file_size - member.tell())
-    return plain.array(data, kind.newbyteorder(dtype.str[0]), plain.sizes(shape), columns_first)
+    order: Any = dtype.str[0]  # '<', '>' or '|', as numpy wrote it
+    return plain.array(data, kind.newbyteorder(order), plain.sizes(shape), columns_first)
 
 
 class _Bounded(io.BufferedReader):
-    """zipfile reads the whole list of names at once."""
+    """A file that refuses long reads until `longest` is None: zipfile reads the whole list of names at once."""
 
     longest: int | None = DIRECTORY
 

@@ -1,7 +1,8 @@
 """Checkpoints of a work directory, through orbax: the latest, and the best by validation top-1.
 
-Saved in two parts, so that evaluation restores the model alone: `model` (params, batch_stats, ema) and `optimizer`. The
-scores of a validation join the checkpoint later, as orbax's `metrics`: it is saved before it is validated.
+A checkpoint has two parts, so that evaluation restores the model alone: `model` (params, batch_stats, ema) and
+`optimizer`. A checkpoint is saved before it is validated; the scores of the validation join it afterwards, as orbax's
+`metrics`.
 """
 
 import contextlib
@@ -26,18 +27,18 @@ from vidcls.run import resource_errors
 from vidcls.text.bounded_file import read_json
 
 BEST_METRIC = 'top1'
-_METADATA_BYTES = 16 << 20  # of orbax's list of arrays, which names each in some 300 bytes
-# Arrays may take this many bytes a byte on disk, and some beside: trained numbers compress by a tenth, zeros much more.
+_METADATA_BYTES = 16 << 20  # limit on orbax's list of arrays, which has some 300 bytes for each
+# Limits on the bytes in memory for each byte on disk, and beyond: trained numbers compress by a tenth, zeros far more.
 _UNPACKED, _UNPACKED_BYTES = 16, 64 << 20
 _PLAIN = re.compile(r'[A-Za-z0-9_-]+')
 
 
 class Checkpoints:
-    """Saves in the background; a checkpoint that was interrupted is never seen as one.
+    """Saves and restores checkpoints. Saving runs in the background; one that was cut off leaves no checkpoint.
 
     Args:
       folder: `checkpoints/` of a work directory.
-      keep_best: whether to keep the best by validation top-1 beside the latest.
+      keep_best: whether to keep the best checkpoint by validation top-1 beside the latest.
     """
 
     def __init__(self, folder: Path, keep_best: bool = True):
@@ -52,17 +53,18 @@ class Checkpoints:
         )
 
     def save(self, step: int, model: Any, opt_state: Any) -> None:
-        """Starts saving arrays of numpy.
+        """Starts to save arrays of numpy.
 
         Raises:
-          resource_errors.DiskFull: they don't fit. A disk that fills up meanwhile is an error of the next `save` or of `close`.
+          resource_errors.DiskFull: the arrays don't fit. If the disk fills up while they are written, the next `save`,
+            or `close`, raises.
         """
         resource_errors.check_disk(self._folder, (model, opt_state))
         args = {'model': ocp.args.StandardSave(model), 'optimizer': ocp.args.StandardSave(opt_state)}
         self._manager.save(step, args=ocp.args.Composite(**args))
 
     def rate(self, step: int, scores: dict[str, float]) -> None:
-        """Gives a saved checkpoint the scores of its validation, whole or not at all; `top1` decides which is the best."""
+        """Adds the scores of a validation to a checkpoint, all or none of them; `top1` decides which is the best."""
         self._manager.wait_until_finished()
         with processes.together():
             if processes.is_first():
@@ -74,13 +76,15 @@ class Checkpoints:
         self._manager.reload()
 
     def is_rated(self, step: int) -> bool:
+        """Whether the checkpoint of `step` has the scores of its validation."""
         return self._manager.metrics(step) is not None
 
     def latest(self) -> int | None:
+        """The latest step that is saved."""
         return self._manager.latest_step()
 
     def restore(self, step: int, model: Any, opt_state: Any) -> tuple[Any, Any]:
-        """Both parts, in the structure of the given ones.
+        """The model and the optimizer's state, in the structure of the given ones.
 
         Raises:
           UserError: a shape differs, or the checkpoint is broken.
@@ -97,7 +101,7 @@ class Checkpoints:
         return restored['model'], restored['optimizer']
 
     def close(self) -> None:
-        """Waits for what is being saved."""
+        """Waits until the checkpoint that is being saved is whole."""
         with contextlib.closing(self._manager):
             self._manager.wait_until_finished()
 
@@ -112,19 +116,19 @@ def steps(folder: Path) -> list[int]:
 
 
 def restore_model(folder: Path, which: str, ema: bool = True) -> tuple[int, Any]:
-    """The model's variables alone, for evaluation: their moving averages where the run kept them.
+    """The model's variables alone, for evaluation.
 
     Args:
       folder: `checkpoints/` of a work directory.
-      which: 'best', 'latest' or a step. Where no validation was made, the best is the latest.
-      ema: False for the parameters themselves, although the run kept averages.
+      which: 'best', 'latest' or a step. Without any validation, the best is the latest.
+      ema: whether to return the moving averages of the variables, where the run kept them.
 
     Returns:
       (step, variables), arrays of numpy.
 
     Raises:
-      UserError: there is no such checkpoint; names those there are.
-      UserError: it is broken, points elsewhere, or states more numbers than it holds.
+      UserError: there is no such checkpoint (the message names those there are), or the checkpoint is broken, has links
+        to other places, or declares larger arrays than its files can hold.
     """
     step, parts = restore_parts(folder, which, ('model',))
     saved = parts['model']
@@ -135,13 +139,14 @@ def restore_model(folder: Path, which: str, ema: bool = True) -> tuple[int, Any]
 def restore_parts(
     folder: Path, which: str, parts: tuple[str, ...] = ('model', 'optimizer')
 ) -> tuple[int, dict[str, Any]]:
-    """What a checkpoint holds, as it was saved but for tuples, which are dictionaries and lists: (step, part -> arrays).
+    """(step, part -> arrays) of a checkpoint. Tuples come back as orbax saves them: as dictionaries and lists.
 
     Args:
-      which: see `restore_model`.
+      folder, which: as of `restore_model`.
+      parts: of 'model' and 'optimizer'.
 
     Raises:
-      UserError: there is no such checkpoint; names those there are.
+      UserError: as of `restore_model`.
     """
     saved = steps(folder)
     if not saved:
@@ -164,7 +169,7 @@ def restore_parts(
 
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turns what orbax raises of a broken checkpoint, which may be anything, into one line about it."""
+    """Turns any exception that orbax raises about a broken checkpoint into a UserError of one line."""
     try:
         yield
     except (UserError, PermissionError):
@@ -183,14 +188,14 @@ def _check_files(folder: Path) -> None:
             path = Path(parent, name)
             try:
                 mode = path.lstat().st_mode
-            except FileNotFoundError:  # a training that goes on clears old steps
+            except FileNotFoundError:  # a run that is being trained deletes old checkpoints
                 continue
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
                 raise UserError(f'{path}: must be a file or a folder, and is a link, a device or a pipe')
 
 
 def _check_metadata(part: Path) -> None:
-    """Refuses a list of arrays that leads orbax to files beside those of the checkpoint: names become paths."""
+    """Refuses names of arrays that could lead orbax out of the checkpoint's folder: it makes paths of them."""
     path = part / '_METADATA'
     metadata = read_json(path, _METADATA_BYTES)
     if metadata.get('use_ocdbt') is not True:
@@ -202,7 +207,7 @@ def _check_metadata(part: Path) -> None:
 
 
 def _check_arrays(part: Path) -> None:
-    """Refuses arrays that state far more numbers than the files could hold, before room is made for them."""
+    """Refuses arrays that are declared far larger than the files can hold, before memory is allocated for them."""
     on_disk = sum(file.stat().st_size for file in part.rglob('*') if file.is_file())
     limit = _UNPACKED * on_disk + _UNPACKED_BYTES
     arrays = jax.tree.leaves(ocp.StandardCheckpointHandler().metadata(part).tree)

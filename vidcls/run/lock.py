@@ -1,8 +1,8 @@
 """One training at a time in a work directory.
 
-The lock is the kernel's (`flock`) on the file `lock` in the folder, so that the end of the process is its end, whatever
-ended it: a file that a killed run left behind locks nothing. Between hosts it holds as far as the file system passes
-locks on, as NFS under Linux does unless it was mounted with `nolock` or `local_lock`.
+The lock is the kernel's (`flock`) on the file `lock` in the folder. The kernel frees it when the process ends, in whatever
+way, so that a file which a killed run left behind locks nothing. Between machines the lock holds if the file system passes
+locks on; NFS under Linux does, unless it was mounted with `nolock` or `local_lock`.
 """
 
 import contextlib
@@ -26,10 +26,10 @@ _held: set[int] = set()
 
 
 def holding(function: Callable) -> Callable:
-    """Decorates `function(config, folder, ...)`, which trains into `folder`: the first of its processes holds the lock.
+    """Decorates `function(config, folder, ...)`, which trains in `folder`: its first process holds the lock meanwhile.
 
     Raises:
-      UserError: another training holds it; says which. On every process.
+      UserError: another training holds the lock; the message says which. Raised on every process.
     """
 
     @functools.wraps(function)
@@ -45,10 +45,10 @@ def holding(function: Callable) -> Callable:
 
 @contextlib.contextmanager
 def held(folder: str | Path) -> Iterator[None]:
-    """Holds the lock of a work directory, which is made if need be; if it is empty at the end, it goes again.
+    """Holds the lock of a work directory. The folder is made if there is none, and removed if it is empty at the end.
 
     Raises:
-      UserError: it is held already; names the process, its host and since when.
+      UserError: another process holds the lock; the message names that process, its machine and the time.
     """
     folder = Path(folder).expanduser()
     made = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -62,7 +62,8 @@ def held(folder: str | Path) -> Iterator[None]:
         os.pwrite(descriptor, f'{json.dumps(owner)}\n'.encode(), 0)
         yield
     finally:
-        path.unlink(missing_ok=True)  # while it is held: whoever waits for this file sees that it is no longer the lock
+        # Before the lock is freed: a process that has just opened this file sees that the file is no longer the lock.
+        path.unlink(missing_ok=True)
         _held.discard(descriptor)
         os.close(descriptor)
         with contextlib.suppress(OSError):  # not empty
@@ -71,7 +72,7 @@ def held(folder: str | Path) -> Iterator[None]:
 
 
 def _acquire(path: Path) -> int:
-    """The descriptor of the locked file; programs that this process starts do not inherit it."""
+    """The descriptor of the locked file. Programs that this process starts do not inherit it."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -89,14 +90,14 @@ def _acquire(path: Path) -> int:
             return descriptor
         if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
             return descriptor
-        os.close(descriptor)  # the one before us ended just now, and took its file with it
+        os.close(descriptor)  # the process that held the lock has ended since, and removed the file
 
 
 def _owner(path: Path) -> str:
     try:
         owner = json.loads(path.read_text())
         return f'process {owner["process"]} on {owner["host"]} since {owner["since"]}'
-    except (OSError, ValueError, KeyError, TypeError):  # it came or went just now
+    except (OSError, ValueError, KeyError, TypeError):  # the file is being written or removed
         return 'another process'
 
 
@@ -105,7 +106,7 @@ def _now() -> str:
 
 
 def _close_in_child() -> None:
-    """A child by `fork` shares the lock with its parent, and would hold it after the parent's end."""
+    """Frees the lock in a child made by `fork`, which would else hold it beyond the end of its parent."""
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()

@@ -1,4 +1,4 @@
-"""What a run reports while it goes on: metrics.jsonl, TensorBoard and the terminal, under the same names."""
+"""The log of a run: metrics.jsonl, TensorBoard and the terminal, with the same names in each."""
 
 import contextlib
 import dataclasses
@@ -21,7 +21,7 @@ REMEDY = 'the last checkpoint is kept. Lower --config.optim.learning_rate, or se
 
 
 class Diverged(UserError):
-    """The loss is no longer a number; the last good checkpoint stays."""
+    """The loss or a parameter is not finite; the latest checkpoint, which is sound, stays."""
 
 
 class RunLog:
@@ -29,25 +29,25 @@ class RunLog:
 
     Args:
       folder: the work directory.
-      step: the step a run continues from; rows of later steps, of a run that was cut off, are dropped.
-      num_steps: the last step, for the progress bar.
-      validate: whether `step` is validated again; the row of a validation that was cut off is dropped too.
+      step: the step that the run starts or resumes at; rows of later steps, of a run that was cut off, are deleted.
+      num_steps: the number of the last step, for the progress bar.
+      validate: whether `step` is validated on resume; a row of that validation, which was cut off, is deleted too.
     """
 
     def __init__(self, folder: Path, step: int, num_steps: int, validate: bool = False):
         path = folder / 'metrics.jsonl'
         kept = [line for line in _lines(path) if _is_kept(json.loads(line), step, validate)]
-        partial = path.with_name(f'.{path.name}.partial')  # a run that is killed here must find its old rows
+        partial = path.with_name(f'.{path.name}.partial')  # a run that is killed here keeps its old rows
         partial.write_text(''.join(kept))
         os.replace(partial, path)
         self._file = open(path, 'a')  # noqa: SIM115, closed by close()
         self._tensorboard = TensorBoard(folder / 'tensorboard', step)
         # A bar on a terminal, plain lines elsewhere.
         self._bar = tqdm.tqdm(total=num_steps, initial=step, unit='step', disable=not sys.stderr.isatty())
-        self._begun, self._made, self._validated = 0.0, 0, ''
+        self._first_step_at, self._steps_made, self._validated = 0.0, 0, ''
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """One row. Names are 'train/loss', 'validation/top1' and the like."""
+        """Writes one row; names are such as 'train/loss' and 'validation/top1'."""
         self._file.write(json.dumps({'step': step, **values}) + '\n')
         self._file.flush()
         self._tensorboard.write(step, values)
@@ -62,26 +62,26 @@ class RunLog:
             self._bar.write(f'step {step} {group}: {text}', file=sys.stderr)
 
     def advance(self) -> None:
-        """One step was begun; the first has compiled by now."""
+        """Counts a step that the device has begun. At the first, compilation is over."""
         self._bar.update()
-        self._begun = self._begun or time.monotonic()
-        self._made += 1
+        self._first_step_at = self._first_step_at or time.monotonic()
+        self._steps_made += 1
 
     def close(self) -> None:
-        # A file that can't be written fails to close, too.
+        # Each is closed although another fails to: a file that can't be written raises when it is closed.
         with contextlib.closing(self._bar), contextlib.closing(self._file), contextlib.closing(self._tensorboard):
             pass
 
     def _left(self, step: int) -> str:
-        """', 12 min left', at the rate of this process so far, validations and all; nothing where that says nothing."""
-        if self._made < 2 or step >= self._bar.total:
+        """', 12 min left', by the steps of this process so far, with validations; empty before the second step."""
+        if self._steps_made < 2 or step >= self._bar.total:
             return ''
-        seconds = (time.monotonic() - self._begun) / (self._made - 1) * (self._bar.total - step)
+        seconds = (time.monotonic() - self._first_step_at) / (self._steps_made - 1) * (self._bar.total - step)
         return f', {in_words(seconds)} left'
 
 
 def in_words(seconds: float) -> str:
-    """A duration as people say it: '40 s', '12 min', '3 h 20 min', '2 d 5 h'."""
+    """A duration in one or two units: '40 s', '12 min', '3 h 20 min', '2 d 5 h'."""
     if seconds < 100:
         return f'{seconds:.0f} s'
     minutes = round(seconds / 60)
@@ -93,7 +93,7 @@ def in_words(seconds: float) -> str:
 
 
 class SilentLog:
-    """The log of a process that writes none, one of several."""
+    """Writes nothing: the log of every process but the first."""
 
     def write(self, step: int, values: dict[str, float]) -> None:
         pass
@@ -106,7 +106,7 @@ class SilentLog:
 
 
 def _lines(path: Path) -> list[str]:
-    """The whole lines of a file that may have been cut off in its last one."""
+    """The lines of a file, but for a last one that was cut off."""
     if not path.exists():
         return []
     return [line for line in path.read_text().splitlines(keepends=True) if line.endswith('\n')]
@@ -119,20 +119,21 @@ def _is_kept(row: dict[str, float], step: int, validate: bool) -> bool:
 
 @dataclasses.dataclass
 class LogWindow:
-    """Collects the steps' measurements on the device and reads them late, so that logging never blocks a step."""
+    """Collects measurements of steps, which stay on the device until `flush`, so that logging never waits for a step."""
 
     log: RunLog | SilentLog
     batch_size: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._pending: list[tuple[int, Any]] = []
         self.restart()
 
     def restart(self) -> None:
-        """Starts the clock anew, after time that was not training."""
+        """Starts the clock again, so that the time before (a validation, a save) counts for no row."""
         self._started, self._waited, self._steps = time.perf_counter(), 0.0, 0
 
-    def waiting(self):
+    def waiting(self) -> '_Timer':
+        """A context; time inside counts as time that training waits for data."""
         return _Timer(self)
 
     def add(self, step: int, measured: Any) -> None:
@@ -140,7 +141,7 @@ class LogWindow:
         self._steps += 1
 
     def flush(self, keep: int = 0) -> None:
-        """Writes the mean of what is pending but for the newest `keep` steps, which may still be running.
+        """Writes a row: the mean over the steps that are pending, but for the newest `keep`, which may still be running.
 
         Raises:
           Diverged: a loss is not finite.
@@ -161,7 +162,7 @@ class LogWindow:
 
 @dataclasses.dataclass
 class _Timer:
-    """Adds the time spent inside to its window's time of waiting for data."""
+    """Adds the time inside to the time that its window has waited for data."""
 
     window: LogWindow
 

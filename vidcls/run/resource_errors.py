@@ -1,4 +1,4 @@
-"""What is said when memory or the disk runs out: how much there was, and what helps. One place for both."""
+"""Errors of memory and disk that run out: the message says how much there was, and which settings take less."""
 
 import contextlib
 import errno
@@ -16,28 +16,29 @@ from vidcls.config import Config
 from vidcls.data.sampling import views_at_once
 from vidcls.errors import UserError
 
-# As vidcls.run.resuming has it.
+# The settings that `vidcls.run.resuming` lets change.
 _IN_A_RUN = (
-    'A run that has begun goes on with other values of remat, test.batch_size and, where the network has no BatchNorm, '
+    'A run that has begun resumes with other values of remat, test.batch_size and, where the network has no BatchNorm, '
     'clips_per_device; with others start another --workdir from it with --config.init.run'
 )
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class DiskFull(UserError):
-    """The work directory can't be written; the checkpoints in it stay good."""
+    """The work directory can't be written, for the disk is full; the checkpoints in it stay whole."""
 
 
 class OutOfMemory(UserError):
-    """A step, its compilation or its data did not fit."""
+    """A step, its compilation or its data did not fit in memory."""
 
 
 def explained(function: Callable) -> Callable:
-    """Decorates `function(config, folder, ...)`, which trains into `folder`.
+    """Decorates `function(config, folder, ...)`, which trains in `folder`.
 
     Raises:
-      DiskFull: for what says in any way that the disk is full; orbax's background writes say it late, as a ValueError.
-      OutOfMemory: for what says that memory is short; names the settings that take less.
+      DiskFull: in place of any exception that says that the disk is full. Orbax writes in the background, and says it late
+        and as a ValueError.
+      OutOfMemory: in place of any exception that says that memory is short; the message names settings that take less.
     """
 
     @functools.wraps(function)
@@ -48,7 +49,7 @@ def explained(function: Callable) -> Callable:
             raise
         except Exception as error:
             if _is_disk_full(error):
-                # Each of orbax's writers has a traceback to say at the exit, below this one line.
+                # At the exit each of orbax's writers would log a traceback, below the one line of this error.
                 logging.getLogger('asyncio').setLevel(logging.CRITICAL)
                 raise disk_full(Path(folder).expanduser()) from error
             if _is_out_of_memory(error):
@@ -60,10 +61,10 @@ def explained(function: Callable) -> Callable:
 
 @contextlib.contextmanager
 def explained_views(config: Config) -> Iterator[None]:
-    """For the work of evaluation and prediction inside.
+    """A context for evaluation and prediction.
 
     Raises:
-      OutOfMemory: for what says that memory is short; names the settings that take less.
+      OutOfMemory: in place of any exception that says that memory is short; the message names settings that take less.
     """
     try:
         yield
@@ -74,7 +75,7 @@ def explained_views(config: Config) -> Iterator[None]:
 
 
 def check_disk(folder: Path, tree: Any) -> None:
-    """Refuses to begin writing arrays that will not fit.
+    """Checks that the arrays of a tree will fit on the disk.
 
     Raises:
       DiskFull: fewer bytes are free in `folder` than the arrays have.
@@ -85,19 +86,23 @@ def check_disk(folder: Path, tree: Any) -> None:
 
 
 def disk_full(folder: Path, need: str = '') -> DiskFull:
+    """The error, with the space that is free and the remedy; `need` is a clause about what did not fit."""
     free = f'{shutil.disk_usage(folder).free / 1e6:,.1f} MB are free' if folder.exists() else 'it could not be made'
     return DiskFull(
-        f'no space left in {folder}: {need}{free}. Make space (or a quota larger) and run the same command again; it '
-        'continues from the last checkpoint, if there is one: that is whole'
+        f'no space left in {folder}: {need}{free}. Make space (or raise the quota) and run the same command again; it '
+        'resumes from the latest checkpoint, if there is one: that is whole'
     )
 
 
 def _is_disk_full(error: BaseException | None) -> bool:
-    """Whether this error or one behind it says so: closing files fails in its own words after the first failure."""
+    """Whether this error, or one that it followed from, says that the disk is full.
+
+    After the first failure the closing of files fails too, in other words.
+    """
     if error is None:
         return False
     own = isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno in _FULL)
-    # TensorStore, below orbax, writes the system's words and the number.
+    # TensorStore, below orbax, has the system's words and the error's number in the text of a ValueError.
     told = isinstance(error, ValueError) and any(os.strerror(number) in str(error) for number in _FULL)
     return own or told or _is_disk_full(error.__cause__ or error.__context__)
 

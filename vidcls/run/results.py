@@ -1,12 +1,12 @@
-"""What an evaluation leaves in `eval/` of a work directory: `<name>.json` with scores and protocol, `<name>.npz` with logits.
+"""The files of an evaluation in `eval/` of a work directory: `<name>.json`, scores and protocol; `<name>.npz`, logits.
 
 The arrays of a `.npz`, of n clips in v views:
 
     ids     str[n]            the clip's path in the source, without its ending
-    labels  int32[n]          its true label, a line of the work directory's labels.txt, counted from 0
-    logits  float32[n v k]    view number moment * crops + crop; crops in the order of `vidcls.data.windows.test_windows`
+    labels  int32[n]          the clip's label: the number of a line of the work directory's labels.txt, counted from 0
+    logits  float32[n v k]    of view number moment * crops + crop; crops in the order of `vidcls.data.windows.view_windows`
 
-The clips that the mean over the views gets wrong, for instance:
+For instance, the clips that are classified wrongly by the mean of their views' logits:
 
     saved = np.load(path)
     found = saved['logits'].mean(axis=1).argmax(axis=-1)
@@ -27,13 +27,19 @@ from vidcls import config as config_lib
 from vidcls.config import Config
 from vidcls.run.workdir import Run
 
-# Other values of these are the same evaluation: where the dataset lies, and by what name the step was asked for.
+# They may differ between two results of the same evaluation: the dataset's folder, and 'best', 'latest' or the step.
 _SAME = ('data_dir', 'checkpoint')
 
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """What the network said: logits float32[n v k] of v views of n clips; ids str[n]; labels int32[n]."""
+    """The logits of v views of n clips.
+
+    Attributes:
+      ids: str[n].
+      labels: int32[n].
+      logits: float32[n v k].
+    """
 
     ids: np.ndarray
     labels: np.ndarray
@@ -41,7 +47,7 @@ class Predictions:
 
 
 def free_path(run: Run, config: Config, protocol: dict[str, Any]) -> Path:
-    """`eval/<name>.json`, with a number behind the name where a result of another protocol has it."""
+    """`eval/<name>.json`, with a number behind the name if a result of another protocol has that name already."""
     folder = run.folder / 'eval'
     folder.mkdir(exist_ok=True)
     dataset = protocol['dataset'].split()[0]
@@ -50,17 +56,21 @@ def free_path(run: Run, config: Config, protocol: dict[str, Any]) -> Path:
         name += '-noema'
     ours, theirs = config_lib.flatten(config), config_lib.flatten(run.config)
     for setting in config_lib.TEST_SETTINGS:
-        in_name = setting not in ('test.clips', 'test.crops', 'test.batch_size')  # the views, and what changes nothing
+        in_name = setting not in (
+            'test.clips',
+            'test.crops',
+            'test.batch_size',
+        )  # in the name as views; changes no score
         if in_name and ours[setting] != theirs[setting]:
             name += f'-{setting.split(".")[1]}={ours[setting]}'
     name = re.sub(r'[^\w.+=-]', '_', name)
-    for number in itertools.count(1):
-        path = folder / f'{name}{"" if number == 1 else f"-{number}"}.json'
-        if not path.exists():
-            return path
-        kept = json.loads(path.read_text())
-        if all(kept.get(key) == value for key, value in protocol.items() if key not in _SAME):
-            return path
+    names = itertools.chain([name], (f'{name}-{number}' for number in itertools.count(2)))
+    paths = (folder / f'{name}.json' for name in names)
+    return next(path for path in paths if not path.exists() or _is_of(json.loads(path.read_text()), protocol))
+
+
+def _is_of(result: dict[str, Any], protocol: dict[str, Any]) -> bool:
+    return all(result.get(key) == value for key, value in protocol.items() if key not in _SAME)
 
 
 def save(path: Path, result: dict[str, Any], predictions: Predictions) -> None:

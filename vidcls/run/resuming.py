@@ -1,16 +1,16 @@
-"""Settings that may change on resume, and what is said of the others."""
+"""Settings that may change on resume, and the messages about those that may not."""
 
 import re
 from typing import Any, NamedTuple
 
 from vidcls.config import Config, flatten
 
-# They change no result of a run but by rounding.
+# They change the result of a run by rounding at most.
 _FREE = re.compile(
     r'data\.(dir|test_split)|test\..*|model\.(remat|attention_implementation)|log_every_steps|profile_steps'
     r'|checkpoint_every.*'
 )
-# How much of its share of a batch a device works through at once.
+# The number of clips of its share that a device works through at once.
 _PARTS = 'optim.clips_per_device'
 _NOTES = {
     'epochs': 'the rate falls to zero with the last epoch; with --extend it goes on along the new schedule',
@@ -19,11 +19,11 @@ _NOTES = {
 
 
 class Terms(NamedTuple):
-    """What decides beside the settings.
+    """What else decides whether a setting may change.
 
     Attributes:
       batch_norm: whether the network has BatchNorm.
-      num_steps: steps that the settings ask for.
+      num_steps: the number of steps that the settings ask for.
       extend: whether --extend was given.
     """
 
@@ -33,10 +33,11 @@ class Terms(NamedTuple):
 
 
 def may_change(name: str, config: Config, terms: Terms) -> bool:
-    """Whether a run goes on with another value of this setting as if nothing had happened, or because it was asked to.
+    """Whether a run may resume with another value of this setting.
 
-    Parts of a batch without BatchNorm have the same gradient to rounding; dropout and mixing draw other numbers, as they
-    do on another number of devices. The multi-step schedule has its milestones in epochs, whatever their number.
+    `optim.clips_per_device`: without BatchNorm, the gradient of a share in parts is the same up to rounding; dropout and
+    mixing draw other numbers, as they do on another number of devices. `epochs`: the milestones of the multi-step schedule
+    are epochs, so that their number does not move them; another schedule changes, which `terms.extend` allows.
     """
     if name == _PARTS:
         return not terms.batch_norm
@@ -47,12 +48,12 @@ def may_change(name: str, config: Config, terms: Terms) -> bool:
 
 def changes(ours: Config, theirs: Config) -> dict[str, tuple[Any, Any]]:
     """'optim.learning_rate' -> (theirs, ours), for each setting in which they differ."""
-    ours, theirs = flatten(ours), flatten(theirs)
-    return {name: (theirs[name], ours[name]) for name in ours if ours[name] != theirs[name]}
+    now, before = flatten(ours), flatten(theirs)
+    return {name: (before[name], now[name]) for name in now if now[name] != before[name]}
 
 
 def refused(ours: Config, theirs: Config, terms: Terms) -> list[str]:
-    """A line for each setting that differs and may not."""
+    """A line for each setting that differs and may not change on resume."""
     return [
         line(name, *values) + (f' ({_NOTES[name]})' if name in _NOTES else '')
         for name, values in changes(ours, theirs).items()
@@ -61,4 +62,5 @@ def refused(ours: Config, theirs: Config, terms: Terms) -> list[str]:
 
 
 def line(name: str, before: Any, now: Any) -> str:
+    """'epochs: 1.0 -> 2.0'."""
     return f'{name}: {before!r} -> {now!r}'

@@ -1,7 +1,7 @@
-"""What every script has in common at its edges: what reaches the terminal, and the exit status.
+"""The edge of every script: its flags, what reaches the terminal, and the exit status.
 
-Standard output has results; standard error has the project's own lines, with --debug those of libraries too. Exit status 0: all that was
-asked was done; 1: not, and a line or a traceback says why; 128 + a signal's number: the signal ended it.
+Standard output has results. Standard error has the lines that vidcls logs; with --debug, those of libraries too. Exit status
+0: all was done; 1: an error, which a line or a traceback explains; 128 + n: signal n ended the script.
 """
 
 import logging as python_logging
@@ -26,12 +26,13 @@ _OURS = Path(__file__).resolve().parents[2]
 def run(
     work: Callable[[list[str]], int | None], doc: str, shared_flags: tuple[str, ...] = (), interrupted: str = ''
 ) -> None:
-    """Parses the flags, runs `work` on the other arguments and exits with its result.
+    """Parses the flags, runs `work` on the other arguments, and exits with the status that it returns.
 
     Args:
+      work: the arguments that are no flags -> exit status; None is 0.
       doc: the script's docstring, for --help.
       shared_flags: names of the modules whose flags --help shows beside the script's own.
-      interrupted: what a signal that ends the script at once is to be told with.
+      interrupted: words to print when a signal ends the script at once.
     """
     signals.end_at_once(interrupted)
     sys.modules['__main__'].__doc__ = doc
@@ -42,18 +43,18 @@ def run(
 
 
 def _guarded(work: Callable[[list[str]], int | None], arguments: list[str]) -> int | None:
-    """The exit status of `work`; what a user can mend is one line."""
+    """The exit status of `work`. An error that the user can mend is printed as one line."""
     _set_up_logging()
     try:
         return work(arguments)
-    except BrokenPipeError:  # as of `| head`: nobody reads on
+    except BrokenPipeError:  # the reader of a pipe has ended, such as `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Interrupted as error:
         logging.warning('%s', error)
-        return 128 + error.signum  # as a shell has it for a process that the signal ended
+        return 128 + error.signum  # a shell's status for a process that the signal ended
     except Exception as error:
         if _DEBUG.value or not _is_the_users(error):
             raise
@@ -62,7 +63,7 @@ def _guarded(work: Callable[[list[str]], int | None], arguments: list[str]) -> i
 
 
 def _is_the_users(error: Exception) -> bool:
-    """Whether the person at the keyboard can mend it: our own word for that, or the system's about a file it names."""
+    """Whether the user can mend the error: a UserError, or one of the system about a file."""
     return isinstance(error, UserError) or (isinstance(error, OSError) and error.filename is not None)
 
 
@@ -75,20 +76,20 @@ def _set_up_logging() -> None:
     logging.get_absl_handler().addFilter(_is_ours)
     if not sys.warnoptions:
         warnings.simplefilter('ignore')
-    # TensorFlow greets from C++, before any handler of Python's sees it.
+    # TensorFlow logs as it is imported, from C++, past the handlers of Python.
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-    # Its greeting about oneDNN passes that level. TensorFlow reads and decodes here, and oneDNN does neither.
+    # Its line about oneDNN passes that level. TensorFlow only reads and decodes here, for which oneDNN is not needed.
     os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
 
 def _make_readable(record: python_logging.LogRecord) -> bool:
-    """Keeps the control characters of names away from the terminal."""
+    """A filter that escapes control characters, which names of files may have, and keeps the record."""
     record.msg, record.args = readable_lines(record.getMessage()), ()
     return True
 
 
 def _is_ours(record: python_logging.LogRecord) -> bool:
-    """Keeps what libraries log (orbax alone writes dozens of lines) off the terminal; what goes wrong raises."""
+    """A filter that drops what libraries log: orbax alone writes dozens of lines, and what goes wrong raises."""
     return Path(record.pathname).is_relative_to(_OURS) and 'site-packages' not in record.pathname
 
 

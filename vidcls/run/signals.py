@@ -1,8 +1,9 @@
-"""SIGTERM and SIGINT: a script ends at once, but training first saves the step that runs.
+"""SIGTERM and SIGINT: a script ends at once, except that training first saves the step that is running.
 
-Python calls a handler between two operations of the main thread: XLA compiles for minutes in one, and what a handler
-raises while jax or the garbage collector calls back into Python is swallowed. So in scripts a thread, woken by the signal
-itself, ends the process. Whoever sets another handler (`Listener`, `raised`) takes over, until it sets the old one again.
+Python calls a signal's handler between two operations of the main thread, and one operation may be minutes of compilation;
+an exception of a handler is lost if it is raised while jax or the garbage collector calls back into Python. Therefore a
+thread, which the signal itself wakes, ends the process of a script. `Listener` and `raised` set other handlers for a while;
+meanwhile the thread leaves the process alone.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from typing import NoReturn, Self
+from typing import Any, NoReturn, Self
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _PATIENCE = 2.0  # seconds
@@ -20,23 +21,26 @@ _follower: threading.Thread | None = None
 
 
 class Interrupted(Exception):
-    """Training stopped because it was asked to, and saved; the scripts exit with 128 + `signum`."""
+    """Training saved its state and stopped, as a signal asked for; the scripts exit with 128 + `signum`."""
 
     def __init__(self, signum: int, step: int, num_steps: int):
         name = signal.Signals(signum).name
-        super().__init__(f'{name} after step {step} of {num_steps}: saved; the same command continues')
+        super().__init__(f'{name} after step {step} of {num_steps}: saved; the same command resumes the run')
         self.signum = signum
 
 
 class Listener:
-    """Takes a signal as a request while it is entered; `signum` is the one that came, or 0. A second one ends the process.
+    """A context in which a first signal is a request, and a second one ends the process.
 
-    Silent outside the main thread.
+    Only the main thread can set handlers; in another thread the context does nothing.
+
+    Attributes:
+      signum: the signal that came; 0 if none did.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.signum = 0
-        self._previous = {}
+        self._previous: dict[int, Any] = {}
         self._seen = 0
 
     def __enter__(self) -> Self:
@@ -55,16 +59,16 @@ class Listener:
         self.signum = signum
 
     def is_second(self) -> bool:
-        """Counts what the thread of `end_at_once` sees, perhaps long before the main thread handles it."""
+        """Counts a signal that the thread of `end_at_once` saw, perhaps long before the main thread handles it."""
         self._seen += 1
         return self._seen > 1
 
 
 def end_at_once(words: str = '') -> None:
-    """From here on a signal ends the process, wherever the main thread is. For scripts; may be called again.
+    """From here on a signal ends the process, whatever the main thread does. For scripts; may be called again.
 
     Args:
-      words: what the line that is then printed says beside the signal's name.
+      words: what to print beside the signal's name.
     """
     global _words, _follower
     _words = words
@@ -76,18 +80,18 @@ def end_at_once(words: str = '') -> None:
     _follower = threading.Thread(target=_follow, args=(read,), daemon=True)
     _follower.start()
     for number in _SIGNALS:
-        if signal.getsignal(number) != signal.SIG_IGN:  # as a shell has it for what it runs with &
+        if signal.getsignal(number) != signal.SIG_IGN:  # a shell ignores SIGINT for what it runs with &
             signal.signal(number, _end)
 
 
 @contextlib.contextmanager
 def raised() -> Iterator[None]:
-    """Ctrl-C inside raises KeyboardInterrupt, for work that cleans up after itself."""
+    """A context in which Ctrl-C raises KeyboardInterrupt, for work that cleans up after itself."""
     previous = signal.getsignal(signal.SIGINT)
     if previous == signal.SIG_IGN:
         yield
         return
-    wakeups = signal.set_wakeup_fd(-1)  # the thread may come to look at the handler when the old one is back
+    wakeups = signal.set_wakeup_fd(-1)  # else the thread might look at the handler after the old one is back
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
@@ -97,13 +101,14 @@ def raised() -> Iterator[None]:
 
 
 def _end(signum: int, frame) -> NoReturn:
-    """The handler in the main thread, which waits for the thread to end the process; a fork has no such thread."""
+    """A handler: waits for the thread, which ends the process. A child made by `fork` has no thread, and ends itself."""
     if _follower and _follower.is_alive():
         _follower.join(_PATIENCE)
     os._exit(128 + signum)
 
 
 def _follow(wakeups: int) -> None:
+    """The thread: reads each signal from the pipe that Python writes to, and ends the process if it is due."""
     while True:
         (signum,) = os.read(wakeups, 1)
         handler = signal.getsignal(signum)
@@ -118,7 +123,7 @@ def _say_and_exit(signum: int, words: str) -> NoReturn:
     line = f'{signal.Signals(signum).name}: ended at once' + (f'; {words}' if words else '')
     with contextlib.suppress(OSError):  # nobody reads
         os.write(2, ('\n' * os.isatty(2) + line + '\n').encode())
-    flush = threading.Thread(target=sys.stdout.flush, daemon=True)  # may wait for a reader, or for the main thread
+    flush = threading.Thread(target=sys.stdout.flush, daemon=True)  # may wait for a reader or for the main thread
     flush.start()
     flush.join(_PATIENCE / 2)
     os._exit(128 + signum)

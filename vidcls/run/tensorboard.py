@@ -1,7 +1,7 @@
-"""TensorBoard's event file, written as the values come.
+"""TensorBoard's event file.
 
-tensorboardX's `SummaryWriter` hands them to a thread; on a full disk that thread dies, and whoever writes next waits for
-ever. This is what the thread uses, without it.
+tensorboardX's `SummaryWriter` and `FileWriter` pass events to a thread through a queue of ten. On a full disk the thread
+dies, and the writer that fills the queue waits for ever. `EventsWriter`, which the thread uses, writes at once and raises.
 """
 
 import time
@@ -16,8 +16,9 @@ class TensorBoard:
     """Writes scalars.
 
     Args:
-      folder: made if need be.
-      step: the step a run continues from; TensorBoard forgets what older files say of later ones.
+      folder: made if there is none.
+      step: the step that the run starts or resumes at; TensorBoard then hides the values that older files have of later
+        steps.
     """
 
     def __init__(self, folder: Path, step: int):

@@ -1,11 +1,11 @@
-"""Which clips a run learns from, kept as `dataset.json` in its work directory: a resumed run must see the same ones.
+"""The clips that a run is trained and validated on, as `dataset.json` of its work directory; a resumed run needs the same.
 
-The order of training is a function of the clips of its split, so that one clip more changes every batch from there on.
+The order of training is a function of the clips of the split, so that one more clip would change every batch.
 
     {"train": {"split": "train1", "sha256": "...", "clips": "0f3a..."}, "validation": ...}
 
-`sha256` is that of all ids and labels of the split in order; `clips` has 8 hexadecimal digits for each clip, to say what
-differs. Only the splits of training and validation count; what lies in others may change.
+`sha256` is the digest of all ids and labels of the split, in order. `clips` has 8 hexadecimal digits for each clip, by which
+a message can say what differs. Other splits of the dataset may change.
 """
 
 import hashlib
@@ -23,12 +23,12 @@ _MAX_BYTES = 256 << 20  # of 30 million clips
 
 
 def check(run: Run, dataset: Dataset) -> None:
-    """Refuses a dataset whose training or validation clips are not those that the run began with.
+    """Checks that the training and validation clips are those that the run began with.
 
-    A run that was begun before there was such a file is taken as it is.
+    A run without `dataset.json`, of an older version, is not checked.
 
     Raises:
-      UserError: says in which split, how many clips differ, and the first of them.
+      UserError: the clips differ; the message says in which split, how many, and the first of them.
     """
     path = run.folder / FILENAME
     if not path.exists():
@@ -39,12 +39,10 @@ def check(run: Run, dataset: Dataset) -> None:
         if before == now:
             continue
         if not isinstance(before, dict) or not isinstance(before.get('clips'), str):
-            raise UserError(
-                f'{path}: does not say what the run was trained on; remove the file to continue all the same'
-            )
+            raise UserError(f'{path}: does not say what the run was trained on; remove the file to resume all the same')
         raise UserError(
             f'{run.folder} was trained on other clips than {dataset.name} in {dataset.folder} has; '
-            f'{_difference(split, before["clips"], now["clips"], ids)}. Continue with the dataset as it was, or give another '
+            f'{_difference(split, before["clips"], now["clips"], ids)}. Resume with the dataset as it was, or give another '
             '--workdir'
         )
 
@@ -77,11 +75,12 @@ def _describe(dataset: Dataset, split: str) -> dict[str, str]:
 
 
 def _difference(split: str, before: str, now: str, ids: list[str]) -> str:
-    before, now = ([text[i : i + _DIGITS] for i in range(0, len(text), _DIGITS)] for text in (before, now))
-    known = set(before)
-    new = [name for name, clip in zip(ids, now, strict=True) if clip not in known]
-    gone = len(known - set(now))
+    """What differs, in words; `before` and `now` are `clips` of `dataset.json`, `ids` those of now."""
+    old, current = ([text[i : i + _DIGITS] for i in range(0, len(text), _DIGITS)] for text in (before, now))
+    known = set(old)
+    new = [name for name, clip in zip(ids, current, strict=True) if clip not in known]
+    gone = len(known - set(current))
     if not new and not gone:
-        return f'{split} has the same {len(now)} in another order'
+        return f'{split} has the same {len(current)} in another order'
     first = f', the first {new[0]!r}' if new else ''
-    return f'{split} had {len(before)} and has {len(now)}: {len(new)} are new or have another label{first}, {gone} are gone'
+    return f'{split} had {len(old)} and has {len(current)}: {len(new)} are new or have another label{first}, {gone} are gone'

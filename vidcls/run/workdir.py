@@ -1,17 +1,17 @@
-"""A work directory: everything that later steps need to know of a run, and nothing else is needed.
+"""A work directory: all that evaluation, prediction and a resumed training need to know of a run.
 
 config.json      the resolved configuration
 labels.txt       class names, one a line, in the order of the logits
-frames.json      how the dataset's frames were stored, so that a new video is prepared alike
-dataset.json     which clips it is trained and validated on (`vidcls.run.trained_on`)
-weights.json     the file or run that it started from, if any: sha256 or step, what of it was loaded
-history.jsonl    settings that changed when the run was continued, if any did: a JSON object a line
-lock             while it is trained in: by which process (vidcls.run.lock)
-checkpoints/     orbax: the latest and the best
-metrics.jsonl    a JSON object a line: step, and what was measured
-tensorboard/     the same values
-profile/         a trace of some steps, where one was asked for
-eval/            one JSON for each evaluation, and its scores
+frames.json      how the dataset stores frames, so that prediction prepares a new video alike
+dataset.json     the clips that the run is trained and validated on (`vidcls.run.trained_on`)
+weights.json     the file or run that the first state came from, if any: sha256 or step, and which arrays were loaded
+history.jsonl    the settings that changed on resume, if any did: a JSON object a line
+lock             during training: the process that trains (`vidcls.run.lock`)
+checkpoints/     the latest and the best (`vidcls.run.checkpoint`)
+metrics.jsonl    the step and its measurements, a JSON object a line (`vidcls.run.log`)
+tensorboard/     the same values for TensorBoard
+profile/         a trace of some steps, if the configuration asks for one (`vidcls.run.profile`)
+eval/            the results of evaluations (`vidcls.run.results`)
 """
 
 import dataclasses
@@ -23,7 +23,8 @@ from absl import logging
 
 from vidcls import config as config_lib
 from vidcls.config import Config
-from vidcls.data import description
+from vidcls.data import frame_storage
+from vidcls.data.frame_storage import FrameStorage
 from vidcls.errors import UserError
 from vidcls.run import checkpoint, resuming
 from vidcls.text.bounded_file import read_json, read_labels
@@ -32,21 +33,19 @@ _FRAMES_BYTES = 4096
 
 
 @dataclasses.dataclass(frozen=True)
-class Frames:
-    """How frames are stored: the limit on their short side in pixels, and their rate if they were resampled."""
-
-    short_side: int
-    fps: float | None
-
-
-@dataclasses.dataclass(frozen=True)
 class Run:
-    """What a work directory says of its run."""
+    """A run, as its work directory describes it.
+
+    Attributes:
+      folder: the work directory.
+      labels: class names, in the order of the logits.
+      frames: how the dataset stores frames.
+    """
 
     folder: Path
     config: Config
     labels: tuple[str, ...]
-    frames: Frames
+    frames: FrameStorage
 
     @property
     def checkpoints(self) -> Path:
@@ -57,16 +56,16 @@ def check(
     folder: str | Path,
     config: Config,
     labels: tuple[str, ...],
-    frames: Frames,
+    frames: FrameStorage,
     terms: resuming.Terms = resuming.Terms(),  # noqa: B008, never changes
 ) -> Run:
-    """What the work directory of this run will be; only looks.
+    """Checks that a run can start or resume in a folder, and describes it; writes nothing.
 
-    A run that was stopped before its first checkpoint is begun anew, with any configuration. One that has made more steps
-    than are asked for keeps its number of epochs.
+    A run that was stopped before its first checkpoint starts again, with any configuration. A run that has made all the
+    steps that the configuration asks for, or more, keeps its number of epochs.
 
     Raises:
-      UserError: it holds a run with another configuration or other labels; shows the difference.
+      UserError: the folder holds a run with another configuration or other labels; the message shows the difference.
     """
     folder = Path(folder).expanduser()
     if (folder / 'config.json').exists() and checkpoint.steps(folder / 'checkpoints'):
@@ -87,7 +86,7 @@ def check(
 
 
 def create(run: Run) -> None:
-    """Makes the work directory that `check` returned, or notes what changes in the one that is there."""
+    """Makes the work directory that `check` described, or records the changed settings in the one that is there."""
     if saved := checkpoint.steps(run.checkpoints):
         _note_changes(run, saved[-1])
     else:
@@ -95,7 +94,7 @@ def create(run: Run) -> None:
         run.folder.mkdir(parents=True, exist_ok=True)
         (run.folder / 'labels.txt').write_text(''.join(f'{label}\n' for label in run.labels), encoding='utf-8')
         (run.folder / 'frames.json').write_text(json.dumps(dataclasses.asdict(run.frames)) + '\n')
-    config_lib.save(run.config, run.folder / 'config.json')  # last: it marks a whole work directory
+    config_lib.save(run.config, run.folder / 'config.json')  # last: with this file the work directory is whole
 
 
 def _note_changes(run: Run, step: int) -> None:
@@ -108,7 +107,7 @@ def _note_changes(run: Run, step: int) -> None:
 
 
 def save_origin(run: Run, origin: dict[str, Any] | None) -> None:
-    """Keeps where the first state came from; None: from random numbers, whatever an earlier attempt left."""
+    """Writes weights.json. With None, for a state of random numbers, removes the one of an earlier attempt."""
     path = run.folder / 'weights.json'
     if origin is None:
         path.unlink(missing_ok=True)
@@ -120,8 +119,8 @@ def load(folder: str | Path) -> Run:
     """Opens an existing work directory.
 
     Raises:
-      UserError: it holds no run, or a file that can't be one of training's; names the file and what is wrong.
-      OSError: a file that is missing or can't be read.
+      UserError: the folder holds no run, or a file that training does not write so; names the file and what is wrong.
+      OSError: a file is missing or can't be read.
     """
     folder = Path(folder).expanduser()
     if not (folder / 'config.json').exists():
@@ -134,19 +133,18 @@ def load(folder: str | Path) -> Run:
     )
 
 
-def _load_frames(path: Path) -> Frames:
-    values, names = read_json(path, _FRAMES_BYTES), [field.name for field in dataclasses.fields(Frames)]
+def _load_frames(path: Path) -> FrameStorage:
+    values, names = read_json(path, _FRAMES_BYTES), [field.name for field in dataclasses.fields(FrameStorage)]
     if sorted(values) != sorted(names):
         raise UserError(f'{path}: must have {" and ".join(names)} and nothing else')
-    description.check_storage(path, **values)
-    return Frames(**values)
+    return frame_storage.checked(path, **values)
 
 
 def check_labels(run: Run, labels: tuple[str, ...]) -> None:
-    """Refuses a dataset whose labels are not those of the run.
+    """Checks that a dataset's labels are those of the run.
 
     Raises:
-      UserError: names what differs.
+      UserError: the labels differ; the message names some that do.
     """
     if labels != run.labels:
         only = sorted(set(run.labels) ^ set(labels)) or ['the same names in another order']

@@ -1,6 +1,7 @@
-"""Small files that describe a dataset or a run, read so that a hostile one costs neither time nor memory.
+"""Reading of the small files that describe a dataset or a run, with a limit on their size.
 
-A folder from elsewhere may hold a device, a pipe that nobody writes to, or a link to a file of ours under any name.
+A folder from elsewhere may be hostile: under any name it may hold a huge file, a device, a pipe that nobody writes to, or a
+link to one of the user's own files.
 """
 
 import json
@@ -10,20 +11,17 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vidcls.errors import UserError
+from vidcls.text.names import check_label
 
 MAX_LABELS = 100_000
 _MAX_LABELS_BYTES = 16 << 20
-# Joiners of letters and emoji, and blanks of other widths: `isprintable` counts them as control characters.
-_ALSO_PRINTABLE = '\u200c\u200d\u00a0\u3000'
 
 
 def check_regular(path: Path) -> None:
-    """Refuses what is no plain file within its own folder.
-
-    A folder may be a link as a whole, and a file a link to another one beside it or below.
+    """Checks that a path is a plain file, or a link to one in the same folder or below; the folder may be a link too.
 
     Raises:
-      UserError: a folder, device or pipe, or a link that leads out of the folder.
+      UserError: the path is a folder, device or pipe, or a link that leads out of the folder.
       OSError: no such file, a loop of links, or no permission.
     """
     if stat.S_ISREG(os.lstat(path).st_mode):
@@ -41,7 +39,7 @@ def read_text(path: Path, max_bytes: int) -> str:
     """The UTF-8 text of a file.
 
     Raises:
-      UserError: no plain file, more than `max_bytes`, or not UTF-8.
+      UserError: not a plain file, more than `max_bytes`, or not UTF-8.
       OSError: as of `check_regular`.
     """
     check_regular(path)
@@ -59,7 +57,7 @@ def read_json(path: Path, max_bytes: int) -> dict[str, Any]:
     """The JSON object of a file.
 
     Raises:
-      UserError: as of `read_text`; broken or deeply nested JSON, NaN or infinity, or another value than an object.
+      UserError: as of `read_text`; or the text is not JSON, is nested too deeply, has NaN or infinity, or is no object.
       OSError: as of `check_regular`.
     """
     text = read_text(path, max_bytes)
@@ -75,11 +73,10 @@ def read_json(path: Path, max_bytes: int) -> dict[str, Any]:
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """The class names of a file that has one a line.
+    """The class names of a file with one name a line.
 
     Raises:
-      UserError: as of `read_text`; no label, too many, one twice, or one that is not a printable line without blanks
-        at its ends.
+      UserError: as of `read_text`; or there are no labels, too many, the same one twice, or one that `names.check_label` refuses.
       OSError: as of `check_regular`.
     """
     labels = read_text(path, _MAX_LABELS_BYTES).removesuffix('\n').split('\n')
@@ -87,8 +84,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
         raise UserError(f'{path}: has {len(labels):,} labels; the limit is {MAX_LABELS:,}')
     seen = set()
     for number, label in enumerate(labels, 1):
-        if not label or label != label.strip() or not all(c.isprintable() or c in _ALSO_PRINTABLE for c in label):
-            raise UserError(f'{path}: line {number}, {label!a}, is no printable label without blanks at its ends')
+        check_label(label, f'{path}, line {number}')
         if label in seen:
             raise UserError(f'{path}: has the label {label!r} twice')
         seen.add(label)

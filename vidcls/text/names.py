@@ -1,7 +1,7 @@
-"""Names of files and classes as people see them: on a terminal, in a table, as a label.
+"""Names of files and classes, made fit to be shown: on a terminal, in a table, as a label.
 
-A file's name may hold any byte: line breaks, escape sequences that move a terminal's cursor, bytes that are no UTF-8.
-Files of JSON and the arrays of scores hold names exactly; everything else shows them through this module.
+A file's name may hold any byte: line breaks, escape sequences that move a terminal's cursor, bytes that are not UTF-8.
+JSON files and the arrays of an evaluation hold names exactly; everything else shows them through this module.
 """
 
 import json
@@ -13,15 +13,15 @@ from vidcls.errors import UserError
 
 # They join letters (Persian, Hindi) and emoji; `str.isprintable` counts them as control characters.
 _JOINERS = '\u200c\u200d'
-# What spreadsheets take for the start of a formula: OWASP, 'CSV Injection'. Tab and carriage return are escaped anyway.
+# Characters that start a formula in a spreadsheet (OWASP, 'CSV Injection'). Tab and carriage return are escaped anyway.
 _FORMULA_STARTS = tuple('=+-@＝＋－＠')
 
 
 def readable(name: str) -> str:
     """A name as one printable line.
 
-    Control characters come out as in Python (`\\n`, `\\x1b`, `\\u202e`), bytes of a file's name that are no UTF-8 as
-    `\\xNN`; letters, signs and spaces of every script stay.
+    Control characters are escaped as in Python (`\\n`, `\\x1b`, `\\u202e`), and so are bytes that are not UTF-8 (`\\xNN`);
+    letters, signs and spaces of every script stay.
     """
     return name if name.isprintable() else ''.join(map(_readable, name))
 
@@ -29,18 +29,18 @@ def readable(name: str) -> str:
 def _readable(char: str) -> str:
     if char.isprintable() or char in _JOINERS or unicodedata.category(char) == 'Zs':
         return char
-    if '\udc80' <= char <= '\udcff':  # a byte, as Python has it in a file's name (PEP 383)
+    if '\udc80' <= char <= '\udcff':  # a byte that is not UTF-8, as Python represents it (PEP 383)
         return f'\\x{ord(char) - 0xDC00:02x}'
     return char.encode('unicode_escape').decode()
 
 
 def readable_lines(text: str) -> str:
-    """As `readable`, for a message that may have several lines, and tabs."""
+    """As `readable`, for a message that may have several lines and tabs."""
     return ''.join(piece if piece in '\n\t' else readable(piece) for piece in re.split('([\n\t])', text))
 
 
 def cell(text: str) -> str:
-    """A name for a CSV or TSV file: as `readable`, and after an apostrophe where a spreadsheet would run it.
+    """A name for a CSV or TSV file: as `readable`, with an apostrophe before what a spreadsheet would run as a formula.
 
     Source: OWASP, 'CSV Injection'.
     """
@@ -49,21 +49,21 @@ def cell(text: str) -> str:
 
 
 def as_json(value: Any) -> str:
-    """One line of JSON with every name exact; escaped altogether where a terminal might obey a character of it."""
+    """One line of JSON, in which names are exact; all in ASCII if it has a character that a terminal might obey."""
     text = json.dumps(value, ensure_ascii=False)
     return text if text == readable(text) else json.dumps(value)
 
 
 def check_label(label: str, where: str) -> str:
-    """The label, which must be one printable line that no blank begins or ends.
+    """The label, if it is one printable line without blanks at its ends.
 
-    Labels are stored one a line, by TFDS and in a run's `labels.txt`: a line break would move every later label.
+    TFDS and a run's `labels.txt` store a label a line, so that a line break would move every later label.
 
     Args:
-      where: it stands, for the message.
+      where: the place of the label, for the message.
 
     Raises:
-      UserError: it is not.
+      UserError: the label is not such a line.
     """
     if not label or label != label.strip() or label != readable(label):
         raise UserError(

@@ -1,4 +1,4 @@
-"""The right names beside a wrong one, for messages."""
+"""Suggestions for a misspelled name, for messages."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,17 +7,17 @@ _SHOWN = 3
 
 
 def hint(name: str, known: Iterable[str], before: str = '') -> str:
-    """' (did you mean A or B?)' of the known names nearest to `name`, or nothing if none is near.
+    """' (did you mean A or B?)', with the known names that are nearest to `name`; empty if none is near.
 
-    Of names in parts, such as 'optim.learning_rate', the last one decides, for people forget the others.
+    Of a name in parts, such as 'optim.learning_rate', the last part decides: people forget the others.
 
     Args:
-      before: what stands before each name where it is used, such as '--config.'.
+      before: what is written before each name, such as '--config.'.
     """
     known = sorted(set(known))
     lasts = difflib.get_close_matches(_last(name), sorted(set(map(_last, known))), _SHOWN, 0.75)
     near = [path for last in lasts for path in known if _last(path) == last]
-    # The same group first: 'optim.nam' is optim.name before model.name.
+    # Names of the same group come first: for 'optim.nam', optim.name before model.name.
     near.sort(key=lambda path: not path.startswith(name[: -len(_last(name))]))
     near = near or difflib.get_close_matches(name, known, _SHOWN, 0.75)
     found = [f'{before}{path}' for path in dict.fromkeys(near)][:_SHOWN]

@@ -1,7 +1,7 @@
-"""What a run's first state is made of: random numbers, published weights (`init.weights`) or another run (`init.run`).
+"""The first state of a run: of random numbers, of published weights (`init.weights`), or of another run (`init.run`).
 
-Of another run come parameters, statistics and, where nothing started anew, moving averages and the optimizer's state;
-the schedule begins at its beginning. A classifier for other labels, or for the same in another order, starts anew.
+Another run gives its parameters and statistics and, if no parameter starts anew, its moving averages and the state of its
+optimizer; the schedule starts at step 0. The classifier starts anew if the labels differ, or stand in another order.
 """
 
 import dataclasses
@@ -25,17 +25,24 @@ from vidcls.pretrained.layout import Arrays, Inputs, Layout
 from vidcls.run import checkpoint, workdir
 from vidcls.training.step import TrainState, begin
 
-AVERAGED_STEPS = 'averaged_steps'  # in weights.json: updates behind the moving averages that a run began with
+AVERAGED_STEPS = 'averaged_steps'  # in weights.json: the number of updates in the moving averages of the first state
 _HEAD = '^head/'
 
 
 def first_state(
     config: Config, model: nn.Module, state: TrainState, labels: tuple[str, ...]
 ) -> tuple[TrainState, dict[str, Any] | None]:
-    """The state at step 0, from one of random numbers; and where it came from, for weights.json (None: from those).
+    """The state at step 0, and its origin for weights.json.
+
+    Args:
+      state: of random numbers.
+      labels: of the dataset.
+
+    Returns:
+      The state; and where it comes from, None for the given state of random numbers.
 
     Raises:
-      UserError: weights or a run that do not fit the network; names what differs.
+      UserError: weights or a run that do not fit the network; the message names what differs.
     """
     if config.init.run:
         return _from_run(config, model, state, labels)
@@ -58,7 +65,7 @@ def _warn_of_other_values(config: Config, layout: Layout) -> None:
     inputs, augment = layout.inputs, config.augment
     if not np.allclose((augment.mean, augment.std), (inputs.mean, inputs.std), atol=1e-3):
         logging.warning(
-            '%s were trained on other values than the configuration makes; for theirs set '
+            '%s were trained on frames that were normalised in another way than the configuration does; for theirs set '
             '--config.augment.mean=%s --config.augment.std=%s',
             layout.title, inputs.mean, inputs.std,
         )  # fmt: skip
@@ -68,7 +75,7 @@ def _warn_of_other_values(config: Config, layout: Layout) -> None:
 
 
 class _Ours(Layout):
-    """Our own names and axes."""
+    """The names and axes of our own checkpoints."""
 
     def theirs(self, path: str) -> list[tuple[str, ...]]:
         return [(path,)]
@@ -93,7 +100,7 @@ def _from_run(
         arrays = _named(tree)
         if not same_labels:
             arrays = {name: array for name, array in arrays.items() if not re.match(_HEAD, name)}
-        # `state.variables` would be the averages.
+        # Not `state.variables`, which are the moving averages.
         ours = {'params': state.params, 'batch_stats': state.batch_stats}
         return pretrained.convert(arrays, model, ours, config.init.allow_missing, layout)
 
@@ -104,7 +111,7 @@ def _from_run(
     new = begin(state.step, params, batch_stats, opt_state, config)
     averaged = 0
     if config.optim.ema_decay and averages and not found.started:
-        new = new.replace(ema={'batch_stats': {}} | converted(averages).variables)
+        new = dataclasses.replace(new, ema={'batch_stats': {}} | converted(averages).variables)
         averaged = step + averaged_steps(run)
     origin = {
         'run': str(run.folder.resolve()),
@@ -119,20 +126,20 @@ def _from_run(
     logging.info(
         'step %d of %s%s; its optimizer: %s; moving averages: %s', step, found.summary(),
         '' if same_labels else '; it has other labels', optimizer,
-        'loaded' if averaged else 'begun at the parameters' if config.optim.ema_decay else 'none',
+        'loaded' if averaged else 'equal to the parameters' if config.optim.ema_decay else 'none',
     )  # fmt: skip
     _warn_of_other_values(config, layout)
     return new, origin
 
 
 def averaged_steps(run: workdir.Run) -> int:
-    """Updates behind the moving averages that a run which has begun had at its step 0."""
+    """The number of updates in the moving averages that an existing run had at its step 0."""
     path = run.folder / 'weights.json'
     return json.loads(path.read_text(encoding='utf-8')).get(AVERAGED_STEPS, 0) if path.exists() else 0
 
 
 def _parse(value: str) -> tuple[Path, str]:
-    """'RUN@300' -> (RUN, '300'); an @ with anything else behind it is part of the folder's name."""
+    """'RUN@300' -> (RUN, '300'). An @ that is followed by neither best, latest nor digits belongs to the folder's name."""
     match = re.fullmatch(r'(.+)@(best|latest|\d+)', value)
     return (Path(match[1]), match[2]) if match else (Path(value), 'latest')
 
@@ -143,15 +150,15 @@ def _named(tree: Any) -> Arrays:
 
 
 def _optimizer(saved: Any, theirs: Config, ours: Config, fresh: Any, found: Converted) -> tuple[Any, str]:
-    """The other run's state of the optimizer at the beginning of our schedule, or the fresh one; and a word on which."""
+    """The other run's optimizer state, set to the start of our schedule, or else the fresh one; and which, for the log."""
     if found.started:
-        return fresh, 'begins anew, as some parameters do'
+        return fresh, 'starts anew, as some parameters do'
     if theirs.optim.name != ours.optim.name:
-        return fresh, f'begins anew, that was {theirs.optim.name}'
+        return fresh, f'starts anew, for that was {theirs.optim.name}'
     arrays = _by_path(saved)
     wanted = _by_path(fresh)
     if {path: np.shape(x) for path, x in arrays.items()} != {path: np.shape(x) for path, x in wanted.items()}:
-        return fresh, 'begins anew, that had another state'
+        return fresh, 'starts anew, for its arrays have other shapes'
     state = jax.tree.unflatten(jax.tree.structure(fresh), [arrays[path] for path in wanted])
     is_schedule = lambda node: isinstance(node, optax.ScaleByScheduleState)
     begun = lambda node: node._replace(count=np.zeros_like(node.count)) if is_schedule(node) else node
@@ -159,6 +166,6 @@ def _optimizer(saved: Any, theirs: Config, ours: Config, fresh: Any, found: Conv
 
 
 def _by_path(tree: Any) -> dict[str, np.ndarray]:
-    """The leaves in order, by a name that tuples share with the lists and dictionaries which they are saved as."""
+    """The leaves in order, by their path: the same for a tuple as for the list or dictionary that it is saved as."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in leaves}

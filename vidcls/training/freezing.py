@@ -1,7 +1,7 @@
-"""What of a network moves in training, and how fast: `config.init` over the paths of parameters.
+"""Which parameters and statistics are frozen, and which learn at a multiple of the learning rate (`config.init`).
 
-Wang et al. 2016 (arXiv:1608.00859), section 3.2, "partial BN": on small datasets every BatchNorm but the first keeps the
-statistics that it came with.
+"Partial BN" (Wang et al. 2016, arXiv:1608.00859, section 3.2): on small datasets every BatchNorm but the first is frozen,
+its running statistics too.
 """
 
 import re
@@ -20,21 +20,21 @@ FIRST_NORM = re.compile('backbone/(bn1|conv1_7x7_s2_bn)')  # ResNet's, BN-Incept
 
 
 def frozen(config: InitConfig, params: Any) -> Any:
-    """Which parameters stay, a bool for each."""
+    """Which parameters are frozen: a tree as `params`, of bools."""
     norms = _norms(params)
 
-    def stays(path: tuple[str, ...], _) -> bool:
+    def is_frozen(path: tuple[Any, ...], _) -> bool:
         in_norm = config.partial_bn and path[:-1] in norms and not _is_first(path[:-1])
         return in_norm or _matches(config.freeze, path)
 
-    return flax.traverse_util.path_aware_map(stays, params)
+    return flax.traverse_util.path_aware_map(is_frozen, params)
 
 
 def multipliers(config: InitConfig, params: Any) -> Any:
-    """What each parameter's learning rate is multiplied by."""
+    """The factor on each parameter's learning rate: a tree as `params`, of floats."""
     norms = _norms(params)
 
-    def factor(path: tuple[str, ...], _) -> float:
+    def factor(path: tuple[Any, ...], _) -> float:
         head = config.head_multiplier if path[0] == 'head' else 1.0
         bias = config.bias_multiplier if path[-1] == 'bias' and path[:-1] not in norms else 1.0
         return head * bias
@@ -43,20 +43,20 @@ def multipliers(config: InitConfig, params: Any) -> Any:
 
 
 def hold(config: InitConfig, params: Any) -> Any:
-    """The parameters, with no gradient into those that stay: it isn't computed."""
-    stay = frozen(config, params)
-    return jax.tree.map(lambda x, stays: jax.lax.stop_gradient(x) if stays else x, params, stay)
+    """The same parameters. Gradients with respect to frozen ones are zero, and XLA does not compute them."""
+    still = frozen(config, params)
+    return jax.tree.map(lambda x, is_frozen: jax.lax.stop_gradient(x) if is_frozen else x, params, still)
 
 
 def hold_statistics(config: InitConfig) -> AbstractContextManager:
-    """While a network is applied in this context, norms that stay use and keep their running statistics."""
+    """A context. A network that is applied inside normalises with the running statistics of frozen norms, and keeps them."""
 
     def call(run, args, kwargs, context):
         module = context.module
         if not isinstance(module, BatchNorm) or context.method_name != '__call__':
             return run(*args, **kwargs)
-        stays = config.partial_bn and not _is_first(module.path)
-        if stays or _matches(config.freeze, (*module.path, 'scale')):
+        is_frozen = config.partial_bn and not _is_first(module.path)
+        if is_frozen or _matches(config.freeze, (*module.path, 'scale')):
             return run(args[0], True)
         return run(*args, **kwargs)
 
@@ -64,22 +64,23 @@ def hold_statistics(config: InitConfig) -> AbstractContextManager:
 
 
 def check(config: InitConfig, variables: Any) -> None:
-    """Refuses settings that do not fit the network.
+    """Checks that the settings fit the network.
 
     Raises:
-      UserError: `freeze` matches nothing or everything, or there is no BatchNorm for `partial_bn`.
+      UserError: `freeze` matches no parameter or all, or the network has no BatchNorm for `partial_bn`.
     """
     if config.partial_bn and not variables.get('batch_stats'):
         raise UserError('--config.init.partial_bn: this network has no BatchNorm')
-    stay = jax.tree.leaves(frozen(config, variables['params']))
-    if config.freeze and not any(stay):
+    still = jax.tree.leaves(frozen(config, variables['params']))
+    if config.freeze and not any(still):
         paths = ', '.join('/'.join(key) for key in list(flax.traverse_util.flatten_dict(variables['params']))[:5])
         raise UserError(f'--config.init.freeze={config.freeze!r} matches no parameter; they are {paths}, ...')
-    if all(stay):
+    if all(still):
         raise UserError(f'--config.init.freeze={config.freeze!r} leaves no parameter to train')
 
 
 def _norms(params: Any) -> set[tuple[str, ...]]:
+    """The paths of modules that normalise: those with a parameter `scale`."""
     return {path[:-1] for path in flax.traverse_util.flatten_dict(params) if path[-1] == 'scale'}
 
 

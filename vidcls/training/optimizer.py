@@ -1,7 +1,8 @@
-"""Optimizers and schedules, of optax parts.
+"""Optimizers and learning-rate schedules, built of optax parts.
 
-SGD as torch has it: the gradient is clipped, weight decay is added to it (L2), then momentum, then the rate. Caffe is the
-same as long as the rate is: its momentum has the rate in it, so that the steps after a drop are longer there.
+SGD is PyTorch's: the gradient is clipped, weight decay (L2) is added, then momentum is applied, then the learning rate.
+Caffe's differs where the rate changes: its momentum accumulates updates already multiplied by the rate, so that the
+updates after a drop are larger there.
 """
 
 from typing import Any
@@ -14,7 +15,7 @@ from vidcls.training import freezing
 
 
 def make_schedule(config: OptimConfig, steps_per_epoch: float, num_steps: int) -> optax.Schedule:
-    """Learning rate of each optimizer step: linear warm-up, then steps or half a cosine down to zero."""
+    """The learning rate of each step: a linear warm-up, then drops at milestones, or half a cosine down to zero."""
     warmup = round(config.warmup_epochs * steps_per_epoch)
     if config.schedule == 'cosine':
         main = optax.cosine_decay_schedule(config.learning_rate, max(num_steps - warmup, 1))
@@ -26,7 +27,7 @@ def make_schedule(config: OptimConfig, steps_per_epoch: float, num_steps: int) -
         main = optax.piecewise_constant_schedule(config.learning_rate, drops)
     if not warmup:
         return main
-    # From one step's worth, not from zero: a step that moves nothing is a step lost.
+    # The first rate is one part of `warmup`, not zero: an update of zero would waste a step.
     rise = optax.linear_schedule(config.learning_rate / warmup, config.learning_rate, max(warmup - 1, 1))
     return optax.join_schedules([rise, main], [warmup])
 
@@ -34,22 +35,22 @@ def make_schedule(config: OptimConfig, steps_per_epoch: float, num_steps: int) -
 def make_optimizer(
     config: OptimConfig, learning_rate: optax.Schedule, init: InitConfig | None = None
 ) -> optax.GradientTransformation:
-    """Updates of parameters; where `init` says so some stay, and others move at a multiple of the rate."""
-    made = _everywhere(config, learning_rate)
+    """The optimizer. With `init`, some parameters are frozen, and others have a multiple of the learning rate."""
+    made = _of_all_parameters(config, learning_rate)
     if init is None:
         return made
     if init.freeze or init.partial_bn:
-        # What stays has no part in the clipped norm either, nor a momentum.
+        # A frozen parameter has no momentum, and its gradient is not part of the norm that is clipped.
         made = optax.multi_transform(
             {True: made, False: optax.set_to_zero()},
-            lambda params: jax.tree.map(lambda stays: not stays, freezing.frozen(init, params)),
+            lambda params: jax.tree.map(lambda is_frozen: not is_frozen, freezing.frozen(init, params)),
         )
     if init.head_multiplier != 1 or init.bias_multiplier != 1:
         made = optax.chain(made, optax.stateless(lambda updates, _: _multiply(init, updates)))
     return made
 
 
-def _everywhere(config: OptimConfig, learning_rate: optax.Schedule) -> optax.GradientTransformation:
+def _of_all_parameters(config: OptimConfig, learning_rate: optax.Schedule) -> optax.GradientTransformation:
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
     mask = None if config.decay_all else decayed
     if config.name == 'adamw':
@@ -66,5 +67,5 @@ def _multiply(init: InitConfig, updates: Any) -> Any:
 
 
 def decayed(params: Any) -> Any:
-    """Which parameters are kernels: not the biases, the scales of norms, or the embeddings of tokens and places."""
+    """Which parameters are kernels: not biases, scales of norms, or position, time and class-token embeddings."""
     return jax.tree.map_with_path(lambda path, _: path[-1].key == 'kernel', params)

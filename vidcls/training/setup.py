@@ -1,4 +1,4 @@
-"""What is checked before a run takes its first step, and how its work directory is entered."""
+"""Checks before the first step of a run, and the opening of its work directory."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -22,7 +22,10 @@ from vidcls.training.step import TrainState, num_parts
 
 
 def open_data(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Dataset]:
-    """The dataset, and the configuration with the folder and the splits that were found.
+    """Checks the settings and opens the dataset.
+
+    Returns:
+      The configuration, with the dataset's folder and splits as they were found; and the dataset.
 
     Raises:
       UserError: a setting that can't work on these devices or with this dataset.
@@ -43,7 +46,7 @@ def open_data(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Da
     except ValueError as error:
         raise UserError(f'{error}; --config.data.validation_split= trains without validation') from None
     _say_what_is_unusual(config, found, dataset, num_clips, len(devices))
-    # The work directory is used from anywhere.
+    # An absolute path: evaluation may be started in another folder.
     return dataclasses.replace(config, data=dataclasses.replace(found, dir=str(dataset.folder.resolve()))), dataset
 
 
@@ -56,16 +59,16 @@ def enter(
     num_steps: int,
     extend: bool,
 ) -> tuple[workdir.Run, TrainState, int]:
-    """Makes the work directory, or opens the one that is there, on all processes alike.
+    """Makes the work directory, or opens the one that is there; every process gets the same answer.
 
     Args:
       state: of random numbers.
-      num_steps: the last step of the run.
-      extend: a run may go on to another number of epochs although its schedule is bound to its end.
+      num_steps: the number of the run's last step.
+      extend: whether a run may go on to another number of epochs although its schedule depends on that number.
 
     Returns:
-      The work directory; the state at step 0, of published weights or of another run where the configuration names
-      some; and the updates behind its moving averages.
+      The work directory; the state at step 0, made of published weights or of another run if the configuration names
+      either; and the number of updates in its moving averages.
 
     Raises:
       UserError: a network that can't take the settings, or a work directory of another run.
@@ -76,15 +79,14 @@ def enter(
         begins, origin = not checkpoint.steps(Path(folder).expanduser() / 'checkpoints'), None
         if begins:
             state, origin = first_state.first_state(config, model, state, dataset.labels)
-        stored = workdir.Frames(dataset.short_side, dataset.target_fps)
         terms = resuming.Terms(bool(state.batch_stats), num_steps, extend)
-        run = workdir.check(folder, config, dataset.labels, stored, terms)
+        run = workdir.check(folder, config, dataset.labels, dataset.storage, terms)
         if not begins:
             trained_on.check(run, dataset)
     settings, saved = config_lib.flatten(config) | {'data.dir': ''}, checkpoint.steps(run.checkpoints)
     processes.check_same('configuration, dataset or work directory', (settings, dataset.index.ids.tolist(), saved))
     with processes.together():
-        # Only now: a model that can't be built should leave no work directory that refuses the corrected command.
+        # After all checks: a command that fails must leave no work directory, which would refuse the corrected command.
         if processes.is_first():
             _say_new_rate(run, len(dataset.clips(config.data.train_split)) / config.batch_size)
             workdir.create(run)
@@ -92,8 +94,8 @@ def enter(
                 trained_on.save(run, dataset)
             if begins:
                 workdir.save_origin(run, origin)
-    averaged = origin.get(first_state.AVERAGED_STEPS, 0) if origin else 0 if begins else first_state.averaged_steps(run)
-    return run, state, averaged
+    averaged_steps = (origin or {}).get(first_state.AVERAGED_STEPS, 0) if begins else first_state.averaged_steps(run)
+    return run, state, averaged_steps
 
 
 def describe(
@@ -104,7 +106,7 @@ def describe(
     num_steps: int,
     devices: Sequence[jax.Device],
 ) -> None:
-    """Logs what is about to be trained, and where it stands."""
+    """Logs what is trained: the network, its size and cost, the dataset, the steps; and where a resumed run stands."""
     config, num_params = run.config, sum(x.size for x in jax.tree.leaves(state.params))
     logging.info(
         '%s, %.2f M parameters, %s, %d classes; %d clips, %d steps of %d clips on %d %s device(s)\n%s',
@@ -118,38 +120,42 @@ def describe(
 
 
 def _say_new_rate(run: workdir.Run, steps_per_epoch: float) -> None:
-    """Logs where the rate goes on, if the run goes on to another end than its schedule had."""
+    """Logs the learning rate on resume, by the old schedule and by the new, if the number of epochs changed."""
     saved = checkpoint.steps(run.checkpoints)
     if not saved:
         return
-    configs = workdir.load(run.folder).config, run.config
-    if configs[0].epochs == configs[1].epochs or run.config.optim.schedule == 'multi_step':
+    before, now = workdir.load(run.folder).config, run.config
+    if before.epochs == now.epochs or now.optim.schedule == 'multi_step':
         return
-    rates = [
+    old_rate, new_rate = (
         float(make_schedule(config.optim, steps_per_epoch, round(config.epochs * steps_per_epoch))(saved[-1]))
-        for config in configs
-    ]
+        for config in (before, now)
+    )
     logging.info(
         'the learning rate goes on from step %d along the %s of %g epochs, at %.3g; along that of %g it was at %.3g',
-        saved[-1], run.config.optim.schedule, configs[1].epochs, rates[1], configs[0].epochs, rates[0],
+        saved[-1], now.optim.schedule, now.epochs, new_rate, before.epochs, old_rate,
     )  # fmt: skip
 
 
 def check_mixing(config: Config, num_devices: int) -> None:
-    """Refuses to mix clips where no two are together."""
+    """Refuses mixup and cutmix where a device has a single clip at a time.
+
+    Raises:
+      UserError: names the settings.
+    """
     augment, share = config.augment, config.batch_size // num_devices
     at_once = config.optim.clips_per_device
     part = share // num_parts(share, at_once)
     if part < 2 and (augment.mixup_alpha or augment.cutmix_alpha):
         raise UserError(
-            f'mixup and cutmix blend clips that a device has at once, and --config.batch_size={config.batch_size} with '
+            f'mixup and cutmix blend the clips that a device has at once, and --config.batch_size={config.batch_size} with '
             f'--config.optim.clips_per_device={at_once} gives {num_devices} device(s) {part} each: raise them, or set '
             '--config.augment.mixup_alpha=0 --config.augment.cutmix_alpha=0'
         )
 
 
 def _say_what_is_unusual(config: Config, found: DataConfig, dataset: Dataset, num_clips: int, num_devices: int) -> None:
-    """Warns of what a recipe asks for and a small dataset does not have."""
+    """Warns if there are no clips for validation, or fewer clips than a global batch has places."""
     if not processes.is_first():
         return
     if config.data.validation_split and not found.validation_split:

@@ -1,7 +1,7 @@
-"""The state of training and one optimizer step, as a pure function of (state, batch), for one device of `parallel.AXIS`.
+"""The state of training, and the step: a pure function of (state, batch), written for one device.
 
-Gradients and measurements are averaged over the devices. No random key is part of the state: keys are folded from the
-seed, the step, the device and the micro-batch.
+The step averages gradients and measurements over all devices (`vidcls.distributed.devices.AXIS`). No random key is part of
+the state: keys are folded from the seed, the step, the device and the part of the device's share.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from vidcls import metrics
@@ -26,11 +27,11 @@ from vidcls.training import freezing
 class TrainState:
     """All that changes in training."""
 
-    step: jax.Array  # int32, optimizer steps made
+    step: jax.Array | np.integer  # int32, the number of steps made
     params: Any
     batch_stats: Any
     opt_state: optax.OptState
-    ema: Any  # moving averages of params and batch_stats; empty where none are kept
+    ema: Any  # {'params', 'batch_stats'}: moving averages; empty where none are kept
 
     @property
     def saved(self) -> dict[str, Any]:
@@ -40,7 +41,7 @@ class TrainState:
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What is evaluated: the averages where they are kept."""
+        """What is evaluated: the moving averages where they are kept."""
         return self.ema or {'params': self.params, 'batch_stats': self.batch_stats}
 
 
@@ -53,13 +54,16 @@ def init_state(model: nn.Module, optimizer: optax.GradientTransformation, config
         params = variables['params']
         return begin(jnp.int32(0), params, variables.get('batch_stats', {}), optimizer.init(params), config)
 
-    # Run once: optimising the code of hundreds of random numbers takes minutes for a BN-Inception, and saves nothing.
-    compiled = jax.jit(init).lower(key := jax.random.key(config.seed)).compile({'xla_backend_optimization_level': 0})
-    return jax.device_get(compiled(key))
+    # This code runs once. XLA would optimise it for minutes where it has hundreds of random arrays, as of BN-Inception.
+    unoptimised: dict[str, Any] = {'xla_backend_optimization_level': 0}
+    key = jax.random.key(config.seed)
+    return jax.device_get(jax.jit(init).lower(key).compile(unoptimised)(key))
 
 
-def begin(step: jax.Array, params: Any, batch_stats: Any, opt_state: optax.OptState, config: Config) -> TrainState:
-    """A state whose averages, if any are kept, start at its values."""
+def begin(
+    step: jax.Array | np.integer, params: Any, batch_stats: Any, opt_state: optax.OptState, config: Config
+) -> TrainState:
+    """A state whose moving averages, if the configuration keeps any, are equal to its parameters and statistics."""
     ema = {'params': params, 'batch_stats': batch_stats} if config.optim.ema_decay else {}
     return TrainState(step, params, batch_stats, opt_state, ema)
 
@@ -70,15 +74,21 @@ def make_train_step(
     learning_rate: optax.Schedule,
     config: Config,
     averaged_steps: int = 0,
+    loss: metrics.Loss = metrics.cross_entropy,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """(state, batch) -> (state, measurements).
 
-    A device works through its share of the batch in equal parts of at most `config.optim.clips_per_device` clips, one
-    after the other, whose gradients are averaged: the same step in less memory. BatchNorm sees each part by itself, so
-    that the result depends on the parts where there is one; TimeSformer has none, and differs by rounding alone. The
-    moving averages are of `averaged_steps` updates when the run begins.
+    A device works through its share of the global batch in equal parts of at most `config.optim.clips_per_device` clips,
+    one after the other, and averages their gradients: the same step in less memory. BatchNorm sees each part by itself, so
+    that the number of parts changes the result of a network that has BatchNorm; it changes that of a TimeSformer, which
+    has none, by rounding alone.
+
+    Args:
+      learning_rate: for the measurements; the optimizer has its own.
+      averaged_steps: the number of updates that the moving averages are made of at step 0.
+      loss: (logits [b k], targets float32[b k]) -> float32[b]; the targets are mixed and smoothed already.
     """
-    gradients = jax.grad(_loss(model, config), has_aux=True)
+    gradients = jax.grad(_mean_loss(model, config, loss), has_aux=True)
     decay = config.optim.ema_decay
 
     def step(state: TrainState, batch: Batch):
@@ -87,8 +97,8 @@ def make_train_step(
         parts = num_parts(len(batch.label), config.optim.clips_per_device)
 
         def part(batch_stats, inputs):
-            number, clips, label = inputs
-            grads, aux = gradients(state.params, batch_stats, clips, label, jax.random.fold_in(key, number))
+            number, views, label = inputs
+            grads, aux = gradients(state.params, batch_stats, views, label, jax.random.fold_in(key, number))
             return aux['batch_stats'], (grads, aux['measured'])
 
         if parts == 1:
@@ -96,39 +106,39 @@ def make_train_step(
         else:
             split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), (batch.views, batch.label))
             batch_stats, found = _scan_mean(part, state.batch_stats, (jnp.arange(parts), *split))
-        # Each device has its own running statistics of BatchNorm; their mean keeps the state the same everywhere.
+        # Each device updates BatchNorm's running statistics by its share; their mean keeps the state the same on all.
         (grads, measured), batch_stats = jax.lax.pmean((found, batch_stats), AXIS)
         measured |= {'grad_norm': optax.tree.norm(grads), 'learning_rate': learning_rate(state.step)}
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
-        if decay:  # the statistics too: those of other parameters would not fit the average
-            share = 1 - ema_decay(decay, state.step + averaged_steps)
-            ema = optax.incremental_update({'params': params, 'batch_stats': batch_stats}, ema, share)
+        if decay:  # of statistics too: those of the latest parameters would not fit the averaged parameters
+            moved = 1 - ema_decay(decay, state.step + averaged_steps)
+            ema = optax.incremental_update({'params': params, 'batch_stats': batch_stats}, ema, moved)
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), measured
 
     return step
 
 
 def num_parts(share: int, at_once: int) -> int:
-    """The smallest number of equal parts of `share` clips that have at most `at_once` each (0: any number)."""
+    """The smallest number of equal parts of a share such that a part has at most `at_once` clips (0: no limit)."""
     return next(n for n in range(1, share + 1) if share % n == 0 and (share // n <= at_once or not at_once))
 
 
 def ema_decay(decay: float, step: jax.Array) -> jax.Array:
-    """What the averages keep of themselves at the update after `step` others: less at first, to forget the random start.
+    """The decay of the moving averages at the update after `step` others: smaller at first, to forget the random start.
 
     The rule of TensorFlow's `tf.train.ExponentialMovingAverage` with `num_updates`.
     """
     return jnp.minimum(decay, (1 + step) / (10 + step))
 
 
-def _loss(model: nn.Module, config: Config) -> Callable:
-    """(params, batch_stats, clips, label, key) -> (loss, batch_stats and measurements)."""
+def _mean_loss(model: nn.Module, config: Config, loss: metrics.Loss) -> Callable:
+    """(params, batch_stats, views, label, key) -> (mean loss, batch_stats and measurements)."""
     augment = config.augment
 
-    def loss_fn(params: Any, batch_stats: Any, clips: Views, label: jax.Array, key: jax.Array):
-        video = transform(clips, augment.crop_size, augment.mean, augment.std)
+    def mean_loss(params: Any, batch_stats: Any, views: Views, label: jax.Array, key: jax.Array):
+        video = transform(views, augment.crop_size, augment.mean, augment.std)
         targets = jax.nn.one_hot(label, model.num_classes)
         if augment.mixup_alpha or augment.cutmix_alpha:
             mix_key = jax.random.fold_in(key, 1)
@@ -141,17 +151,17 @@ def _loss(model: nn.Module, config: Config) -> Callable:
                 mutable=['batch_stats'],
                 rngs={'dropout': key},
             )
-        loss = metrics.cross_entropy(logits, targets, config.optim.label_smoothing).mean()
+        mean = loss(logits, optax.smooth_labels(targets, config.optim.label_smoothing)).mean()
         dominant = targets.argmax(-1)
         ranks = metrics.ranks(model.num_classes)
-        measured = {'loss': loss} | {f'top{k}': metrics.in_top_k(logits, dominant, k).mean() for k in ranks}
-        return loss, {'batch_stats': updated.get('batch_stats', {}), 'measured': measured}
+        measured = {'loss': mean} | {f'top{k}': metrics.in_top_k(logits, dominant, k).mean() for k in ranks}
+        return mean, {'batch_stats': updated.get('batch_stats', {}), 'measured': measured}
 
-    return loss_fn
+    return mean_loss
 
 
 def _scan_mean(part: Callable, carry: Any, inputs: Any) -> tuple[Any, Any]:
-    """`jax.lax.scan` with the mean of the outputs, of which one at a time is kept."""
+    """`jax.lax.scan`, but for the outputs: their mean is returned, and only their sum is kept on the way."""
     shapes = jax.eval_shape(part, carry, jax.tree.map(lambda x: x[0], inputs))[1]
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 

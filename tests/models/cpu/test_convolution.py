@@ -12,7 +12,7 @@ def normal(seed, shape):
 
 
 @pytest.mark.parametrize(
-    'picture, kernel, stride, padding',
+    'image, kernel, stride, padding',
     [
         ((2, 8, 7, 12), (1, 1, 12, 8), 2, 0),
         ((2, 9, 8, 3), (7, 7, 3, 64), 2, 3),
@@ -23,8 +23,8 @@ def normal(seed, shape):
         ((1, 5, 4, 3, 16), (1, 1, 1, 16, 8), 2, 0),
     ],
 )
-def test_both_forms_of_convolution_agree(picture, kernel, stride, padding):
-    x, w = normal(0, picture), normal(1, kernel)
+def test_both_forms_of_convolution_agree(image, kernel, stride, padding):
+    x, w = normal(0, image), normal(1, kernel)
 
     def value_and_gradients(convolve):
         def run(x, w, g):
@@ -64,15 +64,15 @@ def test_thin_layers_are_left_to_xla(features, products):
 
 @pytest.mark.parametrize('kind', ['max', 'sum'])
 @pytest.mark.parametrize(
-    'picture, stride, padding',
+    'image, stride, padding',
     [((2, 9, 8, 5), 2, 1), ((2, 5, 9, 8, 5), 2, 1), ((2, 9, 8, 5), 2, (0, 2)), ((2, 4, 5, 3), 1, 1)],
 )
-def test_both_forms_of_pooling_agree(kind, picture, stride, padding):
+def test_both_forms_of_pooling_agree(kind, image, stride, padding):
     def value_and_gradient(pool, x):
         y, back = jax.vjp(lambda x: pool(x, 3, stride, padding), x)
         return y, back(jnp.cos(y))[0]
 
-    x, run = normal(0, picture), jax.jit(value_and_gradient, static_argnums=0)
+    x, run = normal(0, image), jax.jit(value_and_gradient, static_argnums=0)
     ours = run(getattr(convolution, f'{kind}_pool_cpu'), x)
     theirs = run(getattr(convolution, f'{kind}_pool_xla'), x)
     np.testing.assert_allclose(ours[0], theirs[0], atol=1e-5)
@@ -84,7 +84,7 @@ def test_max_pooling_ignores_the_border():
     np.testing.assert_array_equal(layers.max_pool(x, 3, 2, 1)[0, ..., 0], [[-1, -2], [-5, -6]])
 
 
-def test_padding_after_the_picture_is_ceil_mode():
+def test_padding_after_the_image_is_ceil_mode():
     # Without it a window of 3 that moves by 2 fits once into a side of 4.
     x = -jnp.arange(1.0, 17).reshape(1, 4, 4, 1)
     np.testing.assert_array_equal(layers.max_pool(x, 3, 2, (0, 1))[0, ..., 0], [[-1, -3], [-9, -11]])

@@ -1,10 +1,9 @@
 """Convolution and pooling: [n h w c] -> [n h' w' c'], or with one more spatial axis.
 
-Each comes twice: `*_xla` hands the operation to XLA, which is right on an accelerator, and `*_cpu`
-writes it as matrix products and elementwise maxima or sums, because XLA's CPU backend runs those near the
-processor's limit and the gradients of its own convolution and pooling far from it. The results are
-the same up to rounding. `layers.py` chooses. Times below: 12 pictures, float32, 2 threads of an
-AVX2 processor that multiplies matrices at 60 GFLOP/s.
+Each operation has two forms. `*_xla` hands the operation to XLA, which is right on an accelerator. `*_cpu` writes it as
+matrix products and elementwise maxima or sums: XLA's CPU backend runs these near the processor's limit, and the gradients of
+its own convolution and pooling far from it. The results are the same up to rounding; `vidcls.models.layers` chooses. The
+times below are those of 12 images, float32, on 2 threads of an AVX2 processor that multiplies matrices at 60 GFLOP/s.
 """
 
 import functools
@@ -58,10 +57,10 @@ def _sides(padding: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def convolve_cpu(x, kernel, stride: int, padding: int):
-    """`convolve_xla` as a matrix product if the kernel is 1x1, else as `windowed`, if it has channels enough.
+    """`convolve_xla` as a matrix product if the kernel is 1x1, as `windowed` if it has 64 output channels or more.
 
-    The products of thin layers are too small to gain from: at 16 channels both took as long, and the products
-    four times as long to compile.
+    The products of layers with fewer channels are too small to gain from: at 16 channels both forms took as long, and the
+    products took four times as long to compile.
     """
     window, channels = kernel.shape[:-2], kernel.shape[-2:]
     if math.prod(window) == 1 and padding == 0:
@@ -73,16 +72,16 @@ def convolve_cpu(x, kernel, stride: int, padding: int):
 
 
 def max_pool_cpu(x, window: int, stride: int, padding: int | tuple[int, int]):
-    """`max_pool_xla` as maxima of shifted pictures.
+    """`max_pool_xla` as maxima of shifted images.
 
-    With its gradient 133 ms for ResNet's one layer where XLA took 193. Equal maxima share the gradient
-    here, where XLA gives it to the first; after a ReLU such ties are zeros and get none.
+    ResNet's one such layer took 133 ms with its gradient, where XLA's form took 193. Equal maxima share the gradient here,
+    where XLA gives it to the first; after a ReLU such ties are zeros and get no gradient.
     """
     return functools.reduce(jnp.maximum, _windows(x, window, stride, padding, -jnp.inf))
 
 
 def sum_pool_cpu(x, window: int, stride: int, padding: int | tuple[int, int]):
-    """`sum_pool_xla` as the sum of shifted pictures."""
+    """`sum_pool_xla` as the sum of shifted images."""
     return functools.reduce(jnp.add, _windows(x, window, stride, padding, 0))
 
 
@@ -93,7 +92,7 @@ def _windows(x, window, stride, padding, border):
 
 
 def _shifted(x, window, out, stride, padding, border):
-    """For each place of a window, the values [n *out c] that the windows see there."""
+    """For each place in the window, the values [n *out c] that all windows have at that place."""
     pads = ((0, 0, 0), *((*_sides(padding), 0),) * len(window), (0, 0, 0))
     x = lax.pad(x, jnp.asarray(border, x.dtype), pads)
     for start in itertools.product(*map(range, window)):
@@ -104,8 +103,8 @@ def _shifted(x, window, out, stride, padding, border):
 def _outer(x, g):
     """The sum over all positions of x[... i] g[... o], [i o].
 
-    XLA transposes the first operand in memory: let that be the narrower one (1024 x 256 channels:
-    19 ms, the other way 29). The barrier keeps XLA from swapping the operands back.
+    XLA transposes the first operand in memory, so the narrower one comes first (1024 x 256 channels: 19 ms, the other way
+    29). The barrier keeps XLA from swapping the operands back.
     """
     if x.shape[-1] < g.shape[-1]:
         return jnp.einsum('...i,...o->io', x, g)
@@ -116,7 +115,7 @@ def _outer(x, g):
 def pointwise(x, kernel):
     """1x1 convolution as a matrix product: x[... i] kernel[i o] -> [... o].
 
-    The weight gradient of XLA's convolution took 365-1,800 ms a layer, this takes 10-50.
+    The weight gradient takes 10 to 50 ms a layer, where that of XLA's convolution took 365 to 1,800.
     """
     return x @ kernel
 
@@ -133,7 +132,7 @@ pointwise.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _pointwise_backwar
 def windowed(x, kernel, stride, padding):
     """A convolution whose weight gradient is one matrix product for each place of the window.
 
-    3x3 over 56x56x64: 157 ms where XLA took 367; the 7x7 on three channels: 176 where it took 464.
+    A 3x3 over 56x56x64 took 157 ms where XLA's took 367; the 7x7 on three channels 176 where XLA's took 464.
     """
     if _suits_winograd(x, kernel, stride, padding):
         return winograd(x, kernel)
@@ -160,10 +159,10 @@ windowed.defvjp(_windowed_forward, _windowed_backward)
 
 
 def _suits_winograd(x, kernel, stride, padding) -> bool:
-    """Whether `winograd` computes this convolution, and faster.
+    """Whether `winograd` can compute this convolution, and is faster than `convolve_xla`.
 
-    Its transforms cost in proportion to the channels and its saving to their square: 128 is where
-    it wins clearly. On maps under 14x14 the half-filled tiles eat the saving. bfloat16 would lose
+    The cost of Winograd's transforms grows with the number of channels, and its saving with the square of that number: from
+    128 channels it is clearly faster. On maps under 14x14 the half-filled tiles cost more than is saved. bfloat16 would lose
     digits in the transforms.
     """
     return (
@@ -179,15 +178,15 @@ def winograd(x, kernel):
     """3x3 convolution, stride 1, padding 1, with 4 multiplications where the plain form has 9.
 
     F(2x2, 3x3) of Lavin & Gray 2015 (arXiv:1509.09308), section 4.1: Y = A'[(GgG') (B'dB)]A.
-    14x14x256: 31 ms where XLA took 74 in the same run; 28x28x128: 53 and 88; ResNet-50's forward pass
-    9 % faster. The gradients are left to the other forms: Winograd there too made a train step 5 %
-    faster than nowhere, and its compilation 70 % longer.
+    14x14x256 took 31 ms where XLA's form took 74 in the same run, and 28x28x128 took 53 where XLA's took 88; ResNet-50's
+    forward pass became 9 % faster. The gradients use the other forms: with Winograd there too a train step was 5 % faster
+    than without any Winograd, and took 70 % longer to compile.
     """
     _, h, w, _ = x.shape
     rows, columns = -(-h // 2), -(-w // 2)
     x = jnp.pad(x, ((0, 0), (1, 2 * rows - h + 1), (1, 2 * columns - w + 1), (0, 0)))
 
-    def picture(d, axis, tiles):  # B': 4 values of each overlapping tile
+    def image(d, axis, tiles):  # B': 4 values of each overlapping tile
         a, b, c, d = (lax.slice_in_dim(d, i, i + 2 * tiles - 1, 2, axis) for i in range(4))
         return a - c, b + c, c - b, b - d
 
@@ -198,9 +197,9 @@ def winograd(x, kernel):
     def result(m):  # A': 4 products to 2 values
         return m[0] + m[1] + m[2], m[1] - m[2] - m[3]
 
-    pictures = [picture(row, 2, columns) for row in picture(x, 1, rows)]
+    images = [image(row, 2, columns) for row in image(x, 1, rows)]
     kernels = [weights(row) for row in weights(kernel)]
-    products = [[p @ k for p, k in zip(*pair)] for pair in zip(pictures, kernels)]
+    products = [[p @ k for p, k in zip(*pair)] for pair in zip(images, kernels)]
     across = [result(row) for row in products]
     top, bottom = (jnp.stack(side, 3) for side in zip(*map(result, zip(*across))))
     y = jnp.stack([top, bottom], 2)  # n rows 2 columns 2 c

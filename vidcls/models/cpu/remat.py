@@ -1,8 +1,8 @@
-"""A block whose activations are computed again in the backward pass, on every backend.
+"""A block whose activations are computed again in the backward pass, where XLA's CPU compiler defeats `nn.remat`.
 
-`nn.remat` asks the compiler by an optimisation barrier to compute them late. XLA's CPU compiler drops the barrier and
-moves that computation to the front: for TimeSformer it then took more memory than without. Here the backward pass's input
-depends on the gradient that arrives, which no compiler can move.
+`nn.remat` asks the compiler by an optimisation barrier to compute the activations late. XLA's CPU compiler drops the barrier
+and moves that computation to the front: TimeSformer then took more memory than without `nn.remat`. Here the input of the
+second computation depends on the gradient that arrives, so that no compiler can move the computation before the gradient.
 """
 
 import flax.linen as nn
@@ -13,8 +13,8 @@ import jax.numpy as jnp
 def recomputed(block: nn.Module, x: jax.Array, train: bool) -> jax.Array:
     """`block(x, train)`, of which only x is kept for the backward pass.
 
-    To be called in a compact method on a block with parameters alone, and not while these are made. What it draws
-    from 'dropout' is drawn from a key of its own. Reverse-mode gradients only.
+    It is called in a compact method, on a block that has parameters and no other variables, and not during `init`. The
+    block's dropout draws from a key of its own. Reverse-mode gradients only.
     """
     pure, train = block.clone(parent=None, name=None), bool(train)
     key = block.make_rng('dropout') if train and block.has_rng('dropout') else None
@@ -36,5 +36,8 @@ def recomputed(block: nn.Module, x: jax.Array, train: bool) -> jax.Array:
 
 
 def _after(gradient: jax.Array, x: jax.Array) -> jax.Array:
-    """x, once the gradient is there: where that is not a number, the gradients that follow aren't either."""
+    """x, made to depend on the gradient.
+
+    The result is x unless the gradient's first number is NaN; then it is NaN, as all gradients would be anyway.
+    """
     return jnp.where(jnp.isnan(gradient.ravel()[0]), jnp.nan, x)

@@ -1,0 +1,82 @@
+"""Reads single JPEGs out of a dataset's TFRecord shards, by the frame index."""
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vidcls.data.frame_index import FrameIndex
+from vidcls.errors import UserError
+
+MAX_OPEN = 256  # shards; a system admits 1,024 descriptors a process, and there is a reader for each split in use
+_JPEG_START = b'\xff\xd8'
+
+
+class FrameReader:
+    """Reads single JPEGs of an index's shards; threads can share it, since `pread` keeps no position."""
+
+    def __init__(self, folder: Path, index: FrameIndex):
+        self._folder, self._index = folder, index
+        # A thread that reads holds the file, so that a file which the cache drops is closed after its last read.
+        self._open = functools.lru_cache(maxsize=MAX_OPEN)(lambda shard: _open(folder / index.shards[shard]))
+
+    def read(self, clip: int, frames: Sequence[int] | np.ndarray) -> list[bytes]:
+        """The JPEGs of the clip's `frames` (numbers within the clip).
+
+        Raises:
+          UserError: there is no JPEG where the index says; names the shard, the clip and the frame.
+          OSError: the shard can't be opened or read.
+        """
+        index = self._index
+        file = self._open(int(index.shard[clip]))
+        rows = index.first[clip] + np.asarray(frames)
+        lengths, offsets = index.length[rows].tolist(), index.offset[rows].tolist()
+        jpegs = [os.pread(file.descriptor, length, offset) for length, offset in zip(lengths, offsets)]
+        for place, jpeg in enumerate(jpegs):
+            if len(jpeg) != lengths[place] or not jpeg.startswith(_JPEG_START):
+                found = f'{len(jpeg)} of {lengths[place]} bytes' if len(jpeg) != lengths[place] else 'no JPEG'
+                raise self._fault(clip, int(frames[place]), f'{found} at byte {offsets[place]}')
+        return jpegs
+
+    def check(self, clip: int, frames: Sequence[int]) -> None:
+        """Decodes the clip's `frames` whole, to name the one that another decoder could not decode.
+
+        Raises:
+          UserError: as `read`, and where a JPEG is broken or has another size than the clip.
+        """
+        import simplejpeg
+
+        stated = (int(self._index.height[clip]), int(self._index.width[clip]))
+        for frame, jpeg in zip(frames, self.read(clip, frames)):
+            try:
+                size = simplejpeg.decode_jpeg_header(jpeg)[:2]
+                if size == stated:
+                    simplejpeg.decode_jpeg(jpeg)
+            except ValueError as error:
+                raise self._fault(clip, frame, f'a broken JPEG ({error})') from error
+            if size != stated:
+                raise self._fault(clip, frame, f'{size[1]} x {size[0]} pixels, not {stated[1]} x {stated[0]}')
+
+    def _fault(self, clip: int, frame: int, found: str) -> UserError:
+        """The error that names a frame and what was found in its place."""
+        index = self._index
+        return UserError(
+            f'{self._folder / index.shards[index.shard[clip]]}: frame {frame} of clip {str(index.ids[clip])!r}: {found}; '
+            'convert the dataset again'
+        )
+
+
+class _OpenFile:
+    """A file's descriptor, closed when nothing refers to it any more."""
+
+    def __init__(self, descriptor: int):
+        self.descriptor = descriptor
+
+    def __del__(self, close: Callable[[int], None] = os.close):  # a default, for `os` may be gone when Python exits
+        close(self.descriptor)
+
+
+def _open(path: Path) -> _OpenFile:
+    return _OpenFile(os.open(path, os.O_RDONLY))

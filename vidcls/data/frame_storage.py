@@ -1,0 +1,48 @@
+"""How a dataset stores frames: their size and their rate, and the limits on both.
+
+A run keeps the same two numbers, so that prediction prepares the frames of a new video as those of its dataset were.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from vidcls.errors import UserError
+
+SHORT_SIDE = 256  # pixels, by default
+MIN_SHORT_SIDE, MAX_SHORT_SIDE = 16, 4320  # pixels; 4320 is the height of 8K video
+MAX_FPS = 1000.0
+MAX_CLIP_BYTES = 1 << 30  # of a clip's JPEGs; a TFRecord is one protocol buffer, which ends at 2 GiB
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameStorage:
+    """How frames are stored.
+
+    Attributes:
+      short_side: the limit on the frames' short side, pixels; smaller frames are not enlarged.
+      fps: the rate that frames are resampled to, frames per second; None keeps every frame.
+    """
+
+    short_side: int = SHORT_SIDE
+    fps: float | None = None
+
+
+def checked(path: Path, short_side: Any, fps: Any) -> FrameStorage:
+    """What a file says of how frames are stored.
+
+    Args:
+      path: the file, for the message.
+
+    Raises:
+      UserError: data_prep has no flags for such a storage; names the file, the value and the limits.
+    """
+    if type(short_side) is not int or not MIN_SHORT_SIDE <= short_side <= MAX_SHORT_SIDE:
+        raise UserError(
+            f'{path}: short_side={short_side!r:.80}: must be from {MIN_SHORT_SIDE} to {MAX_SHORT_SIDE} pixels'
+        )
+    if fps is not None and (type(fps) not in (int, float) or not 0 < fps <= MAX_FPS):
+        raise UserError(
+            f'{path}: fps={fps!r:.80}: must be more than 0 and at most {MAX_FPS:g}, or null for every frame'
+        )
+    return FrameStorage(short_side, fps)

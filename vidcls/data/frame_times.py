@@ -1,0 +1,93 @@
+"""When each frame of a video appears, how many come in a second, and which are on screen at a fixed rate.
+
+Containers round their clocks, leave them out or damage them. No array here is as long as a time stamp says.
+"""
+
+from collections.abc import Sequence
+
+import av
+import numpy as np
+
+from vidcls.data.container import VideoError
+from vidcls.data.frame_storage import MAX_CLIP_BYTES
+
+ROUNDING = 1e-3  # seconds: containers round their clocks to as much
+IMAGE_FPS = 25.0  # of frames that come as image files, which carry no clock
+# Seconds from one frame to the next. A longer gap is a damaged clock, not a pause: a file of 800 bytes can say that its
+# next frame comes in a year.
+LONGEST_GAP = 600.0
+_SMALLEST_JPEG = 600  # bytes: its tables alone
+
+
+def stated_rate(stream: av.video.stream.VideoStream) -> float | None:
+    """Frames per second by the file's header; None where the header states none, or an impossible one."""
+    rate = float(stream.average_rate or 0)
+    return rate if rate > 1 / LONGEST_GAP else None
+
+
+def frame_times(times: Sequence[float | None], nominal_fps: float | None) -> tuple[np.ndarray, float]:
+    """Sorted times float64[t] in seconds, and the average rate in frames per second.
+
+    The rate is the header's where the times agree with it within 5 %, for clocks are rounded and some AVIs count a frame
+    that is not there. Elsewhere the rate is measured, which is right for variable rates. A clock that jumps over more
+    than `LONGEST_GAP` is not measured.
+
+    Args:
+      times: of each frame, seconds; None where the file states none.
+      nominal_fps: the header's rate, if it states one.
+    """
+    step = 1 / (nominal_fps or IMAGE_FPS)
+    filled, previous = [], -step
+    for time in times:
+        previous = previous + step if time is None else time
+        filled.append(previous)
+    sorted_times = np.sort(np.array(filled, np.float64))
+    span = sorted_times[-1] - sorted_times[0]
+    is_clock = span > 0 and np.diff(sorted_times).max() <= LONGEST_GAP
+    measured = (len(filled) - 1) / span if is_clock else nominal_fps or IMAGE_FPS
+    if nominal_fps and abs(measured - nominal_fps) <= 0.05 * nominal_fps:
+        return sorted_times, nominal_fps
+    return sorted_times, float(measured)
+
+
+def check_clock(path: str, times: np.ndarray, rate: float, fps: float) -> None:
+    """Refuses times that would make too many frames at a fixed rate.
+
+    Args:
+      times: float64[n] ascending, when each frame appears, seconds.
+      rate: the average rate of `times`.
+      fps: the fixed rate.
+
+    Raises:
+      VideoError: two frames are too far apart, or the video has more frames at `fps` than a clip holds.
+    """
+    gaps = np.diff(times)
+    if len(gaps) and gaps.max() > LONGEST_GAP:
+        raise VideoError(
+            path,
+            f'frame {gaps.argmax() + 1} comes {gaps.max():,.0f} s after the one before it, and at a fixed rate (--fps) at '
+            f'most {LONGEST_GAP:.0f} s are filled: its clock is damaged; convert without --fps or cut the video',
+        )
+    frames, most = (times[-1] - times[0] + 1 / rate) * fps, MAX_CLIP_BYTES // _SMALLEST_JPEG
+    if frames > most:
+        raise VideoError(
+            path,
+            f'at {fps:g} frames a second it has {frames:,.0f}, and a clip of {MAX_CLIP_BYTES >> 20} MiB at most {most:,}; '
+            'lower --fps or cut the video',
+        )
+
+
+def resample(times: np.ndarray, rate: float, fps: float) -> np.ndarray:
+    """Which frame is on screen at 0, 1/fps, 2/fps... seconds after the first one.
+
+    Args:
+      times: float64[n] ascending, when each frame appears, seconds.
+      rate: the average rate of `times`; the last frame stays for 1 / rate.
+      fps: the rate to sample at.
+
+    Returns:
+      int64[t]: for each moment, the number of the latest frame that is not after it.
+    """
+    duration = times[-1] - times[0] + 1 / rate
+    moments = times[0] + np.arange(max(1, round(duration * fps))) / fps
+    return np.searchsorted(times, moments + ROUNDING, side='right') - 1

@@ -1,0 +1,169 @@
+"""Settings in dataclasses: each field has its default and limits in one place; checks, whole names, and files of JSON.
+
+A field is written `crops: int = setting(1, choices=(1, 3, 10))`. A group of settings is a dataclass of such fields; a
+group may be a field of another group, as in `vidcls.config`, which has the settings themselves.
+"""
+
+import dataclasses
+import json
+import os
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vidcls.errors import UserError
+from vidcls.text import spelling
+from vidcls.text.bounded_file import read_json
+
+T = TypeVar('T')
+
+_MAX_NUMBER = 1e30  # also of integers, which JSON has of any length
+_MAX_NUMBERS = 100  # in a tuple
+_MAX_TEXT = 4096  # characters
+_MAX_PATTERN = 200  # characters; some classes of characters take 50 ms each to compile
+_MAX_BYTES = 1 << 20  # of a file of settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a setting may be; the limits on a tuple are those on each of its numbers.
+
+    Attributes:
+      choices: the only values allowed; empty: no such list.
+      above, at_least, below, most: bounds on a number: > above, >= at_least, < below, <= most.
+      each_channel: whether a tuple has a number for each of red, green and blue.
+      pattern: whether a text must be a regular expression.
+    """
+
+    choices: tuple[Any, ...] = ()
+    above: float | None = None
+    at_least: float | None = None
+    below: float | None = None
+    most: float | None = None
+    each_channel: bool = False
+    pattern: bool = False
+
+    def broken(self, value: Any) -> str:
+        """Why a value can't be taken, to follow 'must '; '' for one that can."""
+        if self.choices and value not in self.choices:
+            return f'be one of {", ".join(map(str, self.choices))}'
+        if isinstance(value, tuple) and not all(type(number) in (int, float) for number in value):
+            return 'be numbers'
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int | float) and (broken := self._broken_number(number)):
+                return f'be {broken}'
+        if self.each_channel and len(value) != 3:
+            return 'be three numbers, one for each channel'
+        return _broken_pattern(value) if self.pattern else ''
+
+    def _broken_number(self, number: float) -> str:
+        if not abs(number) < _MAX_NUMBER:  # a NaN fails every comparison
+            return 'finite'
+        if self.most is not None and number > self.most:
+            return f'at most {self.most}'
+        if self.above is not None and number <= self.above:
+            return f'greater than {self.above}'
+        if (self.at_least is None or number >= self.at_least) and (self.below is None or number < self.below):
+            return ''
+        if self.below is None:
+            return f'at least {self.at_least}'
+        return f'below {self.below}' if self.at_least is None else f'in [{self.at_least}, {self.below})'
+
+
+def _broken_pattern(value: str) -> str:
+    if len(value) > _MAX_PATTERN:
+        return f'have at most {_MAX_PATTERN} characters'
+    try:
+        re.compile(value)
+    except (re.error, RecursionError, OverflowError) as error:
+        return f'be a regular expression: {error}'
+    return ''
+
+
+def setting(default: T, **limits: Any) -> T:
+    """A field of a dataclass, with this default and the `Limits` named by `limits`."""
+    return typing.cast(T, dataclasses.field(default=default, metadata={'limits': Limits(**limits)}))
+
+
+def flatten(settings: Any) -> dict[str, Any]:
+    """Every setting by its whole name: {'optim.learning_rate': 0.01, ...}."""
+    return {name: value for name, value, _ in _walk(settings, '')}
+
+
+def _walk(settings: Any, prefix: str) -> Iterator[tuple[str, Any, Limits]]:
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _walk(value, f'{prefix}{field.name}.')
+        else:
+            yield prefix + field.name, value, field.metadata.get('limits', Limits())
+
+
+def check(settings: Any, where: str) -> None:
+    """Refuses a value outside its limits.
+
+    Args:
+      where: what stands before a setting's name in the message, such as '--config'.
+
+    Raises:
+      UserError: names the setting, its value and what is allowed.
+    """
+    for name, value, limits in _walk(settings, f'{where}.'):
+        if isinstance(value, str | tuple) and len(value) > (_MAX_TEXT if isinstance(value, str) else _MAX_NUMBERS):
+            raise UserError(f'{name}={value!r:.80}...: is too long')
+        if broken := limits.broken(value):
+            text = repr(value)
+            raise UserError(f'{name}={text if len(text) <= 200 else f"{text:.80}..."}: must {broken}')
+
+
+def write(settings: Any, path: Path) -> None:
+    """Writes a file of JSON that replaces the old one at once: after a kill one of the two is there, whole."""
+    partial = path.with_name(f'.{path.name}.partial')
+    partial.write_text(json.dumps(dataclasses.asdict(settings), indent=2) + '\n')
+    os.replace(partial, path)
+
+
+def read(path: Path) -> Any:
+    """The JSON that `write` wrote.
+
+    Raises:
+      UserError: the file is none, too long or no JSON object.
+    """
+    return read_json(path, _MAX_BYTES)
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Nested dictionaries -> the dataclass `cls`. Fields that are absent have their default.
+
+    Args:
+      where: stands before a setting's name in messages.
+
+    Raises:
+      UserError: a setting that `cls` lacks, or a value of another type.
+    """
+    hints = typing.get_type_hints(cls)
+    if not isinstance(values, dict):
+        raise UserError(f'{where}={values!r:.80}: must be an object')
+    unknown = set(values) - set(hints)
+    if unknown:
+        near = spelling.hint(min(unknown), hints)
+        raise UserError(f'{where}: unknown setting {min(unknown)!r:.80}{near}; known: {", ".join(hints)}')
+    return cls(**{name: _coerce(hints[name], value, f'{where}: {name}') for name, value in values.items()})
+
+
+def _coerce(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return from_dict(typing.cast(type, hint), value, where)
+    if isinstance(hint, types.UnionType):  # `T | None`
+        return None if value is None else _coerce(hint.__args__[0], value, where)
+    if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
+        return tuple(value)
+    if hint is float and type(value) is int and abs(value) < _MAX_NUMBER:
+        return float(value)
+    if type(value) is not hint:
+        hint = typing.get_origin(hint) or hint
+        raise UserError(f'{where}={value!r:.80}: must be of type {hint.__name__}')
+    return value
