@@ -1,6 +1,7 @@
 """The examples of docs/extending.md, run as they stand there, on a small dataset."""
 
 import re
+import runpy
 from pathlib import Path
 
 import jax
@@ -18,11 +19,16 @@ PAGE = Path(__file__).resolve().parents[1] / 'docs' / 'extending.md'
 EXAMPLES = dict(re.findall(r'```python\n# (\w+)\.py.*?\n(.*?)```', PAGE.read_text(), flags=re.DOTALL))
 
 
-def load(name: str) -> dict:
-    """What an example defines; its script does not run."""
-    found = {'__name__': name}
-    exec(compile(EXAMPLES[name], f'{name}.py', 'exec'), found)
-    return found
+@pytest.fixture
+def load(tmp_path):
+    """What an example defines, by its name; its script does not run."""
+
+    def run(name: str) -> dict:
+        path = tmp_path / f'{name}.py'
+        path.write_text(EXAMPLES[name])
+        return runpy.run_path(str(path), run_name=name)
+
+    return run
 
 
 @pytest.mark.parametrize('name', EXAMPLES)
@@ -30,7 +36,7 @@ def test_an_example_is_short(name):
     assert len(EXAMPLES[name].splitlines()) < 40
 
 
-def test_a_network(config, tmp_path, monkeypatch):
+def test_a_network(load, config, tmp_path, monkeypatch):
     monkeypatch.setattr(models, 'MODELS', dict(models.MODELS))
     ours = load('my_network')['config']()
     ours.data, ours.augment, ours.test = config.data, AugmentConfig(short_side=32, crop_size=24), config.test
@@ -40,7 +46,7 @@ def test_a_network(config, tmp_path, monkeypatch):
     assert variables['params']['hidden']['kernel'].shape == (3, 32)
 
 
-def test_a_dataset(tmp_path):
+def test_a_dataset(load, tmp_path):
     for number, name in enumerate(['a_run', 'c_run', 'c_sit', 'b_sit', 'd_sit']):
         write_video(tmp_path / 'videos' / f'{name}.mp4', scenery(2 + number))
     source = load('my_dataset')['read'](tmp_path / 'videos')
@@ -49,7 +55,7 @@ def test_a_dataset(tmp_path):
     assert {split: len(dataset.clips(split)) for split in ('train', 'test')} == {'train': 3, 'test': 2}
 
 
-def test_a_sampler(config, monkeypatch):
+def test_a_sampler(load, config, monkeypatch):
     monkeypatch.setattr(sampling, 'SCHEMES', dict(sampling.SCHEMES))
     load('my_sampler')
     settings = type(config.sampling)(scheme='first', num_segments=3, test_segments=5)
@@ -58,7 +64,7 @@ def test_a_sampler(config, monkeypatch):
     assert sampling.Sampler(settings, training=False).view(9, 25.0).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_a_loss(config, tmp_path, monkeypatch):
+def test_a_loss(load, config, tmp_path, monkeypatch):
     example = load('my_loss')
     logits, targets = np.log([[0.5, 0.25, 0.25]]), np.array([[1.0, 0.0, 0.0]])
     np.testing.assert_allclose(example['focal'](logits, targets), [-0.25 * np.log(0.5)], rtol=1e-6)
