@@ -48,7 +48,9 @@ def main(read_source: Callable[[Path, Options], Source], closing: str = '') -> N
     )
     beam_options = flags.DEFINE_list('beam_options', defaults.beam_options, "key=value,... for Beam's runner.")
     seed = flags.DEFINE_integer('seed', defaults.seed, 'Of random splits and of the order of clips.', lower_bound=0)
-    flags.register_validator('clip_timeout', lambda v: v > 0, '--clip_timeout must be positive')
+    flags.register_validator(
+        'clip_timeout', lambda v: 0 < v <= 1e6, '--clip_timeout must be more than 0 and at most 1000000 seconds'
+    )
     flags.register_validator(
         'fps',
         lambda v: v is None or 0 < v <= frame_storage.MAX_FPS,

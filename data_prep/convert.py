@@ -50,6 +50,9 @@ def convert(source: Source, out: Path, options: Options = _DEFAULTS) -> Path:
         raise UserError(f'{source.description}: no clips')
     for label in source.labels:
         check_label(label, source.name)
+    if len(set(source.labels)) < len(source.labels):
+        twice = next(label for label in source.labels if source.labels.count(label) > 1)
+        raise UserError(f'{source.name}: the class {twice!r} is named twice; name it once')
     start = time.monotonic()
     by_id = {clip.id: clip for clip in source.clips}
     clips = [by_id[name] for name in hash_order(by_id, options.seed)]

@@ -70,7 +70,7 @@ def read_lists(root: Path, lists: Mapping[str, Path], classes: Path | None) -> t
             )  # fmt: skip
         return list(entries.values()), [n for n in names.values() if n in present]
     numeric = all(label.isdecimal() and len(label) < 20 for label in present)
-    return list(entries.values()), sorted(present, key=int if numeric else str)
+    return list(entries.values()), sorted(present, key=lambda label: (int(label) if numeric else 0, label))
 
 
 def _split_line(line: str, where: str) -> tuple[str, str]:

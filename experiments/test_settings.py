@@ -11,6 +11,7 @@ from absl import flags
 
 from vidcls import config as config_lib
 from vidcls.config import Config
+from vidcls.text import spelling
 
 _DEFINE = {int: flags.DEFINE_integer, str: flags.DEFINE_string}
 
@@ -23,6 +24,9 @@ def define() -> Callable[[], dict[str, Any]]:
     allowed = [f'--config.{name}' for name in config_lib.TEST_SETTINGS]
     for argument in sys.argv[1:]:
         name = argument.split('=')[0].replace('--no', '--') if argument.startswith('--') else ''
+        if name.startswith('--config.') and name.removeprefix('--config.') not in config_lib.flatten(Config()):
+            near = spelling.hint(name.removeprefix('--config.'), config_lib.TEST_SETTINGS, '--config.')
+            sys.exit(f'error: {name}: no such setting{near}; these may be given: {", ".join(allowed)}')
         if name.startswith('--config.') and name not in allowed:
             sys.exit(f'error: {name}: the run has its own; these may be given: {", ".join(allowed)}')
     defaults = config_lib.flatten(Config())

@@ -112,8 +112,9 @@ def evaluate(
       resource_errors.OutOfMemory: the message says what helps.
     """
     devices = list(devices or all_devices())
-    config = config_lib.for_testing(run.config, settings or {})
-    clips, crops = clips or config.test.clips, crops or config.test.crops
+    views = {name: number for name, number in (('test.clips', clips), ('test.crops', crops)) if number}
+    config = config_lib.for_testing(run.config, {**(settings or {}), **views})
+    clips, crops = config.test.clips, config.test.crops
     with processes.together():
         dataset = open_dataset(data_dir or config.data.dir)
         workdir.check_labels(run, dataset.labels)

@@ -278,3 +278,10 @@ def test_list_flags(tmp_path):
     for wrong in (['a', 'b'], ['train=a', 'train=b'], ['train=a', 'b'], ['dev=a']):
         with pytest.raises(UserError, match='give one FILE'):
             folder.parse_lists(wrong)
+
+
+def test_labels_of_one_number_have_one_order(tmp_path):
+    touch(tmp_path / 'videos', 'a.mp4', 'b.mp4', 'c.mp4')
+    lines = tmp_path / 'list'
+    lines.write_text('a.mp4 1\nb.mp4 01\nc.mp4 0\n')
+    assert folder.read(tmp_path / 'videos', lists={'': lines}).labels == ('0', '01', '1')

@@ -78,9 +78,7 @@ def test_work_that_cleans_up_gets_the_exception_and_the_rest_the_quick_end():
 
 
 def test_a_signal_that_the_shell_has_it_ignore_is_ignored():
-    code = (
-        'from vidcls import interruption\ninterruption.end_at_once()\nimport signal; signal.raise_signal(signal.SIGINT)'
-    )
+    code = 'from vidcls.run import signals\nsignals.end_at_once()\nimport signal; signal.raise_signal(signal.SIGINT)'
     ignoring = ['env', '--ignore-signal=INT', sys.executable, '-c', code]
     assert subprocess.run(ignoring, check=False, capture_output=True).returncode == 0
 

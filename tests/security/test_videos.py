@@ -181,3 +181,12 @@ def test_a_conversion_names_them_all_and_goes_on(tmp_path):
     reasons = dict(row.split('\t') for row in rows)
     assert {Path(path).name for path in reasons} == {'frame.png', *HOSTILE}
     assert not [reason for reason in reasons.values() if reason.startswith(('internal', 'no progress', 'its worker'))]
+
+
+@pytest.mark.parametrize('head', ['ffconcat version 1.0', '#EXTM3U\n#EXT-X-TARGETDURATION:1'])
+def test_a_list_of_other_files_is_refused(tmp_path, head):
+    os.mkfifo(tmp_path / 'pipe.mp4')  # whoever opened it would wait for ever
+    path = tmp_path / 'list.mp4'
+    path.write_text(f'{head}\nfile pipe.mp4\n')
+    with pytest.raises(video.VideoError, match='a list of other files, not a video'):
+        video.probe(path)

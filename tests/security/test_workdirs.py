@@ -12,9 +12,10 @@ import pytest
 
 from tests.security.confined import attack, check_refused
 from vidcls.data.frame_storage import FrameStorage
+from vidcls.errors import UserError
 from vidcls.models.configured import build_model
 from vidcls.predict import Classifier
-from vidcls.run import checkpoint, workdir
+from vidcls.run import checkpoint, lock, workdir
 
 IMPORTS = ('vidcls.predict', 'tensorstore')
 
@@ -214,3 +215,14 @@ def test_a_folder_of_checkpoints_that_is_a_link_is_read(folder, tmp_path):
     (folder / 'checkpoints').rename(tmp_path / 'elsewhere')
     (folder / 'checkpoints').symlink_to(tmp_path / 'elsewhere')
     assert checkpoint.restore_model(folder / 'checkpoints', 'best')[0] == 3
+
+
+@pytest.mark.parametrize('name', ['lock', '.config.json.partial', 'metrics.jsonl', 'history.jsonl', 'eval'])
+def test_a_run_writes_through_no_link(tmp_path, name):
+    victim = tmp_path / 'victim'
+    victim.write_text('mine')
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run' / name).symlink_to(victim)
+    with pytest.raises(UserError, match='is a link, a device or a pipe'), lock.held(tmp_path / 'run'):
+        pass
+    assert victim.read_text() == 'mine'

@@ -168,6 +168,7 @@ def plain_convolutions(monkeypatch):
     monkeypatch.setattr(jax, 'default_backend', lambda: 'tpu')
 
 
+@pytest.mark.slow
 # Of these, ECO's four programs compile for minutes.
 @pytest.mark.parametrize('family', ['tsn', pytest.param('eco', marks=pytest.mark.slow), 'timesformer'])
 def test_any_number_of_devices_gives_the_same_parameters(family, plain_convolutions):

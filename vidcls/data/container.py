@@ -18,6 +18,9 @@ from vidcls.errors import UserError, internal_error
 
 MAX_PIXELS = 1 << 26  # of a frame: 8192 x 8192, twice 8K video
 MAX_SIDE = 65_500  # pixels of height or width: the most that a JPEG can have
+# How texts begin of which FFmpeg opens the files that they name: its own lists, HLS, DASH. A pipe among these files would
+# block for ever.
+_LISTS = (b'ffconcat', b'#EXTM3U', b'<?xml', b'<MPD', b'v=0')
 _TIMEOUT = 10.0  # seconds without data from a network address
 
 # An MP4 of 2 kB that promises 80 million frames takes 5 GB as soon as it is opened, for FFmpeg sets up a table of them, and
@@ -70,6 +73,10 @@ def open_container(source: str, live: bool) -> av.container.InputContainer:
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or (live and stat.S_ISFIFO(mode))):
         raise VideoError(source, 'not a file but a pipe, a socket or a device')
     # An absolute path, for FFmpeg reads `a:b.avi` as protocol a and `-` as standard input.
+    if stat.S_ISREG(mode):
+        with open(source, 'rb') as file:
+            if file.read(4096).lstrip().startswith(_LISTS):
+                raise VideoError(source, 'a list of other files, not a video; name these files')
     return av.open(os.path.abspath(source), metadata_errors='ignore', options=limits)
 
 

@@ -225,6 +225,6 @@ def _find(manager: ocp.CheckpointManager, which: str, steps: list[int], folder: 
     if which == 'best':
         best = manager.best_step()
         return steps[-1] if best is None else best
-    if which.isdigit() and int(which) in steps:
+    if which.isdecimal() and int(which) in steps:
         return int(which)
     raise UserError(f'{folder}: no checkpoint {which!r}; there are best, latest and {", ".join(map(str, steps))}')

@@ -20,6 +20,7 @@ from absl import logging
 
 from vidcls.distributed import processes
 from vidcls.errors import UserError
+from vidcls.run import workdir
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _held: set[int] = set()
@@ -53,6 +54,7 @@ def held(folder: str | Path) -> Iterator[None]:
     folder = Path(folder).expanduser()
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
+    workdir.check_no_links(folder)
     path = folder / 'lock'
     descriptor = _acquire(path)
     _held.add(descriptor)

@@ -36,7 +36,7 @@ class RunLog:
 
     def __init__(self, folder: Path, step: int, num_steps: int, validate: bool = False):
         path = folder / 'metrics.jsonl'
-        kept = [line for line in _lines(path) if _is_kept(json.loads(line), step, validate)]
+        kept = [line for line in _lines(path) if _is_kept(line, step, validate)]
         partial = path.with_name(f'.{path.name}.partial')  # a run that is killed here keeps its old rows
         partial.write_text(''.join(kept))
         os.replace(partial, path)
@@ -112,7 +112,11 @@ def _lines(path: Path) -> list[str]:
     return [line for line in path.read_text().splitlines(keepends=True) if line.endswith('\n')]
 
 
-def _is_kept(row: dict[str, float], step: int, validate: bool) -> bool:
+def _is_kept(line: str, step: int, validate: bool) -> bool:
+    try:
+        row = json.loads(line)
+    except ValueError:  # as a loss of power leaves it
+        return False
     again = validate and row['step'] == step and any(name.startswith('validation/') for name in row)
     return row['step'] <= step and not again
 

@@ -66,11 +66,17 @@ def free_path(run: Run, config: Config, protocol: dict[str, Any]) -> Path:
     name = re.sub(r'[^\w.+=-]', '_', name)
     names = itertools.chain([name], (f'{name}-{number}' for number in itertools.count(2)))
     paths = (folder / f'{name}.json' for name in names)
-    return next(path for path in paths if not path.exists() or _is_of(json.loads(path.read_text()), protocol))
+    return next(path for path in paths if not path.exists() or _is_of(path, protocol))
 
 
-def _is_of(result: dict[str, Any], protocol: dict[str, Any]) -> bool:
-    return all(result.get(key) == value for key, value in protocol.items() if key not in _SAME)
+def _is_of(path: Path, protocol: dict[str, Any]) -> bool:
+    try:
+        result = json.loads(path.read_text())
+    except ValueError:  # a damaged result stays as it is
+        return False
+    return isinstance(result, dict) and all(
+        result.get(key) == value for key, value in protocol.items() if key not in _SAME
+    )
 
 
 def save(path: Path, result: dict[str, Any], predictions: Predictions) -> None:

@@ -16,6 +16,8 @@ eval/            the results of evaluations (`vidcls.run.results`)
 
 import dataclasses
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,11 @@ from vidcls.run import checkpoint, resuming
 from vidcls.text.bounded_file import read_json, read_labels
 
 _FRAMES_BYTES = 4096
+# All that a run writes but `checkpoints`, which may be a link to a larger disk.
+_WRITTEN = (
+    'config.json', 'labels.txt', 'frames.json', 'dataset.json', 'weights.json', 'history.jsonl', 'lock', 'metrics.jsonl',
+    'tensorboard', 'profile', 'eval',
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +90,18 @@ def check(
         if frames != run.frames:
             raise UserError(f'{folder} was trained on frames stored as {run.frames}, the dataset has {frames}')
     return Run(folder, config, labels, frames)
+
+
+def check_no_links(folder: Path) -> None:
+    """Refuses a work directory from elsewhere that would make a run write to another place.
+
+    Raises:
+      UserError: what a run writes is a link, a device or a pipe there; names it.
+    """
+    for name in (*_WRITTEN, *(f'.{name}.partial' for name in _WRITTEN)):
+        path = folder / name
+        if os.path.lexists(path) and not stat.S_ISREG(mode := path.lstat().st_mode) and not stat.S_ISDIR(mode):
+            raise UserError(f'{path}: is a link, a device or a pipe, and a run would write to it; take it away')
 
 
 def create(run: Run) -> None:

@@ -6,7 +6,6 @@ optimizer; the schedule starts at step 0. The classifier starts anew if the labe
 
 import dataclasses
 import hashlib
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,11 @@ from vidcls.config import Config
 from vidcls.pretrained.conversion import Converted
 from vidcls.pretrained.layout import Arrays, Inputs, Layout
 from vidcls.run import checkpoint, workdir
+from vidcls.text.bounded_file import read_json
 from vidcls.training.step import TrainState, begin
 
 AVERAGED_STEPS = 'averaged_steps'  # in weights.json: the number of updates in the moving averages of the first state
+_ORIGIN_BYTES = 16 << 20  # of weights.json, which lists parameters
 _HEAD = '^head/'
 
 
@@ -135,7 +136,10 @@ def _from_run(
 def averaged_steps(run: workdir.Run) -> int:
     """The number of updates in the moving averages that an existing run had at its step 0."""
     path = run.folder / 'weights.json'
-    return json.loads(path.read_text(encoding='utf-8')).get(AVERAGED_STEPS, 0) if path.exists() else 0
+    if not path.exists():
+        return 0
+    found = read_json(path, _ORIGIN_BYTES).get(AVERAGED_STEPS, 0)
+    return found if isinstance(found, int) and found >= 0 else 0
 
 
 def _parse(value: str) -> tuple[Path, str]:
