@@ -168,9 +168,8 @@ def plain_convolutions(monkeypatch):
     monkeypatch.setattr(jax, 'default_backend', lambda: 'tpu')
 
 
-@pytest.mark.slow
-# Of these, ECO's four programs compile for minutes.
-@pytest.mark.parametrize('family', ['tsn', pytest.param('eco', marks=pytest.mark.slow), 'timesformer'])
+@pytest.mark.slow  # four programs each
+@pytest.mark.parametrize('family', ['tsn', 'eco', 'timesformer'])
 def test_any_number_of_devices_gives_the_same_parameters(family, plain_convolutions):
     config, model, batch = _network(family, sync=family != 'timesformer')
     first, one, measured = _step(config, batch, 1, 5, model)
