@@ -1,6 +1,6 @@
 """Draws docs/images/demo.png: frames of the demo's clips, and what its network says of them.
 
-make demo && .venv/bin/python docs/images/draw.py
+make demo setup-dev && .venv/bin/python -m docs.images.draw
 """
 
 from pathlib import Path
