@@ -75,7 +75,7 @@ def main(read_source: Callable[[Path, Options], Source], closing: str = '') -> N
             if closing:
                 logging.info('%s', closing)
         except KeyboardInterrupt:
-            logging.error('interrupted; nothing was written to %s', out.value)
+            logging.error('interrupted; no dataset was written to %s', out.value)
             raise
         return 0
 

@@ -27,9 +27,10 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from data_prep import command, splits, tree
+from data_prep import command, splits
 from data_prep.path_lists import Entry, read_lists
 from data_prep.source import Clip, Source, clip_ids
+from vidcls.data import tree
 from vidcls.data.video import SUFFIXES
 from vidcls.errors import UserError
 from vidcls.text.names import check_label, readable
@@ -184,7 +185,7 @@ if __name__ == '__main__':
             Path(_VIDEOS.value),
             _NAME.value,
             parse_lists(_LIST.value),
-            Path(_CLASSES.value) if _CLASSES.value else None,
+            Path(_CLASSES.value).expanduser() if _CLASSES.value else None,
             options.seed,
             splits.parse_fractions(_SPLIT.value) if _SPLIT.value else None,
         ),

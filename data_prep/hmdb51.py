@@ -97,4 +97,8 @@ if __name__ == '__main__':
     _VIDEOS = flags.DEFINE_string('videos', None, 'Folder of class folders.', required=True)
     _SPLITS = flags.DEFINE_string('splits', None, 'Folder of the official lists.', required=True)
     _PROTOCOL = flags.DEFINE_enum('protocol', PROTOCOLS[0], PROTOCOLS, 'Which splits.')
-    command.main(lambda _, options: read(Path(_VIDEOS.value), Path(_SPLITS.value), _PROTOCOL.value, options.seed))
+    command.main(
+        lambda _, options: read(
+            Path(_VIDEOS.value).expanduser(), Path(_SPLITS.value).expanduser(), _PROTOCOL.value, options.seed
+        )
+    )

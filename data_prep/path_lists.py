@@ -1,15 +1,16 @@
 """List files: those of 'path label' lines, in which many papers give splits, and what official lists have in common."""
 
 import dataclasses
+import functools
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from absl import logging
 
-from data_prep import tree
 from data_prep.source import clip_ids
+from vidcls.data import tree
 from vidcls.data.video import SUFFIXES
 from vidcls.errors import UserError
 from vidcls.text.names import check_label, readable
@@ -42,6 +43,7 @@ def read_lists(root: Path, lists: Mapping[str, Path], classes: Path | None) -> t
         class file, a clip has two labels or is in two splits, a path is a pipe or a device.
     """
     names = _read_classes(classes) if classes else None
+    by_stem = functools.cache(_videos_by_stem)
     entries: dict[Path, Entry] = {}
     any_absolute = False
     for split, file in lists.items():
@@ -49,7 +51,7 @@ def read_lists(root: Path, lists: Mapping[str, Path], classes: Path | None) -> t
             text, label = _split_line(line, where)
             any_absolute |= os.path.isabs(text)
             label = check_label(label, where) if names is None else _look_up(label, names, where, classes)
-            entry = Entry(_find(root, text, where), label, split)
+            entry = Entry(_find(root, text, where, by_stem), label, split)
             before = entries.setdefault(entry.path, entry)
             if before.label != entry.label or before.split != entry.split:
                 raise UserError(
@@ -90,17 +92,20 @@ def _look_up(label: str, names: Mapping[str, str], where: str, classes: Path | N
     return label
 
 
-def _find(root: Path, text: str, where: str) -> Path:
+def _find(root: Path, text: str, where: str, by_stem: Callable[[Path], Mapping[str, Path]]) -> Path:
     """The clip that a list names, with the ending that the list leaves out."""
     path = root / text
     if path.is_file() or path.is_dir():
         return path
     if path.exists():
         raise UserError(f'{where}: {readable(text)} is a pipe or a device, no video')
-    found = sorted(
-        p for p in path.parent.glob('*') if p.stem == path.name and p.suffix.lower() in SUFFIXES and p.is_file()
-    )
-    return found[0] if found else path
+    return by_stem(path.parent).get(path.name, path)
+
+
+def _videos_by_stem(folder: Path) -> dict[str, Path]:
+    """The videos in a folder by their names without endings; of several with one name, the first."""
+    videos = tree.files(folder, SUFFIXES) if folder.is_dir() else []
+    return {video.stem: video for video in reversed(videos)}
 
 
 def listed_videos(videos: Path, lists: Path, listed: Collection[str]) -> dict[str, Path]:

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from data_prep import command, path_lists, splits, tree
+from data_prep import command, path_lists, splits
 from data_prep.source import Clip, Source
+from vidcls.data import tree
 from vidcls.errors import UserError
 from vidcls.text.names import check_label
 
@@ -104,4 +105,6 @@ def _lines(path: Path) -> list[tuple[str, str]]:
 if __name__ == '__main__':
     _VIDEOS = flags.DEFINE_string('videos', None, 'Folder of class folders.', required=True)
     _SPLITS = flags.DEFINE_string('splits', None, 'Folder of the official lists.', required=True)
-    command.main(lambda _, options: read(Path(_VIDEOS.value), Path(_SPLITS.value), options.seed))
+    command.main(
+        lambda _, options: read(Path(_VIDEOS.value).expanduser(), Path(_SPLITS.value).expanduser(), options.seed)
+    )

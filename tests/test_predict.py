@@ -22,7 +22,7 @@ from tests import own_lines
 from tests.made_videos import scenery, write_video
 from vidcls import evaluate, train
 from vidcls.config import AugmentConfig, Config, DataConfig, EvalConfig, ModelConfig, SamplingConfig
-from vidcls.data import video
+from vidcls.data import tree, video
 from vidcls.data.dataset import open_dataset
 from vidcls.data.frame_storage import FrameStorage
 from vidcls.distributed.devices import pmap, replicate
@@ -203,6 +203,7 @@ def test_too_little_memory_names_what_takes_less(run_folder, videos, monkeypatch
 
 
 def test_a_folder_is_searched(videos):
+    assert find_videos(videos) == tree.search(videos).clips
     assert len(find_videos(videos)) == 40
     with pytest.raises(UserError, match='no such file'):
         find_videos(videos / 'absent')

@@ -19,7 +19,7 @@ from absl import logging
 
 from vidcls import config as config_lib
 from vidcls import metrics
-from vidcls.data import transform, video
+from vidcls.data import transform, tree, video
 from vidcls.data.frame_jpeg import FrameEncoder
 from vidcls.data.frame_storage import FrameStorage
 from vidcls.data.frame_times import IMAGE_FPS, resample
@@ -228,21 +228,17 @@ def _video_frame(frame: np.ndarray) -> av.VideoFrame:
 
 
 def find_videos(path: str | Path) -> list[Path]:
-    """A file itself; of a folder, the files in it and below whose ending is that of a video, sorted.
+    """A file itself; of a folder, the videos in it and below that a conversion would find, sorted.
 
     Raises:
-      UserError: nothing is there, or a folder has no video.
+      UserError: nothing is there, a folder has no video, or can't be read.
     """
     path = Path(path).expanduser()
     if not path.exists():
         raise UserError(f'{path}: no such file or folder')
     if not path.is_dir():
         return [path]
-    found = sorted(
-        file
-        for file in path.rglob('*')
-        if file.suffix.lower() in video.SUFFIXES and file.is_file() and not file.name.startswith('.')
-    )
+    found = [clip for clip in tree.search(path).clips if clip.is_file()]
     if not found:
         raise UserError(f'{path}: no videos (*{", *".join(sorted(video.SUFFIXES))}) in this folder')
     return found

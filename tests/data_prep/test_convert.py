@@ -409,7 +409,7 @@ def test_an_interrupt_half_way(tmp_path):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, log = process.communicate(timeout=180)
     assert process.returncode == 130
-    assert 'interrupted; nothing was written' in log
+    assert 'interrupted; no dataset was written' in log
     assert not list(out.iterdir())
     with pytest.raises(ProcessLookupError):  # soon no worker is left
         while time.monotonic() < limit:

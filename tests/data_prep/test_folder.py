@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from data_prep import folder, splits
+from data_prep.path_lists import read_lists
 from data_prep.source import clip_ids
+from vidcls.data import tree
 from vidcls.errors import UserError
 
 
@@ -195,6 +197,19 @@ def test_lists_of_absolute_paths_say_nothing_of_the_folder(tmp_path, caplog):
     touch(tmp_path, 'v/1.mp4', 'w/2.mp4')
     folder.read(tmp_path / 'v', lists={'train': write(tmp_path / 'list', f'{tmp_path}/w/2.mp4 0\n')})
     assert not caplog.records
+
+
+def test_a_folder_is_looked_through_once_for_names_without_endings(tmp_path, monkeypatch):
+    clips = [f'{number}.clip.{ending}' for number in range(20) for ending in ('mp4', 'AVI', 'txt')]
+    touch(tmp_path, *(f'a/{name}' for name in clips))
+    lines = ''.join(f'a/{number}.clip x\n' for number in range(21)) + 'b/0.clip x\n'
+    (tmp_path / 'list').write_text(lines)
+    searched, files = [], tree.files
+    monkeypatch.setattr(tree, 'files', lambda folder, endings: searched.append(folder) or files(folder, endings))
+    entries, _ = read_lists(tmp_path, {'': tmp_path / 'list'}, None)
+    names = [f'a/{number}.clip.AVI' for number in range(20)]
+    assert [entry.path for entry in entries] == [tmp_path / name for name in (*names, 'a/20.clip', 'b/0.clip')]
+    assert searched == [tmp_path / 'a']
 
 
 def test_a_list_as_windows_saves_it(tmp_path):

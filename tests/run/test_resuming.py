@@ -22,7 +22,6 @@ from vidcls.run import checkpoint, resuming, workdir
 from vidcls.run.resuming import Terms
 from vidcls.training import setup
 
-PARTS = 'accumulation' if hasattr(OptimConfig(), 'accumulation') else 'clips_per_device'
 COSINE = OptimConfig(schedule='cosine')
 DEVICES = jax.local_devices()[:1]
 
@@ -34,15 +33,15 @@ DEVICES = jax.local_devices()[:1]
         (Config(log_every_steps=3, profile_steps=(2, 3)), Config(), Terms(), []),
         (Config(test=EvalConfig(clips=10, crops=3, average='logits', batch_size=3)), Config(), Terms(), []),
         (Config(model=ModelConfig(remat=True, attention_implementation='xla')), Config(), Terms(), []),
-        (Config(optim=OptimConfig(**{PARTS: 4})), Config(), Terms(batch_norm=False), []),
+        (Config(optim=OptimConfig(clips_per_device=4)), Config(), Terms(batch_norm=False), []),
         # What is learned.
         (
             Config(batch_size=16, optim=OptimConfig(learning_rate=0.1)), Config(), Terms(),
             ['optim.learning_rate: 0.01 -> 0.1', 'batch_size: 32 -> 16'],
         ),
         (
-            Config(optim=OptimConfig(**{PARTS: 4})), Config(), Terms(),
-            [rf'optim.{PARTS}: \d -> 4 \(BatchNorm normalises each part by itself\)'],
+            Config(optim=OptimConfig(clips_per_device=4)), Config(), Terms(),
+            [r'optim.clips_per_device: \d -> 4 \(BatchNorm normalises each part by itself\)'],
         ),
         (Config(model=ModelConfig(dtype='bfloat16')), Config(), Terms(), ["model.dtype: 'float32' -> 'bfloat16'"]),
         # A run's end.
@@ -151,6 +150,21 @@ def test_another_run_gives_parameters_statistics_averages_and_momentum(settings,
         'loaded': len(jax.tree.leaves([old.params, old.batch_stats])), 'started': {}, 'unused': [],
         'optimizer': 'loaded', 'averaged_steps': 3,
     }  # fmt: skip
+
+
+def test_a_path_of_init_is_one_however_it_is_spelled(settings, base, tmp_path, monkeypatch):
+    monkeypatch.chdir(base)
+    monkeypatch.setenv('HOME', str(base.parent))
+
+    def kept(**init):
+        return setup.open_data(_with(settings, 'init', **init), DEVICES)[0].init
+
+    for spelling in (f'{base}@3', '../base@3', './x/../../base@3', '~/base@3'):
+        assert kept(run=spelling).run == f'{base}@3'
+    assert kept(weights='w.npz').weights == f'{base}/w.npz'
+    for address in ('', 'hf://org/name', 'https://example.org/w.npz'):
+        assert kept(weights=address).weights == address
+    assert kept(weights='w.npz').run == ''
 
 
 def test_averages_go_on_as_those_of_three_steps(settings, base, tmp_path):

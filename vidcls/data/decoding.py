@@ -87,8 +87,8 @@ class DecodedFrames:
     def first(self) -> av.VideoFrame:
         """The first frame, after iterating; raises VideoError where no frame came."""
         if self._first is None:
-            hint = '' if self._is_sized else f'; frames of more than {MAX_PIXELS:,} pixels are not tried'
-            raise VideoError(self.path, f'no frame can be decoded{hint}')
+            limit = '' if self._is_sized else f': all are damaged, or have more than {MAX_PIXELS:,} pixels'
+            raise VideoError(self.path, f'no frame can be decoded{limit}')
         return self._first
 
     def check_any(self) -> None:

@@ -24,6 +24,7 @@ from vidcls.pretrained.layout import Arrays, Layout
 from vidcls.run import checkpoint, workdir
 from vidcls.run.checkpoint import Checkpoints
 from vidcls.run.workdir import Run
+from vidcls.text.bounded_file import read_labels
 
 SHORT_SIDE = 256  # pixels that a video's short side is scaled to, as in the code of every library of these layouts
 # Bertasius et al. 2021 (arXiv:2102.05095), section 4: the distance of sampled frames is 32 for 8 frames, 16 for 16, 4 for 96.
@@ -49,13 +50,7 @@ def import_run(weights: str | Path, model: str, labels: str | Path, folder: str 
     folder = Path(folder).expanduser()
     if folder.is_file() or checkpoint.steps(folder / 'checkpoints'):
         raise UserError(f'{folder} holds a run already; name another --workdir')
-    try:
-        lines = Path(labels).expanduser().read_text(encoding='utf-8-sig').strip().split('\n')
-    except UnicodeDecodeError as error:
-        raise UserError(f'{labels}: must be text in UTF-8 ({error})') from error
-    names = tuple(line.strip() for line in lines)
-    if '' in names or len(set(names)) != len(names):
-        raise UserError(f'{labels}: must be class names, one a line, each once')
+    names = read_labels(Path(labels).expanduser(), own=False)
     arrays = unwrapped(reading.read(weights))
     config = configuration(model, arrays, recognise(arrays))
     validate(config)

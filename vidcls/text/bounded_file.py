@@ -72,14 +72,21 @@ def read_json(path: Path, max_bytes: int) -> dict[str, Any]:
     return value
 
 
-def read_labels(path: Path) -> tuple[str, ...]:
+def read_labels(path: Path, own: bool = True) -> tuple[str, ...]:
     """The class names of a file with one name a line.
+
+    Args:
+      own: whether a run wrote the file. In a file that a person wrote, a byte order mark, blanks around names and empty
+        lines at the end do not count, and the file may be a link to anywhere.
 
     Raises:
       UserError: as of `read_text`; or there are no labels, too many, the same one twice, or one that `names.check_label` refuses.
       OSError: as of `check_regular`.
     """
-    labels = read_text(path, _MAX_LABELS_BYTES).removesuffix('\n').split('\n')
+    text = read_text(path if own else path.resolve(), _MAX_LABELS_BYTES)
+    labels = text.removesuffix('\n').split('\n')
+    if not own:
+        labels = [line.strip() for line in text.removeprefix('\ufeff').rstrip().split('\n')]
     if len(labels) > MAX_LABELS:
         raise UserError(f'{path}: has {len(labels):,} labels; the limit is {MAX_LABELS:,}')
     seen = set()

@@ -6,6 +6,7 @@ optimizer; the schedule starts at step 0. The classifier starts anew if the labe
 
 import dataclasses
 import hashlib
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ import optax
 from absl import logging
 
 from vidcls import pretrained
-from vidcls.config import Config
+from vidcls.config import Config, InitConfig
+from vidcls.pretrained import fetching
 from vidcls.pretrained.conversion import Converted
 from vidcls.pretrained.layout import Arrays, Inputs, Layout
 from vidcls.run import checkpoint, workdir
@@ -50,6 +52,13 @@ def first_state(
     if config.init.weights:
         return _from_weights(config, model, state)
     return state, None
+
+
+def absolute(init: InitConfig) -> InitConfig:
+    """The settings with paths that mean the same in every folder; addresses stay."""
+    one_way = lambda path: path and os.path.abspath(os.path.expanduser(path))
+    weights = init.weights if fetching.SCHEME.match(init.weights) else one_way(init.weights)
+    return dataclasses.replace(init, weights=weights, run=one_way(init.run))
 
 
 def _from_weights(config: Config, model: nn.Module, state: TrainState) -> tuple[TrainState, dict[str, Any]]:

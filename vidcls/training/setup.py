@@ -25,7 +25,7 @@ def open_data(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Da
     """Checks the settings and opens the dataset.
 
     Returns:
-      The configuration, with the dataset's folder and splits as they were found; and the dataset.
+      The configuration, with the dataset's folder and splits as they were found and absolute paths; and the dataset.
 
     Raises:
       UserError: a setting that can't work on these devices or with this dataset.
@@ -46,8 +46,9 @@ def open_data(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Da
     except ValueError as error:
         raise UserError(f'{error}; --config.data.validation_split= trains without validation') from None
     _say_what_is_unusual(config, found, dataset, num_clips, len(devices))
-    # An absolute path: evaluation may be started in another folder.
-    return dataclasses.replace(config, data=dataclasses.replace(found, dir=str(dataset.folder.resolve()))), dataset
+    # Absolute paths: evaluation may be started in another folder, and a run resumed under another spelling.
+    found = dataclasses.replace(found, dir=str(dataset.folder.resolve()))
+    return dataclasses.replace(config, data=found, init=first_state.absolute(config.init)), dataset
 
 
 def enter(

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from data_prep import tree
 from tests.data_prep.test_folder import touch
+from vidcls.data import tree
 from vidcls.errors import UserError
 
 
