@@ -22,7 +22,11 @@ setup-peers: .venv/.done-peers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
-demo: setup
+.venv/.done-report: requirements-report.txt .venv/.done
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-report.txt
+	touch $@
+
+demo: .venv/.done-report
 	$(BIN)/python -m experiments.demo
 
 # Two processes: most of the time goes into compiling, which takes one core.
@@ -61,9 +65,11 @@ parity: setup-peers
 # Pins the closure of pyproject.toml again (needs uv).
 lock:
 	uv pip compile -q --universal --python-version 3.11 --fork-strategy fewest --no-annotate --no-header \
-		pyproject.toml --extra dev --extra beam -o requirements-dev.txt
+		pyproject.toml --extra dev --extra beam --extra report -o requirements-dev.txt
 	uv pip compile -q --universal --python-version 3.11 --fork-strategy fewest --no-annotate --no-header \
 		pyproject.toml -c requirements-dev.txt -o requirements.txt
+	uv pip compile -q --universal --python-version 3.11 --fork-strategy fewest --no-annotate --no-header \
+		pyproject.toml --extra report -c requirements-dev.txt -o requirements-report.txt
 	uv pip compile -q --universal --python-version 3.11 --fork-strategy fewest --no-annotate --no-header \
 		pyproject.toml --extra docs -c requirements-dev.txt -o requirements-docs.txt
 
