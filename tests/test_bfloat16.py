@@ -13,7 +13,7 @@ from vidcls.data.transform import Views
 from vidcls.distributed.devices import place, pmap, replicate, shard, unreplicate
 from vidcls.models.configured import build_model
 from vidcls.training.optimizer import make_optimizer
-from vidcls.training.step import TrainState, begin, make_train_step
+from vidcls.training.step import TrainState, make_train_step, new_state
 
 CLASSES, CLIPS = 3, 8
 # How far off the loss may be, relatively, and the gradient, of its length. Norms over a few positions, as in the last layers
@@ -47,7 +47,7 @@ def start(config: Config, optimizer, video) -> TrainState:
     model = build_model(config, CLASSES)
     made = flax.traverse_util.path_aware_map(drawn, jax.eval_shape(model.init, jax.random.key(0), video))
     params = made['params']
-    return begin(np.int32(0), params, made.get('batch_stats', {}), optimizer.init(params), config)
+    return new_state(np.int32(0), params, made.get('batch_stats', {}), optimizer.init(params), config)
 
 
 # ECO's two programs compile for a minute.

@@ -7,22 +7,18 @@ sampled, cropped and transformed by the code of evaluation, so that both give th
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, overload
 
-import av
 import jax
 import numpy as np
-import simplejpeg
 from absl import logging
 
 from vidcls import config as config_lib
 from vidcls import metrics
 from vidcls.data import transform, tree, video
-from vidcls.data.frame_jpeg import FrameEncoder
-from vidcls.data.frame_storage import FrameStorage
-from vidcls.data.frame_times import IMAGE_FPS, resample
+from vidcls.data.frame_times import IMAGE_FPS
 from vidcls.data.sampling import Sampler, largest_divisor, views_at_once
 from vidcls.data.transform import Views
 from vidcls.data.windows import Window, view_windows
@@ -179,7 +175,8 @@ class Classifier:
             return np.concatenate(views).tolist()
 
         if isinstance(source, np.ndarray):
-            frames = _choose_stored(source, choose, self.frames, fps)
+            rate = fps or self.frames.fps or IMAGE_FPS
+            frames = video.choose_of(source, choose, rate, short_side=self.frames.short_side, fps=self.frames.fps)
         else:
             info, frames = video.read_chosen(source, choose, short_side=self.frames.short_side, fps=self.frames.fps)
             if info.damage:
@@ -207,24 +204,6 @@ def _check(source: Any, which: str) -> None:
         )
     if source.dtype != np.uint8 or source.ndim != 4 or source.shape[-1] != 3 or not source.size:
         raise ValueError(f'{which}an array of {source.dtype}{list(source.shape)}: must be RGB frames uint8[t h w 3]')
-
-
-def _choose_stored(
-    frames: np.ndarray, choose: Callable[[int, float], list[int]], stored: FrameStorage, fps: float | None
-) -> np.ndarray:
-    """`video.read_chosen` for frames in memory: those that are chosen, uint8[t h w c] as they would be stored."""
-    rate = fps or stored.fps or IMAGE_FPS
-    shown = np.arange(len(frames))  # of each frame that would be stored, the number of the frame it shows
-    if stored.fps is not None:
-        shown = resample(shown / rate, rate, stored.fps)
-    chosen = shown[choose(len(shown), stored.fps or rate)]
-    encode = FrameEncoder(_video_frame(frames[0]), stored.short_side)
-    pixels = {number: simplejpeg.decode_jpeg(encode(_video_frame(frames[number]))) for number in set(chosen.tolist())}
-    return np.stack([pixels[number] for number in chosen.tolist()])
-
-
-def _video_frame(frame: np.ndarray) -> av.VideoFrame:
-    return av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format='rgb24')
 
 
 def find_videos(path: str | Path) -> list[Path]:

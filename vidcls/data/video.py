@@ -19,6 +19,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 
+import av
 import numpy as np
 import simplejpeg
 
@@ -129,6 +130,34 @@ def read_chosen(
             jpegs |= zip(missing.tolist(), _encode_chosen(path, missing, short_side))
         pixels = {number: simplejpeg.decode_jpeg(jpegs[number]) for number in set(chosen.tolist())}
         return video, np.stack([pixels[number] for number in chosen.tolist()])
+
+
+def choose_of(
+    frames: np.ndarray,
+    choose: Callable[[int, float], Sequence[int]],
+    rate: float,
+    *,
+    short_side: int = SHORT_SIDE,
+    fps: float | None = None,
+) -> np.ndarray:
+    """The frames that `read_chosen` would give of a video with these frames, RGB uint8[t h w c].
+
+    Args:
+      frames: all frames of the video, RGB uint8[t h w c].
+      choose: as of `read_chosen`.
+      rate: of `frames`, frames per second.
+    """
+    shown = np.arange(len(frames))  # of each frame that would be stored, the number of the frame it shows
+    if fps is not None:
+        shown = resample(shown / rate, rate, fps)
+    chosen = shown[np.asarray(choose(len(shown), fps or rate), np.int64)].tolist()
+    encoder = FrameEncoder(_video_frame(frames[0]), short_side)
+    pixels = {number: simplejpeg.decode_jpeg(encoder(_video_frame(frames[number]))) for number in set(chosen)}
+    return np.stack([pixels[number] for number in chosen])
+
+
+def _video_frame(frame: np.ndarray) -> av.VideoFrame:
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format='rgb24')
 
 
 def _likely(path: str | os.PathLike, choose: Callable[[int, float], Sequence[int]], fps: float | None) -> list[int]:

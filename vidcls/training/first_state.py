@@ -25,7 +25,7 @@ from vidcls.pretrained.conversion import Converted
 from vidcls.pretrained.layout import Arrays, Inputs, Layout
 from vidcls.run import checkpoint, workdir
 from vidcls.text.bounded_file import read_json
-from vidcls.training.step import TrainState, begin
+from vidcls.training.step import TrainState, new_state
 
 AVERAGED_STEPS = 'averaged_steps'  # in weights.json: the number of updates in the moving averages of the first state
 _ORIGIN_BYTES = 16 << 20  # of weights.json, which lists parameters
@@ -68,7 +68,7 @@ def _from_weights(config: Config, model: nn.Module, state: TrainState) -> tuple[
     logging.info('%s (sha256 %s): %s', init.weights, origin['sha256'], converted.summary())
     _warn_of_other_values(config, converted.layout)
     variables = converted.for_rgb()
-    return begin(state.step, variables['params'], variables.get('batch_stats', {}), state.opt_state, config), origin
+    return new_state(state.step, variables['params'], variables.get('batch_stats', {}), state.opt_state, config), origin
 
 
 def _warn_of_other_values(config: Config, layout: Layout) -> None:
@@ -118,7 +118,7 @@ def _from_run(
     found = converted(saved['model'])
     opt_state, optimizer = _optimizer(saved['optimizer'], run.config, config, state.opt_state, found)
     params, batch_stats = found.variables['params'], found.variables.get('batch_stats', {})
-    new = begin(state.step, params, batch_stats, opt_state, config)
+    new = new_state(state.step, params, batch_stats, opt_state, config)
     averaged = 0
     if config.optim.ema_decay and averages and not found.started:
         new = dataclasses.replace(new, ema={'batch_stats': {}} | converted(averages).variables)

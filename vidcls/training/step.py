@@ -52,7 +52,7 @@ def init_state(model: nn.Module, optimizer: optax.GradientTransformation, config
     def init(key):
         variables = model.init(key, jnp.zeros((1, config.sampling.num_frames, size, size, 3)), train=False)
         params = variables['params']
-        return begin(jnp.int32(0), params, variables.get('batch_stats', {}), optimizer.init(params), config)
+        return new_state(jnp.int32(0), params, variables.get('batch_stats', {}), optimizer.init(params), config)
 
     # This code runs once. XLA would optimise it for minutes where it has hundreds of random arrays, as of BN-Inception.
     unoptimised: dict[str, Any] = {'xla_backend_optimization_level': 0}
@@ -60,7 +60,7 @@ def init_state(model: nn.Module, optimizer: optax.GradientTransformation, config
     return jax.device_get(jax.jit(init).lower(key).compile(unoptimised)(key))
 
 
-def begin(
+def new_state(
     step: jax.Array | np.integer, params: Any, batch_stats: Any, opt_state: optax.OptState, config: Config
 ) -> TrainState:
     """A state whose moving averages, if the configuration keeps any, are equal to its parameters and statistics."""
