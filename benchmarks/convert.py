@@ -4,7 +4,7 @@
 
 Ours is a whole conversion: decoding, JPEGs of quality 95, records, TFDS's description and the index of frames. Its time
 includes the start of the worker processes, and excludes the import of TensorFlow (once, 7 s). The peers only write JPEGs of
-quality 95: two OpenCV processes that append to one file each; the textbook's loop with a file for every frame; and two
+quality 95: two OpenCV processes that append to one file each; the course book's loop with a file for every frame; and two
 ffmpeg processes at -q:v 2, if ffmpeg is installed. Rounds alternate, and a ratio is the median of the rounds' ratios.
 """
 
@@ -38,7 +38,7 @@ def run(clips: int = _CLIPS, rounds: int = _ROUNDS) -> list[dict]:
         files = _files(Path(folder) / 'videos', clips)
         peers = {
             'two OpenCV processes, one file each': _opencv_pair,
-            'textbook loop, a file a frame': _textbook_loop,
+            'loop of the course book, a file a frame': _loop_of_images,
         }
         if shutil.which('ffmpeg'):
             peers['two ffmpeg -q:v 2'] = _ffmpeg_pair
@@ -115,7 +115,7 @@ def _append_jpegs(files: Sequence[Path], out: Path) -> None:
             )
 
 
-def _textbook_loop(files: Sequence[Path], out: Path) -> None:
+def _loop_of_images(files: Sequence[Path], out: Path) -> None:
     import cv2
 
     for number, file in enumerate(files):

@@ -4,7 +4,7 @@
 
 Each reads clips of 3 and of 8 frames, one of each segment, with a multi-scale crop and a flip, in batches of 32, on two cores.
 Ours ends at the uint8 canvas that goes to the device, where resizing costs next to nothing; the peers resize on the CPU. The
-fastest peer known decodes with simplejpeg, resizes with OpenCV and gives uint8; the textbook's way uses PIL and gives
+fastest peer known decodes with simplejpeg, resizes with OpenCV and gives uint8; the course book's way uses PIL and gives
 normalised floats. `bare` is libjpeg-turbo, which decodes such windows on both cores and does nothing else. Rounds alternate; a
 ratio is the median of the rounds' ratios.
 """
@@ -111,7 +111,7 @@ class _Clips:
 
     def __init__(self, files: list[list[Path]], frames: int, fast: bool):
         self._files, self._frames = files, frames
-        self._read = self._read_fast if fast else self._read_textbook
+        self._read = self._read_fast if fast else self._read_with_pil
 
     def __len__(self) -> int:
         return 1000 * len(self._files)
@@ -133,7 +133,7 @@ class _Clips:
         return np.stack([cv2.flip(f, 1) for f in frames] if flip else frames)
 
     @staticmethod
-    def _read_textbook(jpegs: list[bytes], rng: np.random.Generator) -> np.ndarray:
+    def _read_with_pil(jpegs: list[bytes], rng: np.random.Generator) -> np.ndarray:
         from PIL import Image
 
         images = [Image.open(io.BytesIO(jpeg)).convert('RGB') for jpeg in jpegs]

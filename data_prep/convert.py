@@ -4,7 +4,6 @@ A conversion that was killed, interrupted or short of disk leaves nothing that a
 its remains (data_prep/publish.py). A pool of processes decodes and encodes; the calling process only writes.
 """
 
-import errno
 import functools
 import re
 import shutil
@@ -23,6 +22,7 @@ from data_prep.publish import partial_folder, publish, repair
 from data_prep.source import Clip, Source, hash_order
 from vidcls.data.frame_index import FrameIndex
 from vidcls.errors import UserError
+from vidcls.run import resource_errors
 from vidcls.text.names import cell, check_label
 
 FAILURES = 'failures.tsv'
@@ -140,8 +140,7 @@ def _write_failures(path: Path, failures: Sequence[tuple[str, str]]) -> None:
 def _is_disk_full(error: BaseException) -> bool:
     import tensorflow as tf
 
-    full = (errno.ENOSPC, errno.EDQUOT)
-    return isinstance(error, tf.errors.ResourceExhaustedError) or (isinstance(error, OSError) and error.errno in full)
+    return isinstance(error, tf.errors.ResourceExhaustedError) or resource_errors.is_disk_full(error)
 
 
 def _disk_full_message(folder: Path, need: float) -> str:

@@ -85,14 +85,14 @@ def read_clip(clip: Clip, storage: FrameStorage) -> EncodedClip:
 
 
 def try_clip(clip: Clip, storage: FrameStorage) -> tuple[EncodedClip | None, str]:
-    """What `read_clip` returns and what is wrong with the file; or None and why nothing can be used.
+    """(the encoded clip, what is wrong with the file or ''); or (None, the reason) where nothing of the clip can be used.
 
     Whatever decoding raises is the fault of this clip: thousands of others must not suffer for it.
     """
     try:
         encoded = read_clip(clip, storage)
     except video.VideoError as error:
-        # In a folder of frames, the message must say which one.
+        # Of a folder of frames, the message must name the image.
         return None, error.reason if len(clip.files) == 1 else str(error)
     except Exception as error:  # noqa: BLE001, see above
         return None, internal_error(error)

@@ -155,7 +155,7 @@ def _shape_coordinates(
 
 
 def _inside(shape: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Which pixels belong to a disc, a rectangle, a triangle or a cross; bool[t h w]."""
+    """Which pixels belong to shape 0, a disc, 1, a rectangle, 2, a triangle, or 3, a cross; bool[t h w]."""
     if shape == 0:
         return u * u + v * v < 1
     u, v = np.abs(u), (np.abs(v) if shape != 2 else v)

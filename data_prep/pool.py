@@ -67,7 +67,7 @@ def map_in_order(
 
 
 def _opened(result: '_Value | _Raised | _Lost', lost: Callable[[Any, str], Any] | None) -> Any:
-    """The value of a result; raises the error of one that has none."""
+    """The value of a result. Raises the error of a `_Raised`; for a `_Lost`, gives what `lost` makes of it, or raises UserError."""
     if isinstance(result, _Raised):
         raise result.error
     if isinstance(result, _Value):

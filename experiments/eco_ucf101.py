@@ -6,7 +6,7 @@ The settings are those of ECO_full/ucf101 in the authors' Caffe code: 16 segment
 0.001, divided by ten every 1000 of 4500 steps of 32 clips (16, accumulated twice); L2 5e-4 of kernels; gradients clipped at a
 norm of 20, where Caffe clips the sum of the two halves at 40. The authors start from Kinetics weights. docs/protocols.md says
 what differs. The training clips are the whole official list, which is train1 and validation1; for another dataset they are
-train, and validation if there is one. `eco_ucf101_textbook` has the textbook's settings. --config.model.name=eco_lite trains
+train, and validation if there is one. `eco_ucf101_textbook` has the course book's settings. --config.model.name=eco_lite trains
 the 3-D branch alone.
 
 This recipe was not run on the whole of UCF101 here. The authors report 92.8 % top-1 with Kinetics weights (three splits);

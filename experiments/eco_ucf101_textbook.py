@@ -1,9 +1,9 @@
-"""ECO Full on UCF101, official split 1, with the textbook's settings.
+"""ECO Full on UCF101, official split 1, with the settings of the course book.
 
     python -m experiments.eco_ucf101_textbook --workdir=runs/eco_textbook --config.data.dir=datasets/ucf101
 
 Momentum is 0.9, the learning rate is constant at 0.005, and dropout is 0.5 after the 3-D part and 0.6 after the 2-D part. The
-textbook leaves the number of segments and the batch to a file that it does not print; 24 segments and 4 clips are those of the
+book leaves the number of segments and the batch to a file that it does not print; 24 segments and 4 clips are those of the
 PaddlePaddle project that it follows. `eco_ucf101` has the authors' solver.
 """
 

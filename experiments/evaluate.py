@@ -4,14 +4,14 @@
         [--config.sampling.test_segments=25] [--config.augment.test_short_side=256] [--config.test.average=logits]
 
 Prints a table and writes RUN/eval/<dataset>-<split>-<digest>-step<step>-<clips>x<crops>.json, with the numbers and the protocol
-that produced them, and beside it a .npz with the logits of each video (vidcls/evaluate.py has the layout). The names of the
+that produced them, and beside it a .npz with the logits of each video (vidcls/run/results.py has the layout). The names of the
 files have the settings that were given here. --config.test.batch_size, the number of views that a device holds at once, changes
 no result.
 """
 
 from absl import flags
 
-from experiments import launch, test_settings
+from experiments import launch, testing_flags
 from vidcls.errors import UserError
 
 _CLASSES_SHOWN = 20
@@ -20,7 +20,7 @@ _SPLIT = flags.DEFINE_string('split', 'test', 'train, validation or test as conf
 _CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (by validation top-1), latest, or a step.')
 _CLIPS = flags.DEFINE_integer('clips', 0, 'Views in time; 0: as configured.', lower_bound=0)
 _CROPS = flags.DEFINE_enum('crops', '', ['', '1', '3', '10'], 'Views in space; empty: as configured.')
-_SETTINGS = test_settings.define()
+_SETTINGS = testing_flags.define()
 _JOIN = launch.multihost()
 _EMA = flags.DEFINE_bool('ema', True, 'Test the moving averages of the parameters, if training kept any.')
 _DATA = flags.DEFINE_string('data', '', 'Folder of the dataset, if it is not where it was in training.')

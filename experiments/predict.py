@@ -16,7 +16,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import launch, test_settings
+from experiments import launch, testing_flags
 from vidcls.errors import UserError
 from vidcls.text.names import as_json, cell, readable
 
@@ -26,7 +26,7 @@ _FORMAT = flags.DEFINE_enum('format', 'text', ['text', 'json', 'csv'], 'json: on
 _CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (by validation top-1), latest, or a step.')
 _CLIPS = flags.DEFINE_integer('clips', 0, 'Views in time; 0: as configured.', lower_bound=0)
 _CROPS = flags.DEFINE_enum('crops', '', ['', '1', '3', '10'], 'Views in space; empty: as configured.')
-_SETTINGS = test_settings.define()
+_SETTINGS = testing_flags.define()
 
 
 def main(argv: list[str]) -> int:

@@ -26,7 +26,8 @@ _REALTIME = flags.DEFINE_bool('realtime', False, 'Drop frames rather than fall b
 
 
 def main(argv: list[str]) -> int:
-    from vidcls.data import video
+    from vidcls.data import live
+    from vidcls.data.container import VideoError
     from vidcls.predict import Classifier
     from vidcls.stream import Stream
 
@@ -40,7 +41,7 @@ def main(argv: list[str]) -> int:
     frames = classifier.frames
     try:
         with signals.raised():
-            for moment, frame in video.watch(argv[0], short_side=frames.short_side, fps=frames.fps):
+            for moment, frame in live.watch(argv[0], short_side=frames.short_side, fps=frames.fps):
                 if clock and not clock.frames:
                     clock.start(moment)  # before compiling, so that frames that come meanwhile are late
                     stream.warm_up(frame)
@@ -49,7 +50,7 @@ def main(argv: list[str]) -> int:
                 start = time.perf_counter()
                 if stream.push(frame):
                     write(moment, *stream.prediction[0], time.perf_counter() - start)
-    except video.VideoError as broken:
+    except VideoError as broken:
         error = broken
     except KeyboardInterrupt:  # a camera's stream has no other end
         pass

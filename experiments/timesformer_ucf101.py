@@ -1,4 +1,4 @@
-"""TimeSformer (divided attention, ViT-B/16) on UCF101, official split 1, with the textbook's settings.
+"""TimeSformer (divided attention, ViT-B/16) on UCF101, official split 1, with the settings of the course book.
 
     python -m experiments.timesformer_ucf101 --workdir=runs/timesformer --config.data.dir=datasets/ucf101
 

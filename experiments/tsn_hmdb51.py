@@ -1,9 +1,9 @@
-"""TSN (ResNet-50, RGB) on HMDB51, with the settings of the textbook's configuration.
+"""TSN (ResNet-50, RGB) on HMDB51, with the settings of the course book's configuration.
 
     python -m experiments.tsn_hmdb51 --workdir=runs/tsn_hmdb51 --config.data.dir=datasets/hmdb51
 
 Training samples 3 segments and testing 7, the short side is 240 and the crop 224. Training takes 45 epochs of SGD with learning
-rate 0.01, momentum 0.9 and L2 1e-4; the rate is divided by ten at milestones. The textbook does not say where they are; 60 %
+rate 0.01, momentum 0.9 and L2 1e-4; the rate is divided by ten at milestones. The book does not say where they are; 60 %
 and 85 % of the run are our choice. The split is the official split 1, unless --config.data.train_split=train2 or train3 is
 given; validation and test follow.
 

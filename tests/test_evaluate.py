@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from data_prep import motion
-from experiments import test_settings
+from experiments import testing_flags
 from experiments.evaluate import table
 from tests import own_lines
 from vidcls import evaluate, train
@@ -84,7 +84,7 @@ def test_a_setting_that_belongs_to_the_run_is_refused_with_those_that_may_be_giv
     for argument in ('--config.model.width=8', '--config.sampling.num_segments=3'):
         monkeypatch.setattr(sys, 'argv', ['evaluate', argument])
         with pytest.raises(SystemExit, match=rf'{argument.split("=")[0]}: .*may be given: .*test_segments'):
-            test_settings.define()
+            testing_flags.define()
     with pytest.raises(UserError, match='config.seed: the run has its own; these may be given: --config.test.clips'):
         _one(run, settings={'seed': 1})
     with pytest.raises(UserError, match='test.crops=5: must be one of 1, 3, 10'):

@@ -22,7 +22,7 @@ import pytest
 from vidcls.run import checkpoint
 
 KILLS, TERMS = int(os.environ.get('KILLS', '5')), int(os.environ.get('TERMS', '2'))
-STEPS = max(60, 24 * (KILLS + TERMS))
+STEPS = max(60, 12 * (KILLS + TERMS))
 # Of 8 clips, a validation and a checkpoint every third; and a checkpoint at an even step when the time has come.
 SETTINGS = [
     '--config.sampling.num_segments=2', '--config.augment.short_side=32', '--config.augment.crop_size=24',
@@ -41,7 +41,7 @@ FAMILIES = {
 # is saved after its line 'validation', in the background of the next ones.
 MOMENTS = [('', 0, 6.0), ('train: ', 2, 0.3), ('validation: ', 3, 0.1), ('validation: ', 1, 0.4), ('train: ', 3, 0.5)]
 TIMINGS = {'train/clips_per_second', 'train/data_wait'}
-SECONDS = 1500
+SECONDS = 1500 + 3 * STEPS
 
 
 def _start(script, folder, data, err) -> subprocess.Popen:

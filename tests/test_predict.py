@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -200,6 +201,20 @@ def test_too_little_memory_names_what_takes_less(run_folder, videos, monkeypatch
     monkeypatch.setattr(classifier, '_step', full)
     with pytest.raises(resource_errors.OutOfMemory, match=r'test.batch_size \(now 4 views at once'):
         classifier.logits(next(videos.rglob('*.mp4')))
+
+
+def test_views_are_checked_as_in_evaluation(run_folder):
+    with pytest.raises(UserError, match='test.crops=7: must be one of'):
+        Classifier.load(run_folder, crops=7)
+    with pytest.raises(UserError, match='test.clips=-1'):
+        Classifier.load(run_folder, clips=-1)
+
+
+def test_threads_may_share_a_classifier(run_folder, videos):
+    classifier, paths = Classifier.load(run_folder), sorted(videos.rglob('*.mp4'))[:4]
+    one_by_one = [classifier.probabilities(path) for path in paths]
+    with ThreadPoolExecutor(4) as threads:
+        np.testing.assert_array_equal(list(threads.map(classifier.probabilities, paths)), one_by_one)
 
 
 def test_a_folder_is_searched(videos):

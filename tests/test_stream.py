@@ -11,7 +11,7 @@ from data_prep import motion
 from tests import made_videos
 from vidcls import models
 from vidcls.config import AugmentConfig, Config, ModelConfig, SamplingConfig
-from vidcls.data import video
+from vidcls.data import live, video
 from vidcls.data.frame_storage import FrameStorage
 from vidcls.models import build
 from vidcls.predict import Classifier
@@ -191,7 +191,7 @@ def test_a_buffer_may_be_filled_again(classifier):
 def test_a_stream_is_the_video_as_it_is_stored(tmp_path):
     path = tmp_path / 'video.mp4'
     motion.write_video(path, motion.render('left', 0, motion.Look(size=32, frames=8)))
-    seen = list(video.watch(str(path)))
+    seen = list(live.watch(str(path)))
     assert [time for time, _ in seen] == pytest.approx([number / motion.RATE for number in range(8)])
     np.testing.assert_array_equal(np.stack([frame for _, frame in seen]), video.read_frames(path, range(8)))
 
@@ -202,13 +202,13 @@ def test_a_stream_that_breaks_off_gives_what_came_and_says_so(tmp_path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     seen = []
     with pytest.raises(video.VideoError, match='it ends after|frames, then'):
-        for moment, _ in video.watch(str(path)):
+        for moment, _ in live.watch(str(path)):
             seen.append(moment)
     assert 10 <= len(seen) <= 25
     with pytest.raises(video.VideoError, match='no such file'):
-        next(video.watch(str(tmp_path / 'absent.mp4')))
+        next(live.watch(str(tmp_path / 'absent.mp4')))
     with pytest.raises(video.VideoError, match='http://127.0.0.1:1/x.mp4: (?!no such file)'):
-        next(video.watch('http://127.0.0.1:1/x.mp4'))
+        next(live.watch('http://127.0.0.1:1/x.mp4'))
 
 
 def test_a_memory_of_one_frame_is_the_newest(network, streams):
@@ -223,13 +223,13 @@ def test_a_memory_of_one_frame_is_the_newest(network, streams):
 def test_a_stream_keeps_to_the_stored_rate(tmp_path, fps, kept):
     path = tmp_path / 'video.mp4'
     motion.write_video(path, motion.render('left', 0, motion.Look(size=32, frames=8)))  # 16 a second
-    assert [round(moment * motion.RATE) for moment, _ in video.watch(str(path), fps=fps)] == kept
+    assert [round(moment * motion.RATE) for moment, _ in live.watch(str(path), fps=fps)] == kept
 
 
 def test_a_packet_that_is_lost_ends_no_stream(tmp_path):
     path = tmp_path / 'video.avi'
     made_videos.write_video(path, made_videos.scenery(40, (96, 128)), codec='mpeg4')
-    whole = [moment for moment, _ in video.watch(str(path))]
+    whole = [moment for moment, _ in live.watch(str(path))]
     with av.open(str(path)) as container:
         packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
     broken = bytearray(path.read_bytes())
@@ -237,7 +237,7 @@ def test_a_packet_that_is_lost_ends_no_stream(tmp_path):
     broken[position + 8 : position + 8 + size] = bytes(size)  # behind the chunk's own header
     path.write_bytes(broken)
     assert '20 frames, then' in video.probe(path).damage
-    seen = [moment for moment, _ in video.watch(str(path))]
+    seen = [moment for moment, _ in live.watch(str(path))]
     assert set(seen) < set(whole) and len(seen) >= len(whole) - 2
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 class UserError(ValueError):
     """A setting, file or machine that can't be used. The message names it, the limit and the remedy.
 
-    Scripts print the message as one line. Every other exception is a mistake in a program, ours or one that uses the
-    library, and keeps its traceback.
+    Scripts print the message as one line, and so that of an OSError that names a file. Every other exception is a mistake in
+    a program, ours or one that uses the library, and keeps its traceback.
     """
 
 

@@ -32,7 +32,7 @@ Ranking: TypeAlias = list[tuple[str, float]]  # labels and their probabilities, 
 
 
 class Classifier:
-    """A trained network that takes videos; make one with `Classifier.load`.
+    """A trained network that takes videos; make one with `Classifier.load`. Several threads may share it.
 
     Attributes:
       labels: class names, in the order of the logits.
@@ -47,13 +47,14 @@ class Classifier:
         self.labels = run.labels
         self.frames = run.frames
         # One device, no axis to average over.
-        config = config_lib.for_testing(run.config, settings or {})
+        views = {name: number for name, number in (('test.clips', clips), ('test.crops', crops)) if number}
+        config = config_lib.for_testing(run.config, {**(settings or {}), **views})
         self.config = dataclasses.replace(config, model=dataclasses.replace(config.model, sync_batch_norm=False))
         self.model = build_model(self.config, len(run.labels))
         check_frames(self.config, self.model, variables)
         with resource_errors.explained_views(self.config):
             self.variables = jax.device_put(variables)
-        self._clips, self._crops = clips or config.test.clips, crops or config.test.crops
+        self._clips, self._crops = config.test.clips, config.test.crops
         self._sampler = Sampler(config.sampling, training=False)
         self._step = jax.jit(make_predict_step(self.model, self.config))
 

@@ -6,7 +6,6 @@ group may be a field of another group, as in `vidcls.config`, which has the sett
 
 import dataclasses
 import json
-import os
 import re
 import types
 import typing
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vidcls.errors import UserError
-from vidcls.text import spelling
+from vidcls.text import spelling, whole_file
 from vidcls.text.bounded_file import read_json
 
 T = TypeVar('T')
@@ -121,9 +120,7 @@ def check(settings: Any, where: str) -> None:
 
 def write(settings: Any, path: Path) -> None:
     """Writes a file of JSON that replaces the old one at once: after a kill one of the two is there, whole."""
-    partial = path.with_name(f'.{path.name}.partial')
-    partial.write_text(json.dumps(dataclasses.asdict(settings), indent=2) + '\n')
-    os.replace(partial, path)
+    whole_file.write_text(path, json.dumps(dataclasses.asdict(settings), indent=2) + '\n')
 
 
 def read(path: Path) -> Any:

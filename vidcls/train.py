@@ -117,7 +117,7 @@ def train(
                 window.flush(keep=1)  # one step late: the device has begun the next
             validate_now = is_due(step, eval_every, num_steps)
             stop = agreed(interruption.signum)
-            # By the clock, a checkpoint is saved only where a row of the log ends: its time is then part of no row.
+            # By the clock, a checkpoint is saved only where a row of the log ends, so that the time of saving counts in no row.
             save_now = is_due(step, config.log_every_steps, num_steps) and clock.is_over()
             if validate_now or stop or save_now:
                 window.flush()
@@ -143,7 +143,7 @@ class Job(NamedTuple):
       num_steps: the number of the last step.
       learning_rate: of each step, counted from 0.
       state: at step 0, arrays of numpy.
-      run: the work directory, which is there by now.
+      run: the work directory, already made.
       averaged_steps: the number of updates that the state's moving averages are made of.
     """
 

@@ -23,7 +23,7 @@ from tests.made_videos import (
     write_sound,
     write_video,
 )
-from vidcls.data import container, decoding, frame_jpeg, frame_times, video
+from vidcls.data import container, decoding, frame_jpeg, frame_times, live, video
 
 LEVELS = (10, 40, 70, 100, 130, 160, 190, 220)
 
@@ -301,7 +301,7 @@ def test_what_nobody_foresaw_names_the_file_and_the_place(counted, monkeypatch):
 
     monkeypatch.setattr(frame_jpeg.FrameEncoder, '__init__', broken)
     reason = r"internal error: KeyError at test_video.py:\d+: 'no such\\nthing'"
-    for read in (*READERS, lambda p: list(video.watch(str(p)))):
+    for read in (*READERS, lambda p: list(live.watch(str(p)))):
         with pytest.raises(video.VideoError, match=f'{re.escape(str(counted))}: {reason}') as raised:
             read(counted)
         assert isinstance(raised.value.__cause__, KeyError)

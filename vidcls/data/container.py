@@ -14,10 +14,10 @@ from collections.abc import Iterator
 import av
 import av._core
 
+from vidcls.data.frame_storage import MAX_SIDE
 from vidcls.errors import UserError, internal_error
 
 MAX_PIXELS = 1 << 26  # of a frame: 8192 x 8192, twice 8K video
-MAX_SIDE = 65_500  # pixels of height or width: the most that a JPEG can have
 # How texts begin of which FFmpeg opens the files that they name: its own lists, HLS, DASH. A pipe among these files would
 # block for ever.
 _LISTS = (b'ffconcat', b'#EXTM3U', b'<?xml', b'<MPD', b'v=0')

@@ -29,7 +29,7 @@ class Dataset:
     """An opened dataset.
 
     Attributes:
-      folder: the version's folder.
+      folder: OUT/<name>/<version>.
       name: the dataset's name and version, for messages and reports.
       labels: class names; a label is a position in this list.
       splits: split name -> int64 clip numbers in `index`, ascending.

@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from vidcls.data.frame_storage import MAX_SIDE
 from vidcls.errors import UserError
 from vidcls.text.bounded_file import check_regular
 
 FILENAME = 'frame_index.npz'
 _HEADER = struct.Struct('<QI')  # of a TFRecord: the length and its CRC; then come the record and its CRC
 _CRC_BYTES = 4
-_MAX_RECORD = (1 << 31) - 1  # bytes: the most of a protocol buffer
-_MAX_SIDE = 65_535  # pixels of a JPEG
+_MAX_RECORD = (1 << 31) - 1  # bytes; a protocol buffer has at most 2 GiB
 _TEXT = ('shards', 'ids')
 _DTYPES = {
     'shard_bytes': np.int64, 'shard': np.int32, 'labels': np.int32, 'fps': np.float32, 'height': np.int32,
@@ -121,8 +121,8 @@ class FrameIndex:
             raise UserError(f'{path}: first must ascend from 0 to the number of frames')
         for name, least, most in (
             ('shard', 0, shards - 1),
-            ('height', 1, _MAX_SIDE),
-            ('width', 1, _MAX_SIDE),
+            ('height', 1, MAX_SIDE),
+            ('width', 1, MAX_SIDE),
             ('length', 1, np.iinfo(np.int32).max),
             ('offset', 0, np.iinfo(np.int64).max // 2),  # so that adding a length does not overflow
         ):

@@ -11,6 +11,7 @@ from vidcls.errors import UserError
 
 SHORT_SIDE = 256  # pixels, by default
 MIN_SHORT_SIDE, MAX_SHORT_SIDE = 16, 4320  # pixels; 4320 is the height of 8K video
+MAX_SIDE = 65_500  # pixels of a JPEG's height or width, the limit of libjpeg
 MAX_FPS = 1000.0
 MAX_CLIP_BYTES = 1 << 30  # of a clip's JPEGs; a TFRecord is one protocol buffer, which ends at 2 GiB
 

@@ -28,7 +28,6 @@ from vidcls.data.decoding import DecodedFrames, PacketTimes
 from vidcls.data.frame_jpeg import FrameEncoder
 from vidcls.data.frame_storage import MAX_CLIP_BYTES, SHORT_SIDE
 from vidcls.data.frame_times import check_clock, frame_times, resample
-from vidcls.data.live import watch  # noqa: F401, callers find it here
 
 # What counts as a video where a folder is searched; a file that is named is always tried.
 SUFFIXES = frozenset((

@@ -99,9 +99,11 @@ def view_windows(height: int, width: int, config: AugmentConfig, crops: int) -> 
             if height > width
             else [(centre[0], 0), centre, (centre[0], right)]
         )
-    else:
+    elif crops == 10:
         # As in TSN's code, whose corners lie on the grid of quarters too, up to 3 pixels short of the frame's edge.
         places = fixed_offsets(*scaled, size, size)[:5]
+    else:
+        raise ValueError(f'{crops} crops: must be 1, 3 or 10')
     flips = (False, True) if crops == 10 else (False,)
     return [
         _to_stored(height, width, short_side, Window(top, left, size, size, flip))

@@ -75,7 +75,10 @@ MODELS: dict[str, Row] = {
 
 
 def build(name: str, num_classes: int, **overrides) -> nn.Module:
-    """The model called `name`. `overrides` are values for any of its settings.
+    """The model called `name`.
+
+    Args:
+      overrides: setting of the model -> value.
 
     Raises:
       UserError: the name or an override is unknown; the message lists the known ones.

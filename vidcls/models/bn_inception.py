@@ -42,7 +42,7 @@ class Branches(NamedTuple):
 
 
 # arXiv:1502.03167, figure 5, with the widths of the published weights: 4c to 4e are wider there than in
-# the figure, and 5a and 5b end at 1024.
+# the figure, and 5a and 5b end at 1024. The numbers on the right are the channels of the output.
 BLOCKS = {
     'inception_3a': Branches(64, 64, 64, 64, 96, mean_3x3, 32),  # 256
     'inception_3b': Branches(64, 64, 96, 64, 96, mean_3x3, 64),  # 320

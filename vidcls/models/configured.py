@@ -46,8 +46,8 @@ def make_predict_step(model: nn.Module, config: Config) -> PredictStep:
     """The function (variables, views) -> logits float32 [(b v) k] of b clips with v views each, for one device."""
     augment = config.augment
 
-    def step(variables: Any, clips: Views) -> jax.Array:
-        video = transform(clips, augment.crop_size, augment.mean, augment.std)
+    def step(variables: Any, views: Views) -> jax.Array:
+        video = transform(views, augment.crop_size, augment.mean, augment.std)
         logits: Any = model.apply(variables, video, train=False)
         return logits
 

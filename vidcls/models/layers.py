@@ -145,7 +145,7 @@ class BatchNorm(nn.Module):
                 keep = self.momentum
                 running_mean.value = keep * running_mean.value + (1 - keep) * mean
                 running_var.value = keep * running_var.value + (1 - keep) * unbiased
-        # One multiplication and one addition an element are 6 % faster on the CPU than the textbook's order of
+        # One multiplication and one addition an element are 6 % faster on the CPU than the usual order of
         # operations, and the centred input need not be kept for the backward pass.
         factor = scale * lax.rsqrt(var + self.epsilon)
         shift = bias - mean * factor

@@ -1,13 +1,12 @@
 """The 3-D part of ECO: maps [n t h w c] of a clip's frames -> features [n d].
 
 Zolfaghari et al. 2018 (arXiv:1804.09066), table 1: conv3_x to conv5_x of a 3-D ResNet-18 (Tran et al.
-2017, arXiv:1708.05038) over the maps of the frames. `PUBLISHED` is the layout that weights are published
-for, which the paper doesn't draw: a block passes on its sum as it is before norm and ReLU, convolutions have
+2017, arXiv:1708.05038) over the maps of the frames. The layout of the blocks is that of the published weights,
+which the paper doesn't draw: a block passes on its sum as it is before norm and ReLU, convolutions have
 biases, and a strided shortcut is a 3x3x3 convolution without norm. A published name maps by joining the
 path: `res4a/down/kernel` is `res4a_down.weight`.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -68,44 +67,17 @@ class PreActivation(nn.Module):
         return raw, jax.nn.relu(norm(name='bn')(raw, not train))
 
 
-class PostActivation(nn.Module):
-    """Two convolutions with norm and ReLU, a shortcut with norm, ReLU of the sum; only the norms have biases.
-
-    This is the block of the textbook that the library started from; the second convolution has the stride.
-    """
-
-    width: int
-    stride: int = 1
-    dtype: Any = jnp.float32
-    axis_name: str | None = None
-
-    @nn.compact
-    def __call__(self, x, train: bool):
-        conv = partial(conv3x3x3, self.width, dtype=self.dtype)
-        norm = partial(BatchNorm, dtype=self.dtype, axis_name=self.axis_name)
-        _, x = x
-        y = jax.nn.relu(norm(name='1_bn')(conv(name='1')(x), not train))
-        y = jax.nn.relu(norm(name='2_bn')(conv(stride=self.stride, name='2')(y), not train))
-        if self.stride != 1 or x.shape[-1] != self.width:
-            x = norm(name='down_bn')(conv(stride=self.stride, name='down')(x), not train)
-        x = jax.nn.relu(x + y)
-        return x, x
-
-
-PUBLISHED = (Opening, *(PreActivation,) * 5)
-TEXTBOOK = (PostActivation,) * 6
+_BLOCKS = (Opening, *(PreActivation,) * 5)
 
 
 class ResNet3D(nn.Module):
     """The blocks and the average over time and space.
 
     `width` is the width of the ResNet's first stage, which ECO leaves out: the first block here is twice as wide.
-    `blocks` has the module class of each row. `remat` computes a block's activations again in the backward pass instead of
-    keeping them.
+    `remat` computes a block's activations again in the backward pass instead of keeping them.
     """
 
     width: int = 64
-    blocks: Sequence[type[nn.Module]] = PUBLISHED
     dtype: Any = jnp.float32
     axis_name: str | None = None
     remat: bool = False
@@ -114,7 +86,7 @@ class ResNet3D(nn.Module):
     def __call__(self, x, train: bool = False):
         """Features float32 [n, 8 * width] of maps [n t h w c]."""
         x = (x, x)
-        for module, (name, widen, stride) in zip(self.blocks, ROWS, strict=True):
+        for module, (name, widen, stride) in zip(_BLOCKS, ROWS, strict=True):
             block = nn.remat(module, static_argnums=(2,)) if self.remat else module
             x = block(widen * self.width, stride, self.dtype, self.axis_name, name=name)(x, train)
         return x[1].mean((1, 2, 3), dtype=jnp.float32)

@@ -6,7 +6,7 @@ from vidcls.errors import UserError
 
 
 def stack(video, seg_len: int):
-    """Stacks the `seg_len` consecutive frames of every segment on the channel axis, t = n * seg_len.
+    """Stacks the `seg_len` consecutive frames of every segment on the channel axis. The video has t = n * seg_len frames.
 
     Raises:
       UserError: t is zero or no multiple of `seg_len`.

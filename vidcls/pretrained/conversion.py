@@ -19,7 +19,7 @@ import numpy as np
 
 from vidcls.errors import UserError
 from vidcls.pretrained import fetching, inception, reading, resnet, transformer
-from vidcls.pretrained.fitting import FIRST_CONVOLUTION, Misfit, OtherClasses, fit, in_our_axes
+from vidcls.pretrained.fitting import FIRST_CONVOLUTION, NEW, Misfit, OtherClasses, fit, in_our_axes
 from vidcls.pretrained.layout import NOTHING, Arrays, Layout
 from vidcls.pretrained.plain import MOST_BYTES
 
@@ -126,10 +126,10 @@ def convert(
         except Misfit as misfit:
             if not re.search(layout.starts, path) and not re.search(allow_missing or NOTHING, path):
                 wrong.append(f'{path}: {misfit}')
-            change = f'new: {misfit}'
+            change = f'{NEW}{misfit}'
         except OtherClasses as other:
             used.update(names or ())
-            change = f'new: {other}'
+            change = f'{NEW}{other}'
         if change:
             started[path] = change
         else:
@@ -160,7 +160,7 @@ def origin(weights: str | Path, converted: Converted) -> dict[str, Any]:
 
 
 def unwrapped(arrays: Arrays) -> Arrays:
-    """The arrays by their names without 'module.' or 'model.', where all names begin so."""
+    """The arrays, without the prefixes 'module.' and 'model.' that all their names share."""
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
     while arrays and (wrapper := next((w for w in WRAPPERS if all(name.startswith(w) for name in arrays)), '')):
         arrays = {name.removeprefix(wrapper): array for name, array in arrays.items()}
@@ -227,7 +227,7 @@ def _start_head_whole(flat: Mapping, values: dict, loaded: list[str], started: d
         if path.startswith('head/') and path in loaded:
             values[key] = start
             loaded.remove(path)
-            started[path] = 'new: as the rest of the classifier'
+            started[path] = f'{NEW}as the rest of the classifier'
 
 
 def _why_absent(layout: Layout, path: str) -> str:

@@ -81,7 +81,7 @@ def _from_hub(address: str) -> Path:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError as error:
-        raise UserError(f"{address}: needs huggingface_hub: `pip install 'vidcls[hub]'`") from error
+        raise UserError(f'{address}: needs huggingface_hub: `pip install huggingface_hub`') from error
     try:
         return Path(hf_hub_download(*_in_hub(address)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:

@@ -11,6 +11,8 @@ import numpy as np
 from vidcls.models import embeddings
 from vidcls.pretrained.layout import Layout
 
+# How the reasons begin of parameters that start with no array of theirs, and of those whose array was resized.
+NEW, RESIZED = 'new: ', 'resized'
 FIRST_CONVOLUTION = re.compile(r'(backbone/conv1|backbone/conv1_7x7_s2|patch_embed/proj)/kernel')
 
 
@@ -70,10 +72,10 @@ def fit(path: str, found: np.ndarray, shape: tuple[int, ...], model: nn.Module) 
         side = round((found.shape[1] - 1) ** 0.5)
         if side * side == found.shape[1] - 1:
             resized = np.asarray(embeddings.resize_position(_numbers(found), (side, side), model.grid))
-            return resized, f'resized from {side} x {side} patches to {model.grid[0]} x {model.grid[1]}'
+            return resized, f'{RESIZED} from {side} x {side} patches to {model.grid[0]} x {model.grid[1]}'
     if path == 'time_embed' and _same_but(found.shape, shape, 1):
         resized = np.asarray(embeddings.resize_time(_numbers(found), shape[1]))
-        return resized, f'resized from {found.shape[1]} frames to {shape[1]}'
+        return resized, f'{RESIZED} from {found.shape[1]} frames to {shape[1]}'
     if path.startswith('head/') and found.ndim == len(shape) and found.shape[-1] != shape[-1]:
         raise OtherClasses(f'{found.shape[-1]} classes there, {shape[-1]} here')
     raise Misfit(f'of shape {found.shape} in our order of axes, needed {shape}')

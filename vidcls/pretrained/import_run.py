@@ -20,6 +20,7 @@ from vidcls.errors import UserError
 from vidcls.models.configured import build_model
 from vidcls.pretrained import reading
 from vidcls.pretrained.conversion import SHOWN, Converted, convert, origin, recognise, unwrapped
+from vidcls.pretrained.fitting import NEW, RESIZED
 from vidcls.pretrained.layout import Arrays, Layout
 from vidcls.run import checkpoint, workdir
 from vidcls.run.checkpoint import Checkpoints
@@ -84,7 +85,7 @@ def configuration(name: str, arrays: Arrays, layout: Layout) -> Config:
         frames, crop, settings = _timesformer(name, arrays, layout)
         distance = DISTANCES.get(frames, max(256 // frames, 1))
         sampling = SamplingConfig(num_segments=frames, sampling_rate=distance)
-        if 'mmaction2' in layout.title:
+        if layout.keys[0].startswith('mmaction2'):
             sampling.scheme, sampling.view_offset, average = 'dense', 'centre', 'probabilities'
         else:
             sampling.scheme, sampling.view_offset, average = 'linspace', 'start', 'logits'
@@ -123,10 +124,10 @@ def _timesformer(name: str, arrays: Arrays, layout: Layout) -> tuple[int, int, d
 
 def _check_whole(weights: str | Path, converted: Converted, classes: int) -> None:
     """Refuses weights that leave a part of the network new."""
-    new = {path: reason for path, reason in converted.started.items() if reason.startswith('new: ')}
+    new = {path: reason for path, reason in converted.started.items() if reason.startswith(NEW)}
     if 'head/kernel' in new:
         raise UserError(f'{weights}: no classifier of {classes} classes, as the labels are ({new["head/kernel"]})')
-    changed = [f'{path} ({why})' for path, why in converted.started.items() if not why.startswith(('new: ', 'resized'))]
+    changed = [f'{path} ({why})' for path, why in converted.started.items() if not why.startswith((NEW, RESIZED))]
     if changed:
         raise UserError(f'{weights}: of another network: {", ".join(changed)}; {INIT_INSTEAD}')
     if new:

@@ -1,4 +1,4 @@
-"""Tables for ResNets with bottleneck blocks, and for TSN with them."""
+"""Tables of names for bottleneck ResNets, alone and as the backbone of TSN."""
 
 import functools
 
@@ -30,7 +30,7 @@ def _paddle(deep: bool) -> dict[str, str]:
     table = {'conv1': 'conv._conv', 'bn1': 'conv._batch_norm'}
     for stage in range(1, 5):
         numbered = deep and stage == 3
-        # At least as many blocks as ResNet-152 has, or ResNet-50.
+        # Enough rows for ResNet-152, if deep, or ResNet-50; spare rows match nothing.
         for block in range(36 if numbered else 6 if stage == 3 else 8):
             name = f'res{stage + 1}' + (f'b{block}' if numbered and block else chr(ord('a') + block))
             for ours, theirs in (('conv1', 'conv0'), ('conv2', 'conv1'), ('conv3', 'conv2')):

@@ -24,6 +24,7 @@ from orbax.checkpoint import checkpoint_managers
 from vidcls.distributed import processes
 from vidcls.errors import UserError
 from vidcls.run import resource_errors
+from vidcls.text import whole_file
 from vidcls.text.bounded_file import read_json
 
 BEST_METRIC = 'top1'
@@ -70,9 +71,7 @@ class Checkpoints:
             if processes.is_first():
                 path = self._folder / str(step) / 'metrics' / 'metrics'  # where orbax looks for them
                 path.parent.mkdir(exist_ok=True)
-                partial = path.with_name('.metrics.partial')
-                partial.write_text(json.dumps(scores))
-                os.replace(partial, path)
+                whole_file.write_text(path, json.dumps(scores))
         self._manager.reload()
 
     def is_rated(self, step: int) -> bool:

@@ -1,8 +1,8 @@
 """One training at a time in a work directory.
 
-The lock is the kernel's (`flock`) on the file `lock` in the folder. The kernel frees it when the process ends, in whatever
-way, so that a file which a killed run left behind locks nothing. Between machines the lock holds if the file system passes
-locks on; NFS under Linux does, unless it was mounted with `nolock` or `local_lock`.
+The lock is the kernel's (`flock`) on the file `lock` in the folder. The kernel frees it when the process ends,
+however it ends: a file left by a killed run blocks nobody. Between machines the lock holds if the file system passes locks
+on; NFS under Linux passes them on unless it was mounted with `nolock` or `local_lock`.
 """
 
 import contextlib

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from absl import logging
 from vidcls.distributed.devices import unreplicate
 from vidcls.errors import UserError
 from vidcls.run.tensorboard import TensorBoard
+from vidcls.text import whole_file
 
 REMEDY = 'the last checkpoint is kept. Lower --config.optim.learning_rate, or set --config.optim.clip_norm'
 
@@ -37,9 +37,7 @@ class RunLog:
     def __init__(self, folder: Path, step: int, num_steps: int, validate: bool = False):
         path = folder / 'metrics.jsonl'
         kept = [line for line in _lines(path) if _is_kept(line, step, validate)]
-        partial = path.with_name(f'.{path.name}.partial')  # a run that is killed here keeps its old rows
-        partial.write_text(''.join(kept))
-        os.replace(partial, path)
+        whole_file.write_text(path, ''.join(kept))  # a run that is killed here keeps its old rows
         self._file = open(path, 'a')  # noqa: SIM115, closed by close()
         self._tensorboard = TensorBoard(folder / 'tensorboard', step)
         # A bar on a terminal, plain lines elsewhere.
@@ -73,7 +71,7 @@ class RunLog:
             pass
 
     def _left(self, step: int) -> str:
-        """', 12 min left', by the steps of this process so far, with validations; empty before the second step."""
+        """The time left, as ', 12 min left': estimated from the steps and validations of this process, empty before its second step."""
         if self._steps_made < 2 or step >= self._bar.total:
             return ''
         seconds = (time.monotonic() - self._first_step_at) / (self._steps_made - 1) * (self._bar.total - step)

@@ -48,7 +48,7 @@ def explained(function: Callable) -> Callable:
         except DiskFull:
             raise
         except Exception as error:
-            if _is_disk_full(error):
+            if is_disk_full(error):
                 # At the exit each of orbax's writers would log a traceback, below the one line of this error.
                 logging.getLogger('asyncio').setLevel(logging.CRITICAL)
                 raise disk_full(Path(folder).expanduser()) from error
@@ -94,7 +94,7 @@ def disk_full(folder: Path, need: str = '') -> DiskFull:
     )
 
 
-def _is_disk_full(error: BaseException | None) -> bool:
+def is_disk_full(error: BaseException | None) -> bool:
     """Whether this error, or one that it followed from, says that the disk is full.
 
     After the first failure the closing of files fails too, in other words.
@@ -104,7 +104,7 @@ def _is_disk_full(error: BaseException | None) -> bool:
     own = isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno in _FULL)
     # TensorStore, below orbax, has the system's words and the error's number in the text of a ValueError.
     told = isinstance(error, ValueError) and any(os.strerror(number) in str(error) for number in _FULL)
-    return own or told or _is_disk_full(error.__cause__ or error.__context__)
+    return own or told or is_disk_full(error.__cause__ or error.__context__)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

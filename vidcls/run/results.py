@@ -16,7 +16,6 @@ For instance, the clips that are classified wrongly by the mean of their views' 
 import dataclasses
 import itertools
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ import numpy as np
 from vidcls import config as config_lib
 from vidcls.config import Config
 from vidcls.run.workdir import Run
+from vidcls.text import whole_file
 
 # They may differ between two results of the same evaluation: the dataset's folder, and 'best', 'latest' or the step.
 _SAME = ('data_dir', 'checkpoint')
@@ -81,9 +81,6 @@ def _is_of(path: Path, protocol: dict[str, Any]) -> bool:
 
 def save(path: Path, result: dict[str, Any], predictions: Predictions) -> None:
     """Writes both files, each whole or not at all."""
-    partial = path.with_name(f'.{path.stem}.partial.npz')
-    np.savez(partial, **dataclasses.asdict(predictions))
-    os.replace(partial, path.with_suffix('.npz'))
-    partial = path.with_name(f'.{path.name}.partial')
-    partial.write_text(json.dumps(result, indent=2) + '\n', encoding='utf-8')
-    os.replace(partial, path)
+    with whole_file.replacing(path.with_suffix('.npz')) as partial, open(partial, 'wb') as file:
+        np.savez(file, **dataclasses.asdict(predictions))
+    whole_file.write_text(path, json.dumps(result, indent=2) + '\n')

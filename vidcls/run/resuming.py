@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from vidcls.config import Config, flatten
 
-# They change the result of a run by rounding at most.
+# Settings that change the result of a run by rounding at most.
 _FREE = re.compile(
     r'data\.(dir|test_split)|test\..*|model\.(remat|attention_implementation)|log_every_steps|profile_steps'
     r'|checkpoint_every.*'

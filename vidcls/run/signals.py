@@ -91,7 +91,7 @@ def raised() -> Iterator[None]:
     if previous == signal.SIG_IGN:
         yield
         return
-    wakeups = signal.set_wakeup_fd(-1)  # else the thread might look at the handler after the old one is back
+    wakeups = signal.set_wakeup_fd(-1)  # else the thread might read the handler after the previous one was restored
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield

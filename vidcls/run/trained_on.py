@@ -10,11 +10,11 @@ a message can say what differs. Other splits of the dataset may change.
 
 import hashlib
 import json
-import os
 
 from vidcls.data.dataset import Dataset
 from vidcls.errors import UserError
 from vidcls.run.workdir import Run
+from vidcls.text import whole_file
 from vidcls.text.bounded_file import read_json
 
 FILENAME = 'dataset.json'
@@ -49,10 +49,8 @@ def check(run: Run, dataset: Dataset) -> None:
 
 def save(run: Run, dataset: Dataset) -> None:
     """Writes `dataset.json`, whole or not at all."""
-    path = run.folder / FILENAME
-    partial = path.with_name(f'.{FILENAME}.partial')
-    partial.write_text(json.dumps({name: _describe(dataset, split) for name, split in _splits(run).items()}) + '\n')
-    os.replace(partial, path)
+    splits = {name: _describe(dataset, split) for name, split in _splits(run).items()}
+    whole_file.write_text(run.folder / FILENAME, json.dumps(splits) + '\n')
 
 
 def _splits(run: Run) -> dict[str, str]:

@@ -29,6 +29,7 @@ from vidcls.data import frame_storage
 from vidcls.data.frame_storage import FrameStorage
 from vidcls.errors import UserError
 from vidcls.run import checkpoint, resuming
+from vidcls.text import whole_file
 from vidcls.text.bounded_file import read_json, read_labels
 
 _FRAMES_BYTES = 4096
@@ -131,14 +132,14 @@ def save_origin(run: Run, origin: dict[str, Any] | None) -> None:
     if origin is None:
         path.unlink(missing_ok=True)
     else:
-        path.write_text(json.dumps(origin, indent=2) + '\n', encoding='utf-8')
+        whole_file.write_text(path, json.dumps(origin, indent=2) + '\n')
 
 
 def load(folder: str | Path) -> Run:
     """Opens an existing work directory.
 
     Raises:
-      UserError: the folder holds no run, or a file that training does not write so; names the file and what is wrong.
+      UserError: the folder holds no run, or a file is not as training writes it; the message names the file and the fault.
       OSError: a file is missing or can't be read.
     """
     folder = Path(folder).expanduser()

@@ -1,8 +1,8 @@
 """Convolution and pooling: [n h w c] -> [n h' w' c'], or with one more spatial axis.
 
 Each operation has two forms. `*_xla` hands the operation to XLA, which is right on an accelerator. `*_cpu` writes it as
-matrix products and elementwise maxima or sums: XLA's CPU backend runs these near the processor's limit, and the gradients of
-its own convolution and pooling far from it. The results are the same up to rounding; `vidcls.models.layers` chooses. The
+matrix products and elementwise maxima or sums: XLA's CPU backend runs such products near the processor's limit; its own
+gradients of convolution and pooling run far below that limit. The results are the same up to rounding; `vidcls.models.layers` chooses. The
 times below are those of 12 images, float32, on 2 threads of an AVX2 processor that multiplies matrices at 60 GFLOP/s.
 """
 

@@ -1,0 +1,23 @@
+"""Files that are there whole or not at all, after a kill too."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to: that file replaces `path` when the block ends, and is deleted if the block fails."""
+    partial = path.with_name(f'.{path.name}.partial')
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes text in UTF-8, whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding='utf-8')
