@@ -10,6 +10,7 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to: that file replaces `path` when the block ends, and is deleted if the block fails."""
     partial = path.with_name(f'.{path.name}.partial')
+    partial.unlink(missing_ok=True)  # what a kill left behind, or a link that leads elsewhere
     try:
         yield partial
         os.replace(partial, path)
