@@ -12,9 +12,9 @@ no result.
 from absl import flags
 
 from experiments import launch, test_settings
+from experiments.score_table import table
 from vidcls.errors import UserError
 
-_CLASSES_SHOWN = 20
 _WORKDIR = flags.FLAGS['workdir']  # defined in launch
 _SPLIT = flags.DEFINE_string('split', 'test', 'train, validation or test as configured, or a split of the dataset.')
 _CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (by validation top-1), latest, or a step.')
@@ -41,28 +41,6 @@ def main(argv: list[str]) -> None:
     )
     if processes.is_first():
         print(table(result))
-
-
-def table(result: dict) -> str:
-    """A text with a line for each value, and for each class if there are few; rates are in per cent."""
-    lines = []
-    for name, value in result.items():
-        if name == 'class_accuracy':
-            continue
-        rate = isinstance(value, float) and name != 'loss'
-        lines.append(f'{name:22} {100 * value:.2f} %' if rate else f'{name:22} {_plain(value)}')
-    classes = result['class_accuracy']
-    if len(classes) <= _CLASSES_SHOWN:
-        lines += [
-            f'{label:22} {100 * hits / clips:.2f} %, {hits} of {clips}' for label, (hits, clips) in classes.items()
-        ]
-    return '\n'.join(lines)
-
-
-def _plain(value) -> str:
-    if value is None:
-        return 'not finite'
-    return f'{value:.4f}' if isinstance(value, float) else str(value)
 
 
 if __name__ == '__main__':
