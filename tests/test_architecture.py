@@ -8,6 +8,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
     {'experiments', 'benchmarks'},
     {'data_prep'},
+    {'vidcls.report', 'vidcls.explain'},
     {'vidcls.train', 'vidcls.stream'},
     {'vidcls.evaluate', 'vidcls.predict'},
     {'vidcls.training'},
