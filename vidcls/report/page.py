@@ -9,6 +9,7 @@ nothing from elsewhere (Content-Security-Policy), so a mistake here can't make i
 
 import base64
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -71,6 +72,15 @@ def write(path: Path, title: str, lead: str, sections: Sequence[Section]) -> Non
     text = _TEMPLATES.get_template('page.html').render(
         title=title, lead=lead, sections=sections, version=vidcls.__version__, plotly=_plotly_script(sections)
     )
+    _write_whole(path, text)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes the numbers of a page beside it, whole or not at all."""
+    _write_whole(path, json.dumps(value, indent=1, allow_nan=False) + '\n')
+
+
+def _write_whole(path: Path, text: str) -> None:
     partial = path.with_name(f'.{path.name}.partial')
     partial.unlink(missing_ok=True)
     with open(partial, 'x', encoding='utf-8') as file:  # 'x' writes through no link
