@@ -10,7 +10,7 @@ ORDER = [
     {'data_prep'},
     {'vidcls.report', 'vidcls.explain'},
     {'vidcls.train', 'vidcls.stream'},
-    {'vidcls.evaluate', 'vidcls.predict'},
+    {'vidcls.evaluate', 'vidcls.predict', 'vidcls.fuse'},
     {'vidcls.training'},
     {'vidcls.pretrained'},
     {'vidcls.run'},

@@ -12,7 +12,7 @@ from vidcls.report.comparison import KINDS, Comparison, line, names, points, sho
 from vidcls.run.stored_results import StoredResult
 
 _BARS = 40  # classes that the plot shows
-_ROWS = 300  # clips that the table shows
+_ROWS = 100  # clips of a kind that the page names
 _PROTOCOL = (
     'dataset', 'dataset_digest', 'split', 'model', 'checkpoint_step', 'ema', 'clips', 'crops', 'frames_per_clip', 'sampling',
     'view_offset', 'short_side', 'crop_size', 'average', 'fused', 'weights', 'weights_from',
@@ -146,7 +146,7 @@ def _protocols(results: Sequence[StoredResult], called: Sequence[str]) -> Markup
     for name in _PROTOCOL:
         values = [_plain(result.scores.get(name, '')) for result in results]
         if any(values):
-            rows.append([name, *values, '' if len(set(values)) == 1 else 'differs'])
+            rows.append([name.replace('_', ' '), *values, '' if len(set(values)) == 1 else 'differs'])
     return page.table(
         ['', *called, ''],
         rows,
@@ -211,18 +211,19 @@ def _clips(row: dict[str, Any], b: str, a: str) -> list[Markup]:
             (1, 2),
         )
     ]
-    if not changed:
-        return blocks
-    shown = [clip for kind in KINDS for clip in [clip for clip in changed if clip['kind'] == kind][: _ROWS // 3]]
-    cells = [
-        [clip['kind'], clip['id'], clip['label'], _answer(clip['answer_a'], clip['probability_a']),
-         _answer(clip['answer_b'], clip['probability_b'])]
-        for clip in shown
-    ]  # fmt: skip
-    rest = '' if len(shown) == len(changed) else ' The JSON file beside this page has all of them.'
-    head = ('', 'clip', 'true label', f'answer of {a[0]}', f'answer of {b[0]}')
-    caption = f'{len(shown)} of {len(changed)} clips that changed.{rest}'
-    return [*blocks, page.heading('Clips that changed'), page.table(head, cells, caption)]
+    for kind in KINDS:
+        clips = [clip for clip in changed if clip['kind'] == kind]
+        if clips:
+            cells = [
+                [clip['id'], clip['label'], _answer(clip['answer_a'], clip['probability_a']),
+                 _answer(clip['answer_b'], clip['probability_b'])]
+                for clip in clips[:_ROWS]
+            ]  # fmt: skip
+            head = ('clip', 'true label', f'answer of {a[0]}', f'answer of {b[0]}')
+            rest = '' if len(clips) <= _ROWS else f' {_ROWS} are shown; the JSON file beside this page has all.'
+            caption = f'First those whose true label changed its probability most.{rest}'
+            blocks.append(page.fold(f'{len(clips)} {kind}', page.table(head, cells, caption)))
+    return blocks
 
 
 def _answer(label: str | None, probability: float | None) -> str:

@@ -80,10 +80,14 @@ class Comparison:
 
     @property
     def changed(self) -> np.ndarray:
-        """int64[m], the clips whose answers differ: those that B lost, those that it gained, and those wrong in both."""
+        """int64[m], the clips whose answers differ: those that B lost, those that it gained, and those wrong in both; of each
+        kind, those first whose true label's probability changed most.
+        """
         kind = np.where(self.right_a, 0, np.where(self.right_b, 1, 2))
+        own = self.a.predictions.labels[:, None]
+        moved = np.take_along_axis(self.probabilities_b - self.probabilities_a, own, axis=1)[:, 0]
         rows = np.flatnonzero((self.answer_a != self.answer_b) | (self.right_a != self.right_b))
-        return rows[np.argsort(kind[rows], kind='stable')]
+        return rows[np.lexsort((-np.abs(np.nan_to_num(moved[rows], nan=1.0)), kind[rows]))]
 
 
 def compare(a: StoredResult, b: StoredResult, units: intervals.Units) -> Comparison:

@@ -13,7 +13,8 @@ from PIL import Image
 from vidcls.report import duplicates, page, pictures, theme
 from vidcls.report.duplicates import Pair
 from vidcls.report.inspection import SHORT, Inspection, problems
-from vidcls.report.looks import BLACK, FLAT, FROZEN_FRAMES, FROZEN_SECONDS, spread
+from vidcls.report.looks import BLACK, FLAT, FROZEN_FRAMES, FROZEN_SECONDS
+from vidcls.report.pictures import spread
 from vidcls.text.names import readable
 
 SHEETS_BYTES = 6 << 20  # of all sheets together; base64 makes 8 MiB of them
@@ -57,11 +58,12 @@ def _summary(found: Inspection) -> list[Markup]:
         ('Length', f'{found.seconds.sum() / 3600:.2f} h', f'{found.seconds.min():.1f} to {found.seconds.max():.1f} s a clip'),
         ('On disk', f'{shards / 1e9:.2f} GB', f'{shards / max(len(index.offset), 1) / 1000:.1f} kB a frame'),
         ('Same bytes', f'{len(found.equal)}', f'pairs; {crossed} across splits, {len(found.relabelled(found.equal))} with two labels'),
-        ('Same look', f'{found.num_near}', 'pairs across splits'),
+        ('Same pictures', f'{len(found.copies)}', 'pairs across splits'),
+        ('Same scene', f'{len(found.scenes)}', 'pairs across splits'),
         *((kind[:1].upper() + kind[1:], f'{len(clips)}', '') for kind, clips in kinds.items()),
     ]  # fmt: skip
     blocks = [page.tiles(tiles)]
-    if crossed or found.num_near:
+    if crossed or found.copies:
         blocks.append(
             page.warning(
                 'A clip that is in training and in testing is recognised, not classified. Take it out of one of the two, or say '
@@ -155,24 +157,28 @@ def _most(counted: Sequence[tuple[str, int]], rows: int = 8) -> list[tuple[str, 
 def _same(found: Inspection) -> list[Markup]:
     blocks = [
         page.text(
-            f'Same bytes: every stored frame is equal. Same look: the perceptual hashes (pHash) of {duplicates.FRAMES} frames '
-            f'differ in at most {duplicates.MOST_BITS} of {64 * duplicates.FRAMES} bits; only clips of splits that must have '
-            'nothing in common are compared. Copies that are cut, mirrored or cropped are not found. Each picture has three '
-            'frames of the first clip above those of the second.'
+            f'Same bytes: every stored frame is equal. Same pictures: the perceptual hashes (pHash) of {duplicates.FRAMES} frames '
+            f'differ in at most {duplicates.MOST_BITS} of {64 * duplicates.FRAMES} bits, and the same things move. Same scene: the '
+            'hashes are as near, but something else moves, as in two clips of one recording. The last two are looked for between splits that must have nothing in common. Copies '
+            'that are cut, mirrored or cropped are not found. A picture has three frames of the first clip above those of the '
+            'second.'
         )
     ]
     crossed = found.crossed(found.equal)
     inside = [pair for pair in found.equal if pair not in set(crossed)]
-    for title, pairs, count in (
-        ('Same bytes, across splits', crossed, len(crossed)),
-        ('Same bytes, in one split', inside, len(inside)),
-        ('Same look, across splits', found.near, found.num_near),
+    for title, pairs in (
+        ('Same bytes, across splits', crossed),
+        ('Same bytes, in one split', inside),
+        ('Same pictures, across splits', found.copies),
+        ('Same scene, across splits', found.scenes),
     ):
-        blocks.append(page.heading(f'{title}: {count}'))
+        blocks.append(page.heading(f'{title}: {len(pairs)}'))
         if pairs:
             blocks.append(page.cards(_pair_card(found, pair) for pair in pairs[:_PAIRS]))
-        if count > _PAIRS:
-            blocks.append(page.text(f'{_PAIRS} of {count:,} are shown; the JSON file beside this page has more.'))
+        if len(pairs) > _PAIRS:
+            blocks.append(page.text(f'{_PAIRS} of {len(pairs):,} are shown; the JSON file beside this page has all.'))
+    if found.num_more:
+        blocks.append(page.text(f'{found.num_more:,} more pairs look the same; only the nearest were looked at again.'))
     return blocks
 
 

@@ -41,7 +41,9 @@ class Inspection:
 
     Attributes:
       equal: pairs of clips with the same bytes.
-      near: pairs in crossing splits that look the same and are not equal, nearest first, and how many there are.
+      copies: pairs in crossing splits that show the same pictures and are not equal, nearest first.
+      scenes: pairs in crossing splits that are of one scene.
+      num_more: pairs in crossing splits that are in neither list, for there are too many.
       looks: of each clip.
       suspects: the least likely labels first.
       judge: the name of the run that found these; '' if none was asked.
@@ -49,8 +51,9 @@ class Inspection:
 
     dataset: Dataset
     equal: list[Pair]
-    near: list[Pair]
-    num_near: int
+    copies: list[Pair]
+    scenes: list[Pair]
+    num_more: int
     looks: list[ClipLooks]
     suspects: list[Suspect]
     judge: str
@@ -105,9 +108,10 @@ def inspect(
         group_of[group] = number
     others = [pair for pair in near if group_of[pair.first] < 0 or group_of[pair.first] != group_of[pair.second]]
     equal = [Pair(*pair, 0) for group in groups for pair in _pairs_of(group)]
-    return Inspection(
-        dataset, equal, others, count - len(near) + len(others), looks, suspects, judged.run if judged else ''
-    )
+    reader = dataset.reader()
+    copied = [duplicates.is_copy(dataset, reader, pair) for pair in others]
+    copies, scenes = ([pair for pair, copy in zip(others, copied) if copy is which] for which in (True, False))
+    return Inspection(dataset, equal, copies, scenes, count - len(near), looks, suspects, judged.run if judged else '')
 
 
 def _pairs_of(group: list[int]) -> list[tuple[int, int]]:
@@ -148,8 +152,9 @@ def summary(found: Inspection) -> list[str]:
     size = f'{len(index):,} clips of {len(dataset.labels)} classes, {frames:,} frames, {seconds.sum() / 3600:.2f} hours'
     lines = [
         f'{dataset.name}: {size}; {length} a clip',
-        *_pairs(found, 'same bytes', found.equal, len(found.equal)),
-        *_pairs(found, 'same look, across splits', found.near, found.num_near),
+        *_pairs(found, 'same bytes', found.equal),
+        *_pairs(found, 'same pictures, across splits', found.copies),
+        *_pairs(found, 'same scene, across splits', found.scenes),
     ]
     for what, clips in problems(found).items():
         some = ', '.join([*index.ids[clips[:3]].tolist(), *(['...'] if len(clips) > 3 else [])])
@@ -194,8 +199,9 @@ def as_json(found: Inspection) -> dict[str, Any]:
         'clips': len(index),
         'splits': {split: len(clips) for split, clips in found.dataset.splits.items()},
         'same_bytes': [pair(each) for each in found.equal],
-        'same_look': [pair(each) for each in found.near],
-        'num_same_look': found.num_near,
+        'same_pictures': [pair(each) for each in found.copies],
+        'same_scene': [pair(each) for each in found.scenes],
+        'more_pairs_that_look_the_same': found.num_more,
         **{what.replace(' ', '_'): [name(clip) for clip in clips] for what, clips in problems(found).items()},
         'unlikely_labels': [
             {'id': name(each.clip), 'label': labels[index.labels[each.clip]], 'probability': each.probability,
@@ -205,10 +211,12 @@ def as_json(found: Inspection) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _pairs(found: Inspection, what: str, pairs: Sequence[Pair], count: int) -> list[str]:
+def _pairs(found: Inspection, what: str, pairs: Sequence[Pair]) -> list[str]:
     ids = found.dataset.index.ids
     crossed = found.crossed(pairs)
-    lines = [f'{what}: {count} pair{"" if count == 1 else "s"}, {len(found.relabelled(pairs))} with two labels']
+    lines = [
+        f'{what}: {len(pairs)} pair{"" if len(pairs) == 1 else "s"}, {len(found.relabelled(pairs))} with two labels'
+    ]
     for pair in (crossed or pairs)[:3]:
         where = ', '.join(duplicates.crossed_splits(found.dataset, *pair[:2])) or 'in one split'
         lines.append(f'  {ids[pair.first]} and {ids[pair.second]} ({where})')

@@ -15,13 +15,14 @@ from vidcls.data.dataset import Dataset
 from vidcls.data.frame_reader import FrameReader
 from vidcls.errors import UserError
 from vidcls.report.duplicates import FRAMES
+from vidcls.report.pictures import grey, spread
 
 FLAT = 3.0  # grey levels: the standard deviation below which a frame has one brightness
 BLACK = 24.0  # grey levels: the mean below which such a frame is called black
 FROZEN_SECONDS = 0.5  # of equal frames in a row, and FROZEN_FRAMES at least
 FROZEN_FRAMES = 5
 _FLAT_BITS = 0.5  # bits of JPEG a pixel, quality 95, below which a frame may be flat; black at 320 x 240 has 0.2
-_GREY_SIDE = 64  # pixels: a hash needs 32
+_HEADER_BYTES = 700  # of a JPEG without its picture: tables and markers
 
 
 class ClipLooks(NamedTuple):
@@ -58,11 +59,6 @@ def look(dataset: Dataset, progress: Callable[[int], None] = lambda done: None) 
     return found
 
 
-def spread(frames: int, count: int) -> np.ndarray:
-    """int64[count]: the frames in the middle of `count` equal parts of a clip."""
-    return ((np.arange(count) + 0.5) * frames / count).astype(np.int64)
-
-
 def _look(dataset: Dataset, reader: FrameReader, clip: int) -> ClipLooks:
     index = dataset.index
     frames = spread(index.num_frames(clip), FRAMES)
@@ -80,22 +76,15 @@ def _look(dataset: Dataset, reader: FrameReader, clip: int) -> ClipLooks:
         return ClipLooks(np.zeros(FRAMES, np.uint64), textured=False, broken=str(error))
 
 
-def _grey(jpeg: bytes) -> np.ndarray:
-    """The frame, uint8[h w], decoded at a fraction of its size that has at least _GREY_SIDE pixels a side."""
-    import simplejpeg
-
-    return simplejpeg.decode_jpeg(jpeg, 'GRAY', min_height=_GREY_SIDE, min_width=_GREY_SIDE)[:, :, 0]
-
-
 def _hash(jpeg: bytes) -> np.uint64:
     import imagehash
     from PIL import Image
 
-    grey = _grey(jpeg)
-    if grey.std() < FLAT:
+    picture = grey(jpeg)
+    if picture.std() < FLAT:
         return np.uint64(0)
     # A hash of 64 equal bits can't be: the bits are signs about their median.
-    return np.packbits(imagehash.phash(Image.fromarray(grey)).hash.ravel()).view(np.uint64)[0]
+    return np.packbits(imagehash.phash(Image.fromarray(picture)).hash.ravel()).view(np.uint64)[0]
 
 
 def _flat_levels(dataset: Dataset, reader: FrameReader, clip: int) -> np.ndarray:
@@ -104,8 +93,8 @@ def _flat_levels(dataset: Dataset, reader: FrameReader, clip: int) -> np.ndarray
     sizes = index.length[index.first[clip] : index.first[clip + 1]]
     pixels = int(index.height[clip]) * int(index.width[clip])
     small = np.flatnonzero(8 * sizes < _FLAT_BITS * pixels + 8 * _HEADER_BYTES)
-    greys = (_grey(reader.read(clip, [frame])[0]) for frame in small)
-    return np.array([grey.mean() for grey in greys if grey.std() < FLAT])
+    pictures = (grey(reader.read(clip, [frame])[0]) for frame in small)
+    return np.array([picture.mean() for picture in pictures if picture.std() < FLAT])
 
 
 def _frozen(dataset: Dataset, reader: FrameReader, clip: int) -> tuple[int, int]:
@@ -129,6 +118,3 @@ def _runs(values: np.ndarray) -> list[tuple[int, int]]:
     """(start, length) of each run of equal values."""
     starts = np.flatnonzero(np.diff(values, prepend=values[0] - 1))
     return list(zip(starts.tolist(), np.diff(starts, append=len(values)).tolist()))
-
-
-_HEADER_BYTES = 700  # of a JPEG without its picture: tables and markers

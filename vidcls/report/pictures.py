@@ -1,4 +1,4 @@
-"""Small pictures of clips for a page: a thumbnail, a strip of frames, a sheet of many clips; all JPEG.
+"""Small pictures of clips: grey ones to measure; a thumbnail, a strip of frames, a sheet of many clips for a page.
 
 A picture is scaled to fit its cell and never enlarged beyond it, so a sheet's bytes are bounded by its cells.
 """
@@ -6,12 +6,33 @@ A picture is scaled to fit its cell and never enlarged beyond it, so a sheet's b
 import io
 from collections.abc import Sequence
 
+import numpy as np
+import simplejpeg
 from PIL import Image
 
 CELL = (144, 108)  # pixels: width and height
 QUALITIES = (75, 60, 45, 30)
 _GROUND = (128, 128, 128)  # reads on a light and on a dark page
 _GAP = 4  # pixels
+_GREY_SIDE = 64  # pixels: twice what a perceptual hash looks at
+
+
+def spread(frames: int, count: int) -> np.ndarray:
+    """int64[count]: the frames in the middle of `count` equal parts of a clip."""
+    return ((np.arange(count) + 0.5) * frames / count).astype(np.int64)
+
+
+def grey(jpeg: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
+    """The brightness of a frame, uint8[h w]; decoded at a fraction of its size that has _GREY_SIDE pixels a side or more.
+
+    Args:
+      size: (width, height) to scale to; None: as decoded.
+
+    Raises:
+      ValueError: the JPEG can't be decoded.
+    """
+    found = simplejpeg.decode_jpeg(jpeg, 'GRAY', min_height=_GREY_SIDE, min_width=_GREY_SIDE)[:, :, 0]
+    return np.asarray(Image.fromarray(found).resize(size, Image.Resampling.BILINEAR)) if size else found
 
 
 def thumbnail(jpeg: bytes, cell: tuple[int, int] = CELL) -> Image.Image:
