@@ -52,7 +52,9 @@ def test_the_result_is_one_that_evaluate_could_have_written(two, tmp_path):
     # A fusion of one half and the other is the fusion of all: weights 1 : 1.5 once more with 0.
     more = fuse([again, two[0]], tmp_path / 'more', weights=(1, 0))
     assert more['top1'] == 0.5
-    np.testing.assert_array_equal(load(find(tmp_path / 'more', 'test').path).predictions.logits, again.predictions.logits)
+    np.testing.assert_array_equal(
+        load(find(tmp_path / 'more', 'test').path).predictions.logits, again.predictions.logits
+    )
 
 
 def test_a_fusion_does_not_overwrite_another(two, tmp_path):

@@ -142,10 +142,14 @@ def _mean(scores: Sequence[np.ndarray], weights: Sequence[float], on: str) -> np
     return np.log(np.maximum(mean, np.finfo(np.float32).tiny)) if on == 'probabilities' else mean
 
 
-def _searched(runs: Sequence[StoredResult], validation: Sequence[StoredResult], on: str) -> tuple[tuple[float, ...], str]:
+def _searched(
+    runs: Sequence[StoredResult], validation: Sequence[StoredResult], on: str
+) -> tuple[tuple[float, ...], str]:
     """Weights, and a sentence about where they come from."""
     if len(validation) != len(runs):
-        raise UserError(f'{len(validation)} evaluations of validation for {len(runs)} runs; the search needs one of each')
+        raise UserError(
+            f'{len(validation)} evaluations of validation for {len(runs)} runs; the search needs one of each'
+        )
     validation = on_the_same_clips(validation)
     split, searched = (each[0].scores['split'] for each in (runs, validation))
     shared = np.intersect1d(runs[0].predictions.ids, validation[0].predictions.ids)
