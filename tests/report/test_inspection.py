@@ -145,7 +145,7 @@ def test_the_page_and_the_summary_have_what_was_found(found, tmp_path):
     assert text.count('data:image/jpeg;base64,') == 3 + 2  # pairs and classes
     lines = inspection.summary(found)
     assert lines[0].startswith('made 1.0.0: 10 clips of 2 classes, ')
-    assert 'same bytes: 1 pair, 0 with two labels' in lines
+    assert 'same bytes: 1 pair, 0 with different labels' in lines
     assert 'clips with black frames: 2 (' in '\n'.join(lines)
     page.write_json(tmp_path / 'page.json', inspection.as_json(found))
     saved = json.loads((tmp_path / 'page.json').read_text())

@@ -57,7 +57,7 @@ def _summary(found: Inspection) -> list[Markup]:
         ('Clips', f'{len(index):,}', f'{len(dataset.labels)} classes, {len(index.offset):,} frames'),
         ('Length', f'{found.seconds.sum() / 3600:.2f} h', f'{found.seconds.min():.1f} to {found.seconds.max():.1f} s a clip'),
         ('On disk', f'{shards / 1e9:.2f} GB', f'{shards / max(len(index.offset), 1) / 1000:.1f} kB a frame'),
-        ('Same bytes', f'{len(found.equal)}', f'pairs; {crossed} across splits, {len(found.relabelled(found.equal))} with two labels'),
+        ('Same bytes', f'{len(found.equal)}', f'pairs; {crossed} across splits, {len(found.relabelled(found.equal))} with different labels'),
         ('Same pictures', f'{len(found.copies)}', 'pairs across splits'),
         ('Same scene', f'{len(found.scenes)}', 'pairs across splits'),
         *((kind[:1].upper() + kind[1:], f'{len(clips)}', '') for kind, clips in kinds.items()),
@@ -109,6 +109,7 @@ def _counts(found: Inspection) -> list[Markup]:
             **where, name=theme.name(split), marker={'color': colour, 'line': {'width': 0}}, hovertext=names,
             hovertemplate='%{hovertext}: %{' + ('x' if few else 'y') + '} in %{fullData.name}<extra></extra>',
         )  # fmt: skip
+    figure.update_layout(legend_traceorder='normal')
     if few:
         figure.update_yaxes(autorange='reversed', type='category', tickmode='linear')
     else:
@@ -274,6 +275,6 @@ def _frames_of(found: Inspection, clip: int, count: int, cell: tuple[int, int]) 
     for frame in spread(found.dataset.index.num_frames(clip), count):
         try:
             cells.append(pictures.thumbnail(found.dataset.reader().read(clip, [frame])[0], cell))
-        except (ValueError, OSError):  # the section on frames names it
+        except (ValueError, OSError, SyntaxError, Image.DecompressionBombError):  # the section on frames names it
             cells.append(Image.new('RGB', cell, (128, 128, 128)))
     return cells

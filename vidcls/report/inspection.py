@@ -215,7 +215,7 @@ def _pairs(found: Inspection, what: str, pairs: Sequence[Pair]) -> list[str]:
     ids = found.dataset.index.ids
     crossed = found.crossed(pairs)
     lines = [
-        f'{what}: {len(pairs)} pair{"" if len(pairs) == 1 else "s"}, {len(found.relabelled(pairs))} with two labels'
+        f'{what}: {len(pairs)} pair{"" if len(pairs) == 1 else "s"}, {len(found.relabelled(pairs))} with different labels'
     ]
     for pair in (crossed or pairs)[:3]:
         where = ', '.join(duplicates.crossed_splits(found.dataset, *pair[:2])) or 'in one split'

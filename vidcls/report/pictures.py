@@ -39,9 +39,9 @@ def thumbnail(jpeg: bytes, cell: tuple[int, int] = CELL) -> Image.Image:
     """A frame that fits the cell (width, height), in the middle of it.
 
     Raises:
-      OSError: the JPEG can't be decoded.
+      OSError, SyntaxError, Image.DecompressionBombError: the JPEG can't be decoded.
     """
-    image = Image.open(io.BytesIO(jpeg))
+    image = Image.open(io.BytesIO(jpeg), formats=['JPEG'])
     image.draft('RGB', cell)  # decodes at a fraction of the size
     image = image.convert('RGB')
     scale = min(cell[0] / image.width, cell[1] / image.height)
