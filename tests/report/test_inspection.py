@@ -30,7 +30,7 @@ def _scene(row: int) -> np.ndarray:
     """A small square that moves along a row, over a background that is always the same."""
     video = np.repeat(motion._blobs(np.random.default_rng(9), SIZE, 6, 0.4)[None], FRAMES, axis=0)
     for frame in range(FRAMES):
-        video[frame, row : row + 5, 3 * frame : 3 * frame + 5] = 230
+        video[frame, row : row + 3, 3 * frame : 3 * frame + 3] += 40
     return video
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from vidcls.report import page, theme
+from vidcls.report import intervals, page, theme
 from vidcls.report.comparison import KINDS, Comparison, line, names, points, shown, summary
 from vidcls.run.stored_results import StoredResult
 
@@ -51,6 +51,8 @@ def _result(rows: Sequence[dict[str, Any]], called: Sequence[str]) -> list[Marku
     else:
         blocks += [_forest(rows, called[1:]), _table(rows, called)]
     over = row['interval_over']
+    if row['units'] < intervals.FEW:
+        blocks.append(page.warning(f'{over} are few: with fewer than {intervals.FEW} the interval is too narrow.'))
     blocks.append(
         page.text(
             f'The interval is a paired bootstrap: the {over} are drawn with replacement, the same for both runs, and the '
@@ -126,14 +128,15 @@ def _forest(rows: Sequence[dict[str, Any]], called: Sequence[str]) -> Markup:
     values = np.array([[row['difference'], *row['interval']] for row in rows]) * 100
     figure.add_scatter(
         x=values[:, 0],
-        y=[theme.name(name, 40) for name in called],
+        y=list(range(len(called))),
+        hovertext=[theme.name(name) for name in called],
         mode='markers',
         marker={'size': 11, 'color': theme.BLUE},
         error_x={'array': values[:, 2] - values[:, 0], 'arrayminus': values[:, 0] - values[:, 1], 'color': theme.BLUE},
-        hovertemplate='%{y}: %{x:.2f} points<extra></extra>',
+        hovertemplate='%{hovertext}: %{x:+.2f} points<extra></extra>',
     )
     figure.add_vline(0, line={'color': theme.GREY, 'dash': 'dash'})
-    figure.update_yaxes(autorange='reversed', type='category')
+    figure.update_yaxes(theme.names_axis(called, 40), autorange='reversed')
     return page.plot(
         figure,
         'Difference to A',
@@ -171,13 +174,14 @@ def _classes(pair: Comparison, b: str, a: str) -> list[Markup]:
         )
         figure.add_bar(
             x=[100 * row[0] for row in shown],
-            y=[theme.name(row[1], 32) for row in shown],
+            y=list(range(len(shown))),
+            hovertext=[theme.name(row[1]) for row in shown],
             orientation='h',
             marker={'color': [theme.BLUE if row[0] > 0 else theme.ORANGE for row in shown]},
             customdata=[[row[2], row[3], row[4]] for row in shown],
-            hovertemplate='%{y}: %{x:+.1f} points<br>right %{customdata[0]} → %{customdata[1]} of %{customdata[2]}<extra></extra>',
+            hovertemplate='%{hovertext}: %{x:+.1f} points<br>right %{customdata[0]} → %{customdata[1]} of %{customdata[2]}<extra></extra>',
         )
-        figure.update_yaxes(type='category', tickmode='linear')
+        figure.update_yaxes(theme.names_axis([row[1] for row in shown], 32))
         blocks.append(
             page.plot(
                 figure,

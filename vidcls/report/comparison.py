@@ -147,6 +147,7 @@ def summary(pairs: Sequence[Comparison]) -> list[dict[str, Any]]:
             'difference': pair.difference,
             'interval': list(pair.interval),
             'interval_over': _counted(pair.units),
+            'units': pair.units.count,
             'right_in_a_alone': pair.discordant[0],
             'right_in_b_alone': pair.discordant[1],
             'mcnemar_p': pair.p_value,

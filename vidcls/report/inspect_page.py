@@ -97,21 +97,22 @@ def _counts(found: Inspection) -> list[Markup]:
     }
     order = np.argsort(-sum(count[split] for split in shown), kind='stable')
     few = len(dataset.labels) <= _NAMED
-    names = [theme.name(dataset.labels[label], 32) for label in order]
+    names = [theme.name(dataset.labels[label]) for label in order]
+    place = list(range(len(names)))
     height = 130 + 19 * len(names) if few else theme.HEIGHT
     figure = theme.figure(
         *(('clips', '') if few else ('classes, from the largest to the smallest', 'clips')), height, barmode='stack'
     )
-    for split, colour in zip(shown, (theme.BLUE, theme.ORANGE, theme.GREEN, *theme.COLOURS[3:])):
+    for split, colour in zip(shown, itertools.cycle((theme.BLUE, theme.ORANGE, theme.GREEN, *theme.COLOURS[3:]))):
         values = count[split][order].tolist()
-        where = {'y': names, 'x': values, 'orientation': 'h'} if few else {'x': list(range(len(names))), 'y': values}
+        where = {'y': place, 'x': values, 'orientation': 'h'} if few else {'x': place, 'y': values}
         figure.add_bar(
             **where, name=theme.name(split), marker={'color': colour, 'line': {'width': 0}}, hovertext=names,
             hovertemplate='%{hovertext}: %{' + ('x' if few else 'y') + '} in %{fullData.name}<extra></extra>',
         )  # fmt: skip
     figure.update_layout(legend_traceorder='normal')
     if few:
-        figure.update_yaxes(autorange='reversed', type='category', tickmode='linear')
+        figure.update_yaxes(theme.names_axis([dataset.labels[label] for label in order], 32), autorange='reversed')
     else:
         figure.update_layout(bargap=0)
     splits = list(dataset.splits)

@@ -8,6 +8,8 @@ two backgrounds.
 """
 
 import html
+from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -52,6 +54,12 @@ def name(text: str, length: int = 0) -> str:
     """A name as plotly takes it: printable, without markup of its own, cut to `length` characters (0: whole)."""
     text = readable(text)
     return html.escape(f'{text[: length - 1]}…' if 0 < length < len(text) else text)
+
+
+def names_axis(names: Sequence[str], length: int = 0) -> dict[str, Any]:
+    """An axis whose places 0, 1... have these names; two names that are cut to the same text stay two places."""
+    places = list(range(len(names)))
+    return {'tickmode': 'array', 'tickvals': places, 'ticktext': [name(each, length) for each in names]}
 
 
 def line(number: int) -> dict[str, str]:

@@ -13,8 +13,9 @@ import numpy as np
 from absl import logging
 
 from vidcls import metrics
-from vidcls.data import plain_npz
+from vidcls.data import plain_npz, splits
 from vidcls.errors import UserError
+from vidcls.run import workdir
 from vidcls.run.results import Predictions
 from vidcls.text.bounded_file import read_json, read_labels
 from vidcls.text.names import readable
@@ -75,7 +76,8 @@ def find(place: str | Path, split: str, like: StoredResult | None = None) -> Sto
     if place.suffix in ('.json', '.npz') and not place.is_dir():
         return load(place.with_suffix('.json'))
     paths = sorted((place / 'eval').glob('*.json'))[:_MAX_RESULTS]
-    found = {path: scores for path in paths if _is_of(scores := _read_scores(path), split)}
+    names = _names(place, split)
+    found = {path: scores for path in paths if _is_of(scores := _read_scores(path), names)}
     if like:
         found = {path: scores for path, scores in found.items() if _same_network(scores, like.scores)}
     if not found:
@@ -147,9 +149,18 @@ def _read_scores(path: Path) -> dict[str, Any]:
     return read_json(path, _MAX_BYTES)
 
 
-def _is_of(scores: Mapping[str, Any], split: str) -> bool:
-    name = scores.get('split')
-    return isinstance(name, str) and (name == split or (name.startswith(split) and name[len(split) :].isdecimal()))
+def _names(folder: Path, split: str) -> set[str]:
+    """The split's name, and what the run's configuration calls it: 'validation' may be 'val2'."""
+    if split in splits.ROLES and (folder / 'config.json').exists():
+        return {split, getattr(workdir.load(folder).config.data, f'{split}_split')} - {''}
+    return {split}
+
+
+def _is_of(scores: Mapping[str, Any], names: set[str]) -> bool:
+    found = scores.get('split')
+    return isinstance(found, str) and any(
+        found == name or (found.startswith(name) and found[len(name) :].isdecimal()) for name in names
+    )
 
 
 def _views(scores: Mapping[str, Any]) -> tuple[str, ...]:
