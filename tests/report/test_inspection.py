@@ -154,8 +154,8 @@ def test_the_page_and_the_summary_have_what_was_found(found, tmp_path):
 
 
 def test_a_sheet_stays_within_its_bytes():
-    noise = np.random.default_rng(0).integers(0, 256, (12, 108, 144, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (12, 120, 160, 3), np.uint8)
     cells = [Image.fromarray(each) for each in noise]
     large, small = pictures.sheet(cells, 6), pictures.sheet(cells, 6, 60_000)
     assert len(small) < len(large)
-    assert Image.open(io.BytesIO(small)).size == (6 * 148 - 4, 2 * 112 - 4)
+    assert Image.open(io.BytesIO(small)).size == (6 * 164 - 4, 2 * 124 - 4)

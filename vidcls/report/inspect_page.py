@@ -18,8 +18,8 @@ from vidcls.report.pictures import spread
 from vidcls.text.names import readable
 
 SHEETS_BYTES = 6 << 20  # of all sheets together; base64 makes 8 MiB of them
-_CELLS, _COLUMNS = 12, 6  # clips of a class on its sheet
-_CELL_BYTES = 4000  # that a cell takes at a good quality
+_CELLS, _COLUMNS = 12, 4  # clips of a class on its sheet
+_CELL_BYTES = 5000  # that a cell takes at a good quality
 _LEAST_SHEET = 1500  # bytes: a class gets a sheet as long as so many are left for it
 _PAIRS, _SUSPECTS, _ROWS = 24, 24, 200  # that the page shows
 _NAMED = 60  # classes whose names stand beside their bars
@@ -266,7 +266,8 @@ def _sheets(found: Inspection) -> list[Markup]:
         name = readable(dataset.labels[label])
         ids = ', '.join(str(index.ids[clip]).rpartition('/')[2] for clip in clips)
         blocks.append(page.heading(f'{name}: {counts[label]:,} clips'))
-        blocks.append(page.picture(pictures.sheet(images, _COLUMNS, most), f'clips of {name}', f'Row by row: {ids}'))
+        blocks.append(page.picture(pictures.sheet(images, _COLUMNS, most), f'clips of {name}'))
+        blocks.append(page.fold('Their names, row by row', page.text(ids)))
     return blocks
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-CELL = (144, 108)  # pixels: width and height
+CELL = (160, 120)  # pixels: width and height
 QUALITIES = (75, 60, 45, 30)
 _GROUND = (128, 128, 128)  # reads on a light and on a dark page
 _GAP = 4  # pixels
