@@ -89,12 +89,12 @@ def heatmap(clips: Scored, labels: np.ndarray) -> go.Figure:
     size, places = len(labels), np.arange(len(labels))
     few, named = size <= _NAMED_COLUMNS, size <= LABELLED
     names = [clips.classes[label] for label in labels]
-    figure = theme.figure('taken for', 'true class (clips)', height=min(max(18 * size + 130, 360), 860))
+    figure = theme.figure('taken for', 'true class (clips)', height=min((36 if few else 18) * size + 170, 860))
     figure.add_heatmap(
         z=np.sqrt(share).astype(np.float32), customdata=counts.astype(np.int32), zmin=0, zmax=1, colorscale=theme.SCALE,
         hovertemplate='%{y}<br>taken for %{x}: %{customdata} clips<extra></extra>',
         text=counts if few else None, texttemplate='%{text}' if few else None,
-        xgap=1 if named else 0, ygap=1 if named else 0,
+        xgap=int(few), ygap=int(few),
         colorbar={
             'title': {'text': 'share of<br>the row'}, 'thickness': 12, 'len': 0.9, 'tickvals': np.sqrt(_TICKS),
             'ticktext': [f'{100 * tick:g} %' for tick in _TICKS], 'outlinewidth': 0,
@@ -106,4 +106,6 @@ def heatmap(clips: Scored, labels: np.ndarray) -> go.Figure:
         axis, ticktext=[f'{theme.name(name, 24)} ({total})' for name, total in zip(names, totals)],
         showticklabels=named, autorange='reversed',
     )  # fmt: skip
+    if not named:
+        figure.update_layout(dragmode='zoom')
     return figure

@@ -124,10 +124,13 @@ def _tile(name: str, score: float, interval: Interval) -> tuple[str, str, str]:
 
 def _drawn(units: Units, clips: int) -> str:
     how = (
-        f'2.5 % of {intervals.DRAWS:,} bootstrap draws (seed {intervals.SEED}) lie below each range and 2.5 % above it.'
+        f'Ranges are 95 % intervals of the bootstrap: the middle of {intervals.DRAWS:,} draws (seed {intervals.SEED}).'
     )
     if units.of == 'clip':
-        return f'{how} A draw takes {clips:,} clips with replacement; clips of one recording, if there are any, are taken for independent.'
+        return (
+            f'{how} A draw takes {clips:,} clips with replacement. The dataset does not tell which clips are of one recording, '
+            'so they are taken for independent.'
+        )
     return (
         f'{how} A draw takes {units.count:,} {units.of}s with replacement, each with all of its clips, because the clips of a '
         f'{units.of} are not independent.'
@@ -157,7 +160,8 @@ def _confusions(clips: Scored, dataset: Clips | None, lack: str) -> list[Markup]
     )
     near = ' Classes that are taken for each other stand together.' if len(labels) > 12 else ''
     whole = f' The pointer shows names and counts; columns are in the order of the rows.{near}'
-    blocks = [page.plot(confusions.heatmap(clips, labels), 'Confusion matrix', how + whole, most_width=900)]
+    zoom = ' Drag a rectangle to enlarge it; a double click goes back.' if len(labels) > confusions.LABELLED else ''
+    blocks = [page.plot(confusions.heatmap(clips, labels), 'Confusion matrix', how + whole + zoom, most_width=900)]
     if not pairs:
         return [*blocks, page.text('No clip is taken for another class.')]
     if len(labels) > confusions.LABELLED:
@@ -168,7 +172,7 @@ def _confusions(clips: Scored, dataset: Clips | None, lack: str) -> list[Markup]
                 f'The {len(chosen)} classes with the largest confusions',
                 f'A part of the matrix above. {how}',
                 most_width=900,
-            )  # fmt: skip
+            )
         )
     rows = [
         [
