@@ -1,12 +1,15 @@
 """Accuracy of a trained model on a split, from its work directory alone.
 
     python -m experiments.evaluate --workdir=RUN [--split=test] [--checkpoint=best] [--clips=1] [--crops=1|3|10] [--noema]
-        [--config.sampling.test_segments=25] [--config.augment.test_short_side=256] [--config.test.average=logits]
+        [--config.sampling.test_segments=25] [--config.augment.test_short_side=256] [--config.test.average=logits] [--noreport]
 
 Prints a table and writes RUN/eval/<dataset>-<split>-<digest>-step<step>-<clips>x<crops>.json, with the numbers and the protocol
 that produced them, and beside it a .npz with the logits of each video (vidcls/evaluate.py has the layout). The names of the
 files have the settings that were given here. --config.test.batch_size, the number of views that a device holds at once, changes
 no result.
+
+A page beside these files, <name>.html, shows where the network fails (docs/reports.md). It needs the extra: pip install
+'vidcls[report]'. --noreport leaves it out.
 """
 
 from absl import flags
@@ -24,6 +27,7 @@ _SETTINGS = test_settings.define()
 _JOIN = launch.multihost()
 _EMA = flags.DEFINE_bool('ema', True, 'Test the moving averages of the parameters, if training kept any.')
 _DATA = flags.DEFINE_string('data', '', 'Folder of the dataset, if it is not where it was in training.')
+_REPORT = flags.DEFINE_bool('report', True, 'Write the page beside the result.')
 
 
 def main(argv: list[str]) -> None:
@@ -35,12 +39,16 @@ def main(argv: list[str]) -> None:
     from vidcls.run import workdir
 
     run = workdir.load(_WORKDIR.value)
-    crops = int(_CROPS.value or 0)
+    crops, saved = int(_CROPS.value or 0), []
     result = evaluate(
-        run, _SPLIT.value, _CHECKPOINT.value, _CLIPS.value, crops, _DATA.value, _EMA.value, settings=_SETTINGS()
-    )
+        run, _SPLIT.value, _CHECKPOINT.value, _CLIPS.value, crops, _DATA.value, _EMA.value, settings=_SETTINGS(),
+        on_saved=saved.append,
+    )  # fmt: skip
     if processes.is_first():
         print(table(result))
+    for path in saved:
+        if _REPORT.value:
+            launch.write_page('evaluation', path, _DATA.value)
 
 
 if __name__ == '__main__':

@@ -124,15 +124,16 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = '',
     return _BLOCKS.table(head, list(rows), caption, numbers)
 
 
-def plot(figure: go.Figure, title: str, caption: str) -> Markup:
+def plot(figure: go.Figure, title: str, caption: str, most_width: int = 0) -> Markup:
     """A plot with its title above and one sentence below: what it shows and how to read it.
 
     Args:
       figure: made by `theme.figure`, with a height.
+      most_width: pixels; 0: the page's width.
     """
     mark = hashlib.sha256(f'{title} {caption} {figure.to_json()}'.encode()).hexdigest()[:12]
     drawn = plotly.io.to_html(figure, _CONFIG, include_plotlyjs=False, full_html=False, div_id=f'plot-{mark}')
-    return _BLOCKS.plot(Markup(drawn), title, caption)
+    return _BLOCKS.plot(Markup(drawn), title, caption, most_width)
 
 
 def cards(found: Iterable[Card]) -> Markup:

@@ -1,5 +1,7 @@
 """The files of an evaluation in `eval/` of a work directory: `<name>.json`, scores and protocol; `<name>.npz`, logits.
 
+A page beside them, `<name>.html`, is made of both (`vidcls.report.evaluation`).
+
 The arrays of a `.npz`, of n clips in v views:
 
     ids     str[n]            the clip's path in the source, without its ending
