@@ -34,7 +34,7 @@ def main(argv: list[str]) -> None:
     out = Path(_OUT.value).expanduser()
     if out.suffix != '.html' or not out.parent.is_dir():
         raise UserError(f'--out={out}: must be a file .html in a folder that exists')
-    report.check_installed()
+    report.check_installed('scipy')
     from vidcls.report import compare_page, comparison
     from vidcls.run import stored_results
 

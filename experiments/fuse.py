@@ -9,8 +9,10 @@ Weights are never searched on the clips that are scored. The runs may have been 
 flow, as long as clips, labels and split are the same.
 
 Prints the table of experiments.evaluate and writes OUT/eval/fused-<split>-<on>-weights=<weights>.json and .npz, which
-experiments.compare and experiments.fuse take as they take a run's.
+experiments.compare and experiments.fuse take as they take a run's, and the page of an evaluation, .html.
 """
+
+from pathlib import Path
 
 from absl import flags
 
@@ -23,6 +25,8 @@ _WEIGHTS = flags.DEFINE_list('weights', [], 'A weight of each run, in their orde
 _SEARCH = flags.DEFINE_bool('search', False, 'Search the weights on the validation split.')
 _ON = flags.DEFINE_enum('on', 'logits', ['logits', 'probabilities'], 'What is added: before or after the softmax.')
 _SPLIT = flags.DEFINE_string('split', 'test', 'The split that is scored, as in experiments.evaluate.')
+_REPORT = flags.DEFINE_bool('report', True, 'Write the page beside the result.')
+_DATA = flags.DEFINE_string('data', '', "The dataset's folder for the page, if it is not where it was.")
 
 
 def main(argv: list[str]) -> None:
@@ -34,7 +38,11 @@ def main(argv: list[str]) -> None:
 
     runs = [stored_results.find(name, _SPLIT.value) for name in argv]
     validation = [stored_results.find(run.path.parents[1], 'validation', like=run) for run in runs if _SEARCH.value]
-    print(table(fuse(runs, _WORKDIR.value, _ON.value, weights, validation)))
+    saved: list[Path] = []
+    print(table(fuse(runs, _WORKDIR.value, _ON.value, weights, validation, saved.append)))
+    for path in saved:
+        if _REPORT.value:
+            launch.write_page('evaluation', path, _DATA.value)
 
 
 def _numbers(texts: list[str]) -> list[float]:

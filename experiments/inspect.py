@@ -30,7 +30,7 @@ def main(argv: list[str]) -> None:
     out = Path(_OUT.value).expanduser()
     if out.suffix != '.html' or not out.parent.is_dir():
         raise UserError(f'--out={out}: must be a file .html in a folder that exists')
-    report.check_installed()
+    report.check_installed('imagehash')
     from vidcls.data.dataset import open_dataset
     from vidcls.report import inspect_page, inspection, page
     from vidcls.run import stored_results

@@ -8,7 +8,7 @@ the answers are the same, and the loss stays comparable with that of one run.
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,7 @@ def fuse(
     on: str = 'logits',
     weights: Sequence[float] = (),
     validation: Sequence[StoredResult] = (),
+    on_saved: Callable[[Path], None] = lambda path: None,
 ) -> dict[str, Any]:
     """Fuses evaluations; writes `eval/<name>.json` and `.npz` into `folder` as `evaluate` does, and its labels.txt.
 
@@ -103,6 +104,7 @@ def fuse(
       on: as of `fused_scores`.
       weights: of the runs; empty: searched on `validation`.
       validation: evaluations of the validation split by the same runs, in the same order.
+      on_saved: is told the JSON file.
 
     Returns:
       The scores and the protocol, which names the runs, their weights and where these come from.
@@ -127,7 +129,7 @@ def fuse(
         measured['loss'] = None  # JSON has neither NaN nor infinity
     by_class = metrics.hits_by_class(logits, predictions.labels)
     result = measured | protocol | {'class_accuracy': {first.classes[k]: list(hits) for k, hits in by_class.items()}}
-    _save(Path(folder).expanduser(), first.classes, result, predictions, protocol)
+    on_saved(_save(Path(folder).expanduser(), first.classes, result, predictions, protocol))
     return result
 
 
@@ -181,7 +183,7 @@ def _protocol(runs: Sequence[StoredResult], weights: Sequence[float], on: str, o
 
 def _save(
     folder: Path, classes: tuple[str, ...], result: dict[str, Any], predictions: Predictions, protocol: dict[str, Any]
-) -> None:
+) -> Path:
     if (folder / 'config.json').exists():
         raise UserError(f'{folder}: holds a run; name another folder with --workdir for what is fused')
     workdir.check_no_links(folder)
@@ -192,4 +194,6 @@ def _save(
     labels.write_text(''.join(f'{label}\n' for label in classes), encoding='utf-8')
     weights = ','.join(f'{weight:g}' for weight in protocol['weights'])
     name = f'fused-{protocol["split"]}-{protocol["average"]}-weights={weights}'
-    results.save(results.free_named(folder, name, protocol), result, predictions)
+    path = results.free_named(folder, name, protocol)
+    results.save(path, result, predictions)
+    return path

@@ -64,6 +64,7 @@ def test_clips_of_one_group_are_drawn_together(tmp_path):
 def test_groups_come_from_the_dataset(tmp_path):
     (first, _) = results(tmp_path, [1, 0, 1], [1, 1, 1])
     assert units_of([first]).of == 'clip'
+    (tmp_path / 'dataset_info.json').write_text('{}')
     (tmp_path / 'groups.json').write_text(json.dumps({'of': 'film', 'groups': {'x': ['clip0', 'clip2']}}))
     found = units_of([first], str(tmp_path))
     assert (found.of, found.count) == ('film', 2)
@@ -80,7 +81,7 @@ def test_a_score_that_is_not_finite_is_wrong_and_has_no_answer(tmp_path):
     first, _ = results(tmp_path, [1, 1], [1, 1])
     broken = load(store(tmp_path / 'broken', ['clip0', 'clip1'], [0, 0], [[np.nan, 0, 0], [9, 0, 0]], CLASSES))
     pair = compare(first, broken, intervals.each_clip(2))
-    assert (pair.discordant, pair.answer_b.tolist()) == ((1, 0), [-1, 0])
+    assert (pair.discordant, pair.clips_b.found.tolist()) == ((1, 0), [-1, 0])
     (row,) = comparison.summary([pair])
     (changed,) = row['changed']
     assert (changed['answer_b'], changed['probability_b']) == (None, None)

@@ -12,12 +12,15 @@ INSTALL = "pip install 'vidcls[report]'"
 _LIBRARIES = ('plotly', 'jinja2', 'PIL')
 
 
-def check_installed() -> None:
+def check_installed(*more: str) -> None:
     """Checks that the extra is there.
+
+    Args:
+      more: modules of the extra that this page needs beside those of every page.
 
     Raises:
       UserError: a library is missing; says how to get it.
     """
-    missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
+    missing = [name for name in (*_LIBRARIES, *more) if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f'a page needs {" and ".join(missing)}: {INSTALL}')

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from vidcls import metrics
 from vidcls.data import groups
+from vidcls.data.dataset import find_folder
 from vidcls.report import intervals
+from vidcls.report.scored import Scored, scored
 from vidcls.run.stored_results import StoredResult
 from vidcls.text.names import readable
 
@@ -29,36 +30,30 @@ class Comparison:
 
     Attributes:
       a, b: with the same clips in the same order.
+      clips_a, clips_b: what they say of each clip.
       units: what the bootstrap draws, clips or groups of clips.
-      probabilities_a, probabilities_b: float32[n k].
-      right_a, right_b: bool[n], whether top-1 is right; a tie or a score that is not finite is wrong.
-      answer_a, answer_b: int64[n], the most probable class; -1 where a score is not finite.
     """
 
     a: StoredResult
     b: StoredResult
+    clips_a: Scored
+    clips_b: Scored
     units: intervals.Units
-    probabilities_a: np.ndarray
-    probabilities_b: np.ndarray
-    right_a: np.ndarray
-    right_b: np.ndarray
-    answer_a: np.ndarray
-    answer_b: np.ndarray
 
     @property
     def difference(self) -> float:
         """Top-1 of B less that of A, in [-1, 1]."""
-        return float(self.right_b.mean() - self.right_a.mean())
+        return float(self.clips_b.hit.mean() - self.clips_a.hit.mean())
 
     @property
     def interval(self) -> intervals.Interval:
         """The 95 % interval of the difference: each draw takes the same clips for both (paired bootstrap)."""
-        return intervals.of_mean(self.right_b.astype(float) - self.right_a, self.units)
+        return intervals.of_mean(self.clips_b.hit.astype(float) - self.clips_a.hit, self.units)
 
     @property
     def discordant(self) -> tuple[int, int]:
         """How many clips A alone, and B alone, gets right."""
-        return int((self.right_a & ~self.right_b).sum()), int((self.right_b & ~self.right_a).sum())
+        return int((self.clips_a.hit & ~self.clips_b.hit).sum()), int((self.clips_b.hit & ~self.clips_a.hit).sum())
 
     @property
     def p_value(self) -> float:
@@ -71,9 +66,9 @@ class Comparison:
     @property
     def by_class(self) -> dict[int, tuple[int, int, int]]:
         """Label -> (clips that A gets right, clips that B gets right, clips), of the labels present."""
-        labels = self.a.predictions.labels
+        labels = self.clips_a.labels
         return {
-            int(label): (int(self.right_a[of].sum()), int(self.right_b[of].sum()), int(of.sum()))
+            int(label): (int(self.clips_a.hit[of].sum()), int(self.clips_b.hit[of].sum()), int(of.sum()))
             for label in np.unique(labels)
             for of in [labels == label]
         }
@@ -83,20 +78,16 @@ class Comparison:
         """int64[m], the clips whose answers differ: those that B lost, those that it gained, and those wrong in both; of each
         kind, those first whose true label's probability changed most.
         """
-        kind = np.where(self.right_a, 0, np.where(self.right_b, 1, 2))
-        own = self.a.predictions.labels[:, None]
-        moved = np.take_along_axis(self.probabilities_b - self.probabilities_a, own, axis=1)[:, 0]
-        rows = np.flatnonzero((self.answer_a != self.answer_b) | (self.right_a != self.right_b))
+        kind = np.where(self.clips_a.hit, 0, np.where(self.clips_b.hit, 1, 2))
+        own = self.clips_a.labels[:, None]
+        moved = np.take_along_axis(self.clips_b.probabilities - self.clips_a.probabilities, own, axis=1)[:, 0]
+        rows = np.flatnonzero(self.clips_a.found != self.clips_b.found)
         return rows[np.lexsort((-np.abs(np.nan_to_num(moved[rows], nan=1.0)), kind[rows]))]
 
 
 def compare(a: StoredResult, b: StoredResult, units: intervals.Units) -> Comparison:
     """Arguments as of `Comparison`."""
-    probabilities = [result.probabilities for result in (a, b)]
-    labels = a.predictions.labels
-    right = [np.asarray(metrics.in_top_k(values, labels, 1)) for values in probabilities]
-    answers = [np.where(np.isfinite(values).all(axis=1), values.argmax(axis=1), -1) for values in probabilities]
-    return Comparison(a, b, units, *probabilities, *right, *answers)
+    return Comparison(a, b, scored(a), scored(b), units)
 
 
 def units_of(results: Sequence[StoredResult], data_dir: str = '') -> intervals.Units:
@@ -104,14 +95,14 @@ def units_of(results: Sequence[StoredResult], data_dir: str = '') -> intervals.U
 
     Args:
       results: with the same clips in the same order.
-      data_dir: the version's folder of the dataset; empty: where it was when the first was evaluated.
+      data_dir: the dataset's folder; empty: where it was when the first was evaluated.
 
     Raises:
       UserError, OSError: as of `groups.load`.
     """
     ids = results[0].predictions.ids
-    folders = [data_dir] if data_dir else str(results[0].scores.get('data_dir', '')).split(' + ')
-    found = groups.load(Path(folders[0]), ids) if folders[0] else None
+    folder = str(results[0].scores.get('data_dir', '')).split(' + ')[0]
+    found = groups.load(find_folder(data_dir) if data_dir else Path(folder), ids)
     return intervals.of_groups(*found) if found else intervals.each_clip(len(ids))
 
 
@@ -141,9 +132,9 @@ def summary(pairs: Sequence[Comparison]) -> list[dict[str, Any]]:
         {
             'a': str(pair.a.path),
             'b': str(pair.b.path),
-            'clips': len(pair.right_a),
-            'top1_a': float(pair.right_a.mean()),
-            'top1_b': float(pair.right_b.mean()),
+            'clips': len(pair.clips_a.ids),
+            'top1_a': float(pair.clips_a.hit.mean()),
+            'top1_b': float(pair.clips_b.hit.mean()),
             'difference': pair.difference,
             'interval': list(pair.interval),
             'interval_over': _counted(pair.units),
@@ -180,21 +171,21 @@ def shown(p: float) -> str:
 
 
 def _changed(pair: Comparison, clip: int) -> dict[str, Any]:
-    a, b = int(pair.answer_a[clip]), int(pair.answer_b[clip])
-    kind = KINDS[0 if pair.right_a[clip] else 1 if pair.right_b[clip] else 2]
+    kind = KINDS[0 if pair.clips_a.hit[clip] else 1 if pair.clips_b.hit[clip] else 2]
 
-    def answer(probabilities: np.ndarray, label: int) -> tuple[str | None, float | None]:
-        return (None, None) if label < 0 else (pair.a.classes[label], round(float(probabilities[clip, label]), 6))
+    def answer(clips: Scored, which: str) -> dict[str, Any]:
+        label, finite = clips.found[clip], clips.finite[clip]
+        return {
+            f'answer_{which}': clips.classes[label] if finite else None,
+            f'probability_{which}': round(float(clips.probabilities[clip, label]), 6) if finite else None,
+        }
 
-    (name_a, probability_a), (name_b, probability_b) = answer(pair.probabilities_a, a), answer(pair.probabilities_b, b)
     return {
-        'id': str(pair.a.predictions.ids[clip]),
-        'label': pair.a.classes[pair.a.predictions.labels[clip]],
+        'id': str(pair.clips_a.ids[clip]),
+        'label': pair.a.classes[pair.clips_a.labels[clip]],
         'kind': kind,
-        'answer_a': name_a,
-        'probability_a': probability_a,
-        'answer_b': name_b,
-        'probability_b': probability_b,
+        **answer(pair.clips_a, 'a'),
+        **answer(pair.clips_b, 'b'),
     }
 
 
