@@ -55,7 +55,7 @@ def search(runs: Sequence[StoredResult], on: str) -> tuple[float, ...]:
       on: as of `fused_scores`.
     """
     scores, labels = [_scores(run, on) for run in runs], runs[0].predictions.labels
-    found = ()
+    found: tuple[float, ...] = ()
     best = (-1, -math.inf)
     for weights in grid(len(runs)):
         hits = int(metrics.in_top_k(_mean(scores, weights, on), labels, 1).sum())
@@ -139,8 +139,10 @@ def _scores(run: StoredResult, on: str) -> np.ndarray:
 
 def _mean(scores: Sequence[np.ndarray], weights: Sequence[float], on: str) -> np.ndarray:
     # A broken run of weight 0 breaks nothing: 0 * nan is nan.
-    total = sum(np.float32(weight) * values for values, weight in zip(scores, weights, strict=True) if weight)
-    mean = total / np.float32(sum(weights))
+    counted = [(values, weight) for values, weight in zip(scores, weights, strict=True) if weight]
+    mean = np.zeros_like(scores[0])
+    for values, weight in counted:
+        mean += np.float32(weight / sum(weights)) * values
     return np.log(np.maximum(mean, np.finfo(np.float32).tiny)) if on == 'probabilities' else mean
 
 

@@ -93,7 +93,7 @@ def _flat_levels(dataset: Dataset, reader: FrameReader, clip: int) -> np.ndarray
     sizes = index.length[index.first[clip] : index.first[clip + 1]]
     pixels = int(index.height[clip]) * int(index.width[clip])
     small = np.flatnonzero(8 * sizes < _FLAT_BITS * pixels + 8 * _HEADER_BYTES)
-    pictures = (grey(reader.read(clip, [frame])[0]) for frame in small)
+    pictures = (grey(reader.read(clip, [frame])[0]) for frame in small.tolist())
     return np.array([picture.mean() for picture in pictures if picture.std() < FLAT])
 
 

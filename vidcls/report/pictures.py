@@ -41,9 +41,9 @@ def thumbnail(jpeg: bytes, cell: tuple[int, int] = CELL) -> Image.Image:
     Raises:
       OSError, SyntaxError, Image.DecompressionBombError: the JPEG can't be decoded.
     """
-    image = Image.open(io.BytesIO(jpeg), formats=['JPEG'])
-    image.draft('RGB', cell)  # decodes at a fraction of the size
-    image = image.convert('RGB')
+    file = Image.open(io.BytesIO(jpeg), formats=['JPEG'])
+    file.draft('RGB', cell)  # decodes at a fraction of the size
+    image = file.convert('RGB')
     scale = min(cell[0] / image.width, cell[1] / image.height)
     image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
     ground = Image.new('RGB', cell, _GROUND)

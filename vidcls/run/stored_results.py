@@ -208,8 +208,8 @@ def _in_order(first: StoredResult, other: StoredResult) -> StoredResult:
     predictions = Predictions(*(array[order] for array in vars(other.predictions).values()))
     wrong = np.flatnonzero(first.predictions.labels != predictions.labels)
     if len(wrong):
-        names = [first.classes[result.labels[wrong[0]]] for result in (first.predictions, predictions)]
+        ours_is, theirs_is = (first.classes[found.labels[wrong[0]]] for found in (first.predictions, predictions))
         raise UserError(
-            f'{where} the true labels of {len(wrong)} clips: {str(ours[wrong[0]])!r} is {names[0]!r} and {names[1]!r}'
+            f'{where} the true labels of {len(wrong)} clips: {str(ours[wrong[0]])!r} is {ours_is!r} and {theirs_is!r}'
         )
     return dataclasses.replace(other, predictions=predictions)
