@@ -71,7 +71,7 @@ def _tiles(row: dict[str, Any], called: Sequence[str]) -> Markup:
         [
             (f'Top-1 of {called[0]}', f'{100 * row["top1_a"]:.2f} %', f'of {row["clips"]} clips'),
             (f'Top-1 of {called[1]}', f'{100 * row["top1_b"]:.2f} %', f'of {row["clips"]} clips'),
-            ('Difference', f'{points(row["difference"])} points', f'95 %: {points(low)} to {points(high)}'),
+            ('Difference, points', points(row['difference']), f'95 %: {points(low)} to {points(high)}'),
             (
                 "McNemar's exact test",
                 f'p = {shown(row["mcnemar_p"])}',
@@ -124,7 +124,7 @@ def _table(rows: Sequence[dict[str, Any]], called: Sequence[str]) -> Markup:
 
 
 def _forest(rows: Sequence[dict[str, Any]], called: Sequence[str]) -> Markup:
-    figure = theme.figure('top-1 less that of A, points of per cent', '', 110 + 44 * len(rows))
+    figure = theme.figure('top-1 less that of A, points', '', 110 + 44 * len(rows))
     values = np.array([[row['difference'], *row['interval']] for row in rows]) * 100
     figure.add_scatter(
         x=values[:, 0],
@@ -169,9 +169,7 @@ def _classes(pair: Comparison, b: str, a: str) -> list[Markup]:
     blocks = []
     if shown:
         some = 'all' if len(shown) == len(moved) else f'the {len(shown)} that changed most, of'
-        figure = theme.figure(
-            'accuracy in B less that in A, points of per cent'.replace('B', b[0]), '', 110 + 22 * len(shown)
-        )
+        figure = theme.figure(f'accuracy in {b[0]} less that in A, points', '', 110 + 22 * len(shown))
         figure.add_bar(
             x=[100 * row[0] for row in shown],
             y=list(range(len(shown))),
