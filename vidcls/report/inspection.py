@@ -12,6 +12,7 @@ from vidcls.errors import UserError
 from vidcls.report import duplicates
 from vidcls.report.duplicates import Pair
 from vidcls.report.looks import ClipLooks, look
+from vidcls.report.scored import scored
 from vidcls.run.stored_results import StoredResult
 from vidcls.text.names import readable
 
@@ -127,7 +128,7 @@ def find_suspects(dataset: Dataset, judged: StoredResult) -> list[Suspect]:
     Raises:
       UserError: the evaluation is of other clips or labels than the dataset's.
     """
-    predictions, split = judged.predictions, judged.scores['split']
+    clips, split = scored(judged), judged.scores['split']
     if judged.classes != dataset.labels or split not in dataset.splits:
         raise UserError(f'{judged.path}: its labels or its split {split!r} are not those of {dataset.folder}')
     if judged.scores.get('dataset_digest') != (digest := dataset.digest(split)):
@@ -136,12 +137,14 @@ def find_suspects(dataset: Dataset, judged: StoredResult) -> list[Suspect]:
             f'{dataset.folder} is {digest!r}: evaluate the run on this dataset, with --data'
         )
     number = {name: clip for clip, name in enumerate(dataset.index.ids.tolist())}
-    found = []
-    for name, label, probabilities in zip(predictions.ids.tolist(), predictions.labels, judged.probabilities):
-        order = np.argsort(-probabilities, kind='stable')[:_TOP]
-        if np.isfinite(probabilities).all() and order[0] != label:
-            ranking = [(dataset.labels[k], float(probabilities[k])) for k in order]
-            found.append(Suspect(number[name], float(probabilities[label]), ranking))
+    found = [
+        Suspect(
+            number[str(clips.ids[place])],
+            float(clips.probabilities[place, clips.labels[place]]),
+            clips.top(place, _TOP),
+        )
+        for place in np.flatnonzero(clips.finite & ~clips.hit)
+    ]
     return sorted(found, key=lambda suspect: suspect.probability)[:_SUSPECTS]
 
 
