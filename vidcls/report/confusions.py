@@ -89,15 +89,16 @@ def heatmap(clips: Scored, labels: np.ndarray) -> go.Figure:
     size, places = len(labels), np.arange(len(labels))
     few, named = size <= _NAMED_COLUMNS, size <= LABELLED
     names = [clips.classes[label] for label in labels]
-    figure = theme.figure('taken for', 'true class (clips)', height=min((36 if few else 18) * size + 170, 860))
+    figure = theme.figure('taken for', 'true class (clips)', height=min((36 if few else 18) * size + 210, 900))
     figure.add_heatmap(
         z=np.sqrt(share).astype(np.float32), customdata=counts.astype(np.int32), zmin=0, zmax=1, colorscale=theme.SCALE,
         hovertemplate='%{y}<br>taken for %{x}: %{customdata} clips<extra></extra>',
         text=counts if few else None, texttemplate='%{text}' if few else None,
         xgap=int(few), ygap=int(few),
         colorbar={
-            'title': {'text': 'share of<br>the row'}, 'thickness': 12, 'len': 0.9, 'tickvals': np.sqrt(_TICKS),
-            'ticktext': [f'{100 * tick:g} %' for tick in _TICKS], 'outlinewidth': 0,
+            'title': {'text': 'share of the row', 'side': 'top', 'font': {'size': 12}}, 'orientation': 'h', 'thickness': 10,
+            'len': 0.7, 'y': 1, 'yanchor': 'bottom', 'x': 0.5, 'outlinewidth': 0, 'tickvals': np.sqrt(_TICKS),
+            'ticktext': [f'{100 * tick:g} %' for tick in _TICKS], 'ypad': 4,
         },
     )  # fmt: skip
     axis = {'tickmode': 'array', 'tickvals': places, 'showgrid': False, 'ticks': '', 'tickfont': {'size': 11}}

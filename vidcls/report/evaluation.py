@@ -68,7 +68,7 @@ def write(path: Path, data_dir: str = '') -> Path:
     page.write(
         page_path,
         f'Evaluation of {stored.run}',
-        f'What the run says of {len(clips.ids):,} clips of {split} of {name}, {len(clips.classes):,} classes.',
+        f'What the run says of {_clips(len(clips.ids))} of {split} of {name}, {len(clips.classes):,} class{"es" * (len(clips.classes) > 1)}.',
         sections,
     )
     return page_path
@@ -149,6 +149,10 @@ def _protocol(scores: Mapping[str, Any]) -> dict[str, str]:
     return shown
 
 
+def _clips(number: int) -> str:
+    return '1 clip' if number == 1 else f'{number:,} clips'
+
+
 def _no_dataset(lack: str) -> Markup:
     return page.warning(f'Without frames and lengths of clips, for the dataset was not found as it was. {lack}')
 
@@ -191,7 +195,7 @@ def _confusions(clips: Scored, dataset: Clips | None, lack: str) -> list[Markup]
         wrong = np.flatnonzero((clips.labels == pair.truth) & (clips.found == pair.found))
         surest = wrong[np.argsort(-clips.confidence[wrong], kind='stable')][:_PAIR_CLIPS]
         blocks.append(
-            page.heading(f'{clips.classes[pair.truth]} taken for {clips.classes[pair.found]}: {pair.clips} clips')
+            page.heading(f'{clips.classes[pair.truth]} taken for {clips.classes[pair.found]}: {_clips(pair.clips)}')
         )
         blocks.append(page.cards(_card(clips, int(clip), dataset) for clip in surest))
     return blocks

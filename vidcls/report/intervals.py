@@ -7,6 +7,7 @@ Sources: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 1
 Bootstrapping clustered data, JRSS B 2007, section 3 (whole clusters are drawn).
 """
 
+import dataclasses
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -26,7 +27,8 @@ class Interval(NamedTuple):
     high: float
 
 
-class Units(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Units:
     """What is drawn again.
 
     Attributes:

@@ -156,6 +156,14 @@ def heading(title: str) -> Markup:
     return _BLOCKS.heading(title)
 
 
+def axis_switch(names: Sequence[str]) -> Markup:
+    """Buttons that change the horizontal axis of every plot of the page; one switch a page.
+
+    A plot that follows has in `layout.meta` an object for each name: `x`, the values of each trace, and `title`, the axis's.
+    """
+    return _BLOCKS.axis_switch(names)
+
+
 def _address(image: bytes | None) -> str:
     """An image as a data address; '' for None."""
     if image is None:

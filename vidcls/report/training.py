@@ -66,7 +66,8 @@ def write(folders: Sequence[str | Path], path: Path | None = None) -> Path:
 def _names(runs: Sequence[TrainingLog]) -> list[str]:
     """The names of the folders; of equal ones, with a number."""
     plain = [readable(run.folder.resolve().name) for run in runs]
-    count, seen = Counter(plain), Counter()
+    count = Counter(plain)
+    seen: Counter[str] = Counter()
     names = []
     for name in plain:
         seen[name] += 1
@@ -75,23 +76,23 @@ def _names(runs: Sequence[TrainingLog]) -> list[str]:
 
 
 def _summary(runs: Sequence[TrainingLog], names: Sequence[str]) -> Markup:
-    rows = []
-    for run, name in zip(runs, names):
-        best, last = run.best, run.curves.get('validation/top1')
-        rows.append(
-            [
-                name,
-                run.config.model.name,
-                f'{run.last_step:,}',
-                f'{run.config.epochs:g}',
-                in_words(float(run.seconds(np.array(run.last_step)))),
-                f'{100 * best[1]:.1f} % at step {best[0]:,}' if best else 'no validation',
-                f'{100 * last.value[-1]:.1f} %' if last else '',
-                str(len(run.resumed)) if run.has_clock else 'not known',
-            ]
-        )
-    head = ['run', 'network', 'last step', 'epochs', 'running time', 'best validation top-1', 'last', 'resumed']
-    return page.table(head, rows, numbers=(2, 3, 4, 5, 6, 7))
+    rows = [{'run': name, **_summed_up(run)} for run, name in zip(runs, names)]
+    if len(rows) == 1:
+        return page.facts(rows[0])
+    return page.table(list(rows[0]), [list(row.values()) for row in rows], numbers=range(2, len(rows[0])))
+
+
+def _summed_up(run: TrainingLog) -> dict[str, str]:
+    best, last = run.best, run.curves.get('validation/top1')
+    return {
+        'network': run.config.model.name,
+        'last step': f'{run.last_step:,}',
+        'epochs': f'{run.config.epochs:g}',
+        'running time': in_words(float(run.seconds(np.array(run.last_step)))),
+        'best validation top-1': f'{100 * best[1]:.1f} % at step {best[0]:,}' if best else 'no validation',
+        'last validation top-1': f'{100 * last.value[-1]:.1f} %' if last else '',
+        'resumed': str(len(run.resumed)) if run.has_clock else 'not known',
+    }
 
 
 def _of_time(runs: Sequence[TrainingLog]) -> str:
@@ -113,15 +114,15 @@ def _of_time(runs: Sequence[TrainingLog]) -> str:
 
 
 def _curves(runs: Sequence[TrainingLog], names: Sequence[str]) -> list[Markup]:
-    marks = 'Star: the best validation top-1. Open diamond: the run was resumed there.'
-    blocks = [page.text(f'The buttons above each plot change between step and running time. {marks}')]
+    marks = 'A star marks the best validation top-1. An open diamond marks where the run was resumed.'
+    blocks = [page.text(marks), page.axis_switch(['step', 'running time'])]
     for title, training, validation, axis, factor, sentence in _PLOTS:
         wanted = [f'train/{training}'] + [f'validation/{validation}'] * bool(validation)
         if any(name in run.curves for run in runs for name in wanted):
             blocks.append(
                 page.plot(_figure(runs, names, wanted, axis, factor), title, f'{sentence}{_averaged(runs, wanted)}')
             )
-    return blocks if len(blocks) > 1 else [page.warning('There is no row in metrics.jsonl yet.')]
+    return blocks if len(blocks) > 2 else [page.warning('There is no row in metrics.jsonl yet.')]
 
 
 def _averaged(runs: Sequence[TrainingLog], wanted: Sequence[str]) -> str:
@@ -136,6 +137,7 @@ def _figure(
     figure = theme.figure('step', axis, height=380)
     scale, unit = _unit_of_time(runs)
     steps, times = [], []
+    named = {'train': 'training', 'validation': 'validation'}
 
     def add(run: TrainingLog, step: np.ndarray, value: np.ndarray, **look) -> None:
         steps.append(np.asarray(step).tolist())
@@ -152,24 +154,13 @@ def _figure(
                     line = {'color': theme.ORANGE if alone else line['color'], 'dash': 'dash'}
                 curve = _thinned(run.curves[metric])
                 add(
-                    run, curve.step, curve.value, name=kind if alone else f'{label}, {kind}', line=line,
+                    run, curve.step, curve.value, name=named[kind] if alone else label if len(wanted) == 1 else f'{label}, {named[kind]}', line=line,
                     mode='lines+markers' if kind == 'validation' or len(curve.step) < 30 else 'lines', marker={'size': 5},
                     showlegend=len(wanted) > 1 or not alone,
                 )  # fmt: skip
         _mark(run, label, wanted, add)
-    figure.update_layout(
-        margin_t=64,
-        updatemenus=[
-            {
-                'type': 'buttons', 'direction': 'right', 'x': 1, 'xanchor': 'right', 'y': 1.02, 'yanchor': 'bottom',
-                'showactive': False, 'pad': {'t': 0, 'b': 2},
-                'buttons': [
-                    {'label': label, 'method': 'update', 'args': [{'x': values}, {'xaxis.title.text': title}]}
-                    for label, values, title in (('by step', steps, 'step'), ('by time', times, f'running time ({unit})'))
-                ],
-            }
-        ],
-    )  # fmt: skip
+    figure.update_layout(meta=[{'x': steps, 'title': 'step'}, {'x': times, 'title': f'running time ({unit})'}])
+    figure.update_yaxes(rangemode='tozero')
     return figure
 
 
