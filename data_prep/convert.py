@@ -20,6 +20,7 @@ from data_prep.options import Options
 from data_prep.outcome import Outcome, check_classes, describe
 from data_prep.publish import partial_folder, publish, repair
 from data_prep.source import Clip, Source, hash_order
+from vidcls.data import groups
 from vidcls.data.frame_index import FrameIndex
 from vidcls.errors import UserError
 from vidcls.run import resource_errors
@@ -64,6 +65,9 @@ def convert(source: Source, out: Path, options: Options = _DEFAULTS) -> Path:
         else:
             outcome, index = _write(source, clips, partial, options)
         index.save(partial)
+        if source.grouped_by:
+            stored = {name: by_id[name].group for name in index.ids.tolist()}
+            groups.save(partial, source.grouped_by, {name: group for name, group in stored.items() if group})
         _write_failures(partial / FAILURES, outcome.failures)  # last: tells `repair` that all is there
         publish(partial, destination)
     _report(source, [by_id[name] for name in index.ids.tolist()], outcome, destination, time.monotonic() - start)

@@ -61,8 +61,9 @@ def read(videos: Path, lists: Path, protocol: str = 'official', seed: int = 0) -
         name='hmdb51' if protocol == 'official' else 'hmdb51_random',
         description=description,
         labels=tuple(labels),
-        clips=[Clip(name, label[name], part, (listed[name],)) for name, part in parts.items()],
+        clips=[Clip(name, label[name], part, (listed[name],), group=film(name)) for name, part in parts.items()],
         splits=sums,
+        grouped_by='film',
     )
 
 

@@ -21,6 +21,7 @@ class Clip:
       part: the disjoint TFDS split that stores the clip.
       files: the video, or the frames in order where the clip is a folder of images.
       is_images: whether `files` are frames.
+      group: the name of what the clip was cut from, such as a film; '' where that isn't known.
     """
 
     id: str
@@ -28,6 +29,7 @@ class Clip:
     part: str
     files: tuple[Path, ...]
     is_images: bool = False
+    group: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Source:
       labels: class names.
       clips: in any order; each is stored once.
       splits: the names that people use -> the parts that they are sums of.
+      grouped_by: what the clips' groups are, a word such as 'film' (`vidcls.data.groups`); '' without groups.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Source:
     labels: tuple[str, ...]
     clips: Sequence[Clip]
     splits: Mapping[str, Sequence[str]]
+    grouped_by: str = ''
 
 
 def clip_ids(files: Sequence[Path], root: Path) -> list[str]:

@@ -48,8 +48,12 @@ def read(videos: Path, lists: Path, seed: int = 0) -> Source:
         name='ucf101',
         description='UCF101, official splits 1 to 3, validation held out of training by group.',
         labels=tuple(labels),
-        clips=[Clip(name, label[name], splits.part_name(roles[name]), (file,)) for name, file in listed.items()],
+        clips=[
+            Clip(name, label[name], splits.part_name(roles[name]), (file,), group=group[name])
+            for name, file in listed.items()
+        ],
         splits=splits.sums_of_parts(list(roles.values())),
+        grouped_by='recording',
     )
 
 

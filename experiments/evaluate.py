@@ -1,20 +1,23 @@
 """Accuracy of a trained model on a split, from its work directory alone.
 
     python -m experiments.evaluate --workdir=RUN [--split=test] [--checkpoint=best] [--clips=1] [--crops=1|3|10] [--noema]
-        [--config.sampling.test_segments=25] [--config.augment.test_short_side=256] [--config.test.average=logits]
+        [--config.sampling.test_segments=25] [--config.augment.test_short_side=256] [--config.test.average=logits] [--noreport]
 
 Prints a table and writes RUN/eval/<dataset>-<split>-<digest>-step<step>-<clips>x<crops>.json, with the numbers and the protocol
 that produced them, and beside it a .npz with the logits of each video (vidcls/run/results.py has the layout). The names of the
 files have the settings that were given here. --config.test.batch_size, the number of views that a device holds at once, changes
 no result.
+
+A page beside these files, <name>.html, shows where the network fails (docs/reports.md). It needs the extra: pip install
+'vidcls[report]'. --noreport leaves it out.
 """
 
 from absl import flags
 
 from experiments import launch, testing_flags
+from experiments.score_table import table
 from vidcls.errors import UserError
 
-_CLASSES_SHOWN = 20
 _WORKDIR = flags.FLAGS['workdir']  # defined in launch
 _SPLIT = flags.DEFINE_string('split', 'test', 'train, validation or test as configured, or a split of the dataset.')
 _CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (by validation top-1), latest, or a step.')
@@ -24,6 +27,7 @@ _SETTINGS = testing_flags.define()
 _JOIN = launch.multihost()
 _EMA = flags.DEFINE_bool('ema', True, 'Test the moving averages of the parameters, if training kept any.')
 _DATA = flags.DEFINE_string('data', '', 'Folder of the dataset, if it is not where it was in training.')
+_REPORT = flags.DEFINE_bool('report', True, 'Write the page beside the result.')
 
 
 def main(argv: list[str]) -> None:
@@ -35,34 +39,16 @@ def main(argv: list[str]) -> None:
     from vidcls.run import workdir
 
     run = workdir.load(_WORKDIR.value)
-    crops = int(_CROPS.value or 0)
+    crops, saved = int(_CROPS.value or 0), []
     result = evaluate(
-        run, _SPLIT.value, _CHECKPOINT.value, _CLIPS.value, crops, _DATA.value, _EMA.value, settings=_SETTINGS()
-    )
+        run, _SPLIT.value, _CHECKPOINT.value, _CLIPS.value, crops, _DATA.value, _EMA.value, settings=_SETTINGS(),
+        on_saved=saved.append,
+    )  # fmt: skip
     if processes.is_first():
         print(table(result))
-
-
-def table(result: dict) -> str:
-    """A text with a line for each value, and for each class if there are few; rates are in per cent."""
-    lines = []
-    for name, value in result.items():
-        if name == 'class_accuracy':
-            continue
-        rate = isinstance(value, float) and name != 'loss'
-        lines.append(f'{name:22} {100 * value:.2f} %' if rate else f'{name:22} {_plain(value)}')
-    classes = result['class_accuracy']
-    if len(classes) <= _CLASSES_SHOWN:
-        lines += [
-            f'{label:22} {100 * hits / clips:.2f} %, {hits} of {clips}' for label, (hits, clips) in classes.items()
-        ]
-    return '\n'.join(lines)
-
-
-def _plain(value) -> str:
-    if value is None:
-        return 'not finite'
-    return f'{value:.4f}' if isinstance(value, float) else str(value)
+    for path in saved:
+        if _REPORT.value:
+            launch.write_page('evaluation', path, _DATA.value)
 
 
 if __name__ == '__main__':

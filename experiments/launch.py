@@ -1,6 +1,7 @@
 """Flags and start of recipes and tools: `main` for a recipe, which trains; `run` for a tool."""
 
 import dataclasses
+import importlib
 import os
 import re
 import sys
@@ -11,8 +12,9 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from vidcls import config as config_lib
+from vidcls import report
 from vidcls.config import Config
-from vidcls.errors import UserError
+from vidcls.errors import UserError, internal_error
 from vidcls.run import script
 from vidcls.text import spelling
 
@@ -104,6 +106,25 @@ def _train(argv: list[str], config: Config, join: Callable[[], None], extend: bo
     from vidcls.train import train  # imported late, so that a mistake in the flags is reported before jax is loaded
 
     train(config, _WORKDIR.value, extend=extend)
+    from vidcls.distributed import processes
+
+    if processes.is_first():
+        write_page('training', [_WORKDIR.value])
+
+
+def write_page(kind: str, *arguments) -> None:
+    """Writes a page beside a result, and logs its path. A page that can't be made is a line, and fails nothing.
+
+    Args:
+      kind: the module of `vidcls.report` whose `write` takes `arguments`.
+    """
+    try:
+        report.check_installed()
+        logging.info('page: %s', importlib.import_module(f'vidcls.report.{kind}').write(*arguments))
+    except (UserError, OSError) as error:
+        logging.warning('no page: %s', error)
+    except Exception as error:  # noqa: BLE001, the result is there and counts
+        logging.warning('no page: %s', internal_error(error))
 
 
 def run(work: Callable[[list[str]], int | None], doc: str, interrupted: str = '') -> None:

@@ -8,8 +8,9 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
     {'experiments', 'benchmarks'},
     {'data_prep'},
+    {'vidcls.report', 'vidcls.explain'},
     {'vidcls.train', 'vidcls.stream'},
-    {'vidcls.evaluate', 'vidcls.predict'},
+    {'vidcls.evaluate', 'vidcls.predict', 'vidcls.fuse'},
     {'vidcls.training'},
     {'vidcls.pretrained'},
     {'vidcls.run'},

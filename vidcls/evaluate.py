@@ -7,7 +7,8 @@ and ten clips, and published scores are often compared across that difference.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import einops
@@ -87,6 +88,7 @@ def evaluate(
     ema: bool = True,
     devices: Sequence[jax.Device] | None = None,
     settings: Mapping[str, Any] | None = None,
+    on_saved: Callable[[Path], None] | None = None,
 ) -> dict[str, Any]:
     """Evaluates a checkpoint of a work directory; writes `eval/<name>.json` and the logits as `eval/<name>.npz`.
 
@@ -102,6 +104,7 @@ def evaluate(
       ema: whether to evaluate the moving averages of the parameters, where the run kept them.
       devices: default: all devices of all processes.
       settings: values in place of the run's own, of `config.TEST_SETTINGS`, such as {'sampling.test_segments': 25}.
+      on_saved: called with the path of the JSON file once both files are there, by the process that wrote them.
 
     Returns:
       The scores (those of `metrics.summarize`; of each class, clips that are right and clips) and the protocol that
@@ -158,5 +161,8 @@ def evaluate(
     by_class = metrics.hits_by_class(predictions.logits, predictions.labels, config.test.average)
     result = measured | protocol | {'class_accuracy': {run.labels[k]: list(hits) for k, hits in by_class.items()}}
     if processes.is_first():
-        results.save(results.free_path(run, config, protocol), result, predictions)
+        path = results.free_path(run, config, protocol)
+        results.save(path, result, predictions)
+        if on_saved:
+            on_saved(path)
     return result

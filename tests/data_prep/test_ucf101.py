@@ -46,6 +46,7 @@ def test_official_numbers(whole, lists, number):
     assert not train & validation
     assert 0.08 < len(validation) / OFFICIAL[number][0] < 0.14
     groups = [{_GROUP.search(name)[1] for name in ids} for ids in (train, validation, test)]
+    assert whole.grouped_by == 'recording' and len({clip.group for clip in whole.clips}) == 2525  # 25 of each class
     assert not groups[0] & groups[1] and not groups[1] & groups[2]
     assert {name.split('/')[0] for name in validation} == set(whole.labels)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from vidcls.data import description, frame_index
+from vidcls.data import description, frame_index, groups
 from vidcls.data.frame_reader import FrameReader
 from vidcls.data.frame_storage import MAX_SHORT_SIDE, MIN_SHORT_SIDE, FrameStorage
 from vidcls.errors import UserError
@@ -75,6 +75,14 @@ class Dataset:
         for clip in selected:
             found.update(index.length[index.first[clip] : index.first[clip + 1]].tobytes())
         return found.hexdigest()[:8]
+
+    def clip_groups(self) -> groups.Groups | None:
+        """Which clips of the index were cut from one recording or film; None where the dataset does not tell.
+
+        Raises:
+          UserError, OSError: as of `groups.load`.
+        """
+        return groups.load(self.folder, self.index.ids)
 
     def reader(self) -> FrameReader:
         """Reads single frames of this dataset."""

@@ -1,5 +1,7 @@
 """The files of an evaluation in `eval/` of a work directory: `<name>.json`, scores and protocol; `<name>.npz`, logits.
 
+A page beside them, `<name>.html`, is made of both (`vidcls.report.evaluation`).
+
 The arrays of a `.npz`, of n clips in v views:
 
     ids     str[n]            the clip's path in the source, without its ending
@@ -48,8 +50,6 @@ class Predictions:
 
 def free_path(run: Run, config: Config, protocol: dict[str, Any]) -> Path:
     """`eval/<name>.json`, with a number behind the name if a result of another protocol has that name already."""
-    folder = run.folder / 'eval'
-    folder.mkdir(exist_ok=True)
     dataset = protocol['dataset'].split()[0]
     name = '{}-{split}-{dataset_digest}-step{checkpoint_step}-{clips}x{crops}'.format(dataset, **protocol)
     if run.config.optim.ema_decay and not protocol['ema']:
@@ -63,6 +63,13 @@ def free_path(run: Run, config: Config, protocol: dict[str, Any]) -> Path:
         )  # in the name as views; changes no score
         if in_name and ours[setting] != theirs[setting]:
             name += f'-{setting.split(".")[1]}={ours[setting]}'
+    return free_named(run.folder, name, protocol)
+
+
+def free_named(workdir: Path, name: str, protocol: dict[str, Any]) -> Path:
+    """As `free_path`, with a name of the caller's choice, of which other characters than those of file names are replaced."""
+    folder = workdir / 'eval'
+    folder.mkdir(exist_ok=True)
     name = re.sub(r'[^\w.+=-]', '_', name)
     names = itertools.chain([name], (f'{name}-{number}' for number in itertools.count(2)))
     paths = (folder / f'{name}.json' for name in names)

@@ -12,6 +12,7 @@ metrics.jsonl    the step and its measurements, a JSON object a line (`vidcls.ru
 tensorboard/     the same values for TensorBoard
 profile/         a trace of some steps, if the configuration asks for one (`vidcls.run.profile`)
 eval/            the results of evaluations (`vidcls.run.results`)
+training.html    a page of the curves, where the extra `report` is installed (`vidcls.report.training`)
 """
 
 import dataclasses
@@ -36,7 +37,7 @@ _FRAMES_BYTES = 4096
 # All that a run writes but `checkpoints`, which may be a link to a larger disk.
 _WRITTEN = (
     'config.json', 'labels.txt', 'frames.json', 'dataset.json', 'weights.json', 'history.jsonl', 'lock', 'metrics.jsonl',
-    'tensorboard', 'profile', 'eval',
+    'tensorboard', 'profile', 'eval', 'training.html',
 )  # fmt: skip
 
 

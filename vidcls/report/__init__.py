@@ -1,0 +1,26 @@
+"""Pages that show what an evaluation or a training found: one HTML file each, which opens anywhere and asks no network.
+
+`page` has the shell and the blocks that pages are made of; `theme` has the colours and the look of plots.
+The libraries that draw are an extra. Scripts call `check_installed` before they import a module of this room.
+"""
+
+import importlib.util
+
+from vidcls.errors import UserError
+
+INSTALL = "pip install 'vidcls[report]'"
+_LIBRARIES = ('plotly', 'jinja2', 'PIL')
+
+
+def check_installed(*more: str) -> None:
+    """Checks that the extra is there.
+
+    Args:
+      more: modules of the extra that this page needs beside those of every page.
+
+    Raises:
+      UserError: a library is missing; says how to get it.
+    """
+    missing = [name for name in (*_LIBRARIES, *more) if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f'a page needs {" and ".join(missing)}: {INSTALL}')

@@ -1,0 +1,193 @@
+"""What two evaluations of the same clips say of each other: the difference of their top-1, and whether it is more than chance.
+
+McNemar's exact test (McNemar 1947; Dietterich 1998, section 3.1) looks at the clips that one of the two gets right and the other
+wrong: if both were equally good, each such clip would fall to either with probability 1/2. It takes clips to be independent;
+the bootstrap interval over groups does not.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vidcls.data import groups
+from vidcls.data.dataset import find_folder
+from vidcls.report import intervals
+from vidcls.report.scored import Scored, scored
+from vidcls.run.stored_results import StoredResult
+from vidcls.text.names import readable
+
+# What must agree unless the user says otherwise; what a network needs for itself, such as its frames, may differ.
+SAME = ('dataset_digest', 'clips', 'crops')
+KINDS = ('lost', 'gained', 'wrong in both')  # of clips whose answer changed
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Two evaluations A and B, clip by clip; n clips.
+
+    Attributes:
+      a, b: with the same clips in the same order.
+      clips_a, clips_b: what they say of each clip.
+      units: what the bootstrap draws, clips or groups of clips.
+    """
+
+    a: StoredResult
+    b: StoredResult
+    clips_a: Scored
+    clips_b: Scored
+    units: intervals.Units
+
+    @property
+    def difference(self) -> float:
+        """Top-1 of B less that of A, in [-1, 1]."""
+        return float(self.clips_b.hit.mean() - self.clips_a.hit.mean())
+
+    @property
+    def interval(self) -> intervals.Interval:
+        """The 95 % interval of the difference: each draw takes the same clips for both (paired bootstrap)."""
+        return intervals.of_mean(self.clips_b.hit.astype(float) - self.clips_a.hit, self.units)
+
+    @property
+    def discordant(self) -> tuple[int, int]:
+        """How many clips A alone, and B alone, gets right."""
+        return int((self.clips_a.hit & ~self.clips_b.hit).sum()), int((self.clips_b.hit & ~self.clips_a.hit).sum())
+
+    @property
+    def p_value(self) -> float:
+        """Of McNemar's exact test, two-sided; 1 where no clip is discordant."""
+        from scipy import stats
+
+        only_a, only_b = self.discordant
+        return float(stats.binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
+
+    @property
+    def by_class(self) -> dict[int, tuple[int, int, int]]:
+        """Label -> (clips that A gets right, clips that B gets right, clips), of the labels present."""
+        labels = self.clips_a.labels
+        return {
+            int(label): (int(self.clips_a.hit[of].sum()), int(self.clips_b.hit[of].sum()), int(of.sum()))
+            for label in np.unique(labels)
+            for of in [labels == label]
+        }
+
+    @property
+    def changed(self) -> np.ndarray:
+        """int64[m], the clips whose answers differ: those that B lost, those that it gained, and those wrong in both; of each
+        kind, those first whose true label's probability changed most.
+        """
+        kind = np.where(self.clips_a.hit, 0, np.where(self.clips_b.hit, 1, 2))
+        own = self.clips_a.labels[:, None]
+        moved = np.take_along_axis(self.clips_b.probabilities - self.clips_a.probabilities, own, axis=1)[:, 0]
+        rows = np.flatnonzero(self.clips_a.found != self.clips_b.found)
+        return rows[np.lexsort((-np.abs(np.nan_to_num(moved[rows], nan=1.0)), kind[rows]))]
+
+
+def compare(a: StoredResult, b: StoredResult, units: intervals.Units) -> Comparison:
+    """Arguments as of `Comparison`."""
+    return Comparison(a, b, scored(a), scored(b), units)
+
+
+def units_of(results: Sequence[StoredResult], data_dir: str = '') -> intervals.Units:
+    """What the bootstrap draws for these clips: the groups that the dataset tells of, else clips.
+
+    Args:
+      results: with the same clips in the same order.
+      data_dir: the dataset's folder; empty: where it was when the first was evaluated.
+
+    Raises:
+      UserError, OSError: as of `groups.load`.
+    """
+    ids = results[0].predictions.ids
+    folder = str(results[0].scores.get('data_dir', '')).split(' + ')[0]
+    found = groups.load(find_folder(data_dir) if data_dir else Path(folder), ids)
+    return intervals.of_groups(*found) if found else intervals.each_clip(len(ids))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values of several tests, corrected so that the chance of any false alarm stays what it is for one (Holm 1979)."""
+    order = np.argsort(p_values, kind='stable')
+    factors = len(p_values) - np.arange(len(p_values))
+    corrected = np.minimum(np.maximum.accumulate(np.asarray(p_values)[order] * factors), 1)
+    found = np.empty(len(p_values))
+    found[order] = corrected
+    return found.tolist()
+
+
+def names(results: Sequence[StoredResult]) -> list[str]:
+    """A short name of each run: its folder, and its evaluation where two folders have one name."""
+    folders = [result.run for result in results]
+    return [
+        f'{chr(65 + number)} ({folder})' if folders.count(folder) == 1 else f'{chr(65 + number)} ({folder}, {readable(result.path.stem)})'
+        for number, (folder, result) in enumerate(zip(folders, results))
+    ]  # fmt: skip
+
+
+def summary(pairs: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """The numbers of each pair, fit for JSON; rates in [0, 1]."""
+    corrected = holm([pair.p_value for pair in pairs])
+    return [
+        {
+            'a': str(pair.a.path),
+            'b': str(pair.b.path),
+            'clips': len(pair.clips_a.ids),
+            'top1_a': float(pair.clips_a.hit.mean()),
+            'top1_b': float(pair.clips_b.hit.mean()),
+            'difference': pair.difference,
+            'interval': list(pair.interval),
+            'interval_over': _counted(pair.units),
+            'units': pair.units.count,
+            'right_in_a_alone': pair.discordant[0],
+            'right_in_b_alone': pair.discordant[1],
+            'mcnemar_p': pair.p_value,
+            'mcnemar_p_holm': p_holm,
+            'class_hits': {pair.a.classes[label]: list(hits) for label, hits in pair.by_class.items()},
+            'changed': [_changed(pair, clip) for clip in pair.changed.tolist()],
+        }
+        for pair, p_holm in zip(pairs, corrected)
+    ]
+
+
+def line(row: dict[str, Any], a: str, b: str, several: bool) -> str:
+    """One line about a pair, for a terminal."""
+    low, high = row['interval']
+    corrected = f', p = {shown(row["mcnemar_p_holm"])} by Holm' if several else ''
+    return (
+        f'{b} against {a}: top-1 {100 * row["top1_b"]:.2f} % against {100 * row["top1_a"]:.2f} %, '
+        f'{points(row["difference"])} points (95 % from {points(low)} to {points(high)}, paired bootstrap over '
+        f'{row["interval_over"]}); McNemar p = {shown(row["mcnemar_p"])}{corrected}: of {row["clips"]} clips '
+        f'{row["right_in_b_alone"]} are right in {b[0]} alone and {row["right_in_a_alone"]} in {a[0]} alone'
+    )
+
+
+def points(rate: float) -> str:
+    return f'{100 * rate:+.2f}'.replace('-', '−')
+
+
+def shown(p: float) -> str:
+    return f'{p:.3f}' if p >= 0.001 else f'{p:.0e}'
+
+
+def _changed(pair: Comparison, clip: int) -> dict[str, Any]:
+    kind = KINDS[0 if pair.clips_a.hit[clip] else 1 if pair.clips_b.hit[clip] else 2]
+
+    def answer(clips: Scored, which: str) -> dict[str, Any]:
+        label, finite = clips.found[clip], clips.finite[clip]
+        return {
+            f'answer_{which}': clips.classes[label] if finite else None,
+            f'probability_{which}': round(float(clips.probabilities[clip, label]), 6) if finite else None,
+        }
+
+    return {
+        'id': str(pair.clips_a.ids[clip]),
+        'label': pair.a.classes[pair.clips_a.labels[clip]],
+        'kind': kind,
+        **answer(pair.clips_a, 'a'),
+        **answer(pair.clips_b, 'b'),
+    }
+
+
+def _counted(units: intervals.Units) -> str:
+    return f'{units.count} {units.of}{"" if units.count == 1 else "s"}'

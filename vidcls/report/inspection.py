@@ -1,0 +1,226 @@
+"""What may be wrong with a dataset: clips that are in it twice, that cross its splits, that show nothing, that seem mislabelled."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vidcls.data.dataset import Dataset
+from vidcls.errors import UserError
+from vidcls.report import duplicates
+from vidcls.report.duplicates import Pair
+from vidcls.report.looks import ClipLooks, look
+from vidcls.report.scored import scored
+from vidcls.run.stored_results import StoredResult
+from vidcls.text.names import readable
+
+SHORT = 8  # frames; a clip with fewer gives most networks the same frame several times
+_SUSPECTS = 200  # that are kept
+_TOP = 3
+_SMALL_GROUP = 10  # clips
+
+
+class Suspect(NamedTuple):
+    """A clip whose label a run finds unlikely.
+
+    Attributes:
+      clip: its number in the dataset's index.
+      probability: of its label.
+      ranking: (label, probability) of the most probable classes.
+    """
+
+    clip: int
+    probability: float
+    ranking: list[tuple[str, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspection:
+    """What was found in a dataset.
+
+    Attributes:
+      equal: pairs of clips with the same bytes.
+      copies: pairs in crossing splits that show the same pictures and are not equal, nearest first.
+      scenes: pairs in crossing splits that are of one scene.
+      num_more: pairs in crossing splits that are in neither list, for there are too many.
+      looks: of each clip.
+      suspects: the least likely labels first.
+      judge: the name of the run that found these; '' if none was asked.
+    """
+
+    dataset: Dataset
+    equal: list[Pair]
+    copies: list[Pair]
+    scenes: list[Pair]
+    num_more: int
+    looks: list[ClipLooks]
+    suspects: list[Suspect]
+    judge: str
+
+    def clips(self, wanted: Callable[[ClipLooks], Any]) -> list[int]:
+        """The clips whose looks are so."""
+        return [clip for clip, looks in enumerate(self.looks) if wanted(looks)]
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """float64[n], the length of each clip."""
+        return np.diff(self.dataset.index.first) / self.dataset.index.fps.astype(float)
+
+    @property
+    def short(self) -> np.ndarray:
+        """int64[m], the clips with fewer than SHORT frames."""
+        return np.flatnonzero(np.diff(self.dataset.index.first) < SHORT)
+
+    def crossed(self, pairs: Sequence[Pair]) -> list[Pair]:
+        """The pairs whose clips must have nothing in common."""
+        part, cross = duplicates.crossing(self.dataset)
+        return [pair for pair in pairs if cross[part[pair.first], part[pair.second]]]
+
+    def relabelled(self, pairs: Sequence[Pair]) -> list[Pair]:
+        """The pairs whose clips have different labels."""
+        labels = self.dataset.index.labels
+        return [pair for pair in pairs if labels[pair.first] != labels[pair.second]]
+
+    def splits_of(self, clip: int) -> list[str]:
+        return [name for name, clips in self.dataset.splits.items() if clip in clips]
+
+
+def inspect(
+    dataset: Dataset, judged: StoredResult | None = None, progress: Callable[[int], None] = lambda done: None
+) -> Inspection:
+    """Looks at every clip of a dataset.
+
+    Args:
+      judged: an evaluation of a split of this dataset, for labels that are unlikely.
+      progress: is told how many clips were looked at.
+
+    Raises:
+      UserError: the evaluation is of another dataset.
+    """
+    suspects = find_suspects(dataset, judged) if judged else []
+    groups = duplicates.equal_clips(dataset)
+    looks = look(dataset, progress)
+    hashes, known = np.stack([each.hashes for each in looks]), np.array([each.textured for each in looks])
+    near, count = duplicates.near_pairs(hashes, known, *duplicates.crossing(dataset))
+    group_of = np.full(len(looks), -1)
+    for number, group in enumerate(groups):
+        group_of[group] = number
+    others = [pair for pair in near if group_of[pair.first] < 0 or group_of[pair.first] != group_of[pair.second]]
+    equal = [Pair(*pair, 0) for group in groups for pair in _pairs_of(group)]
+    reader = dataset.reader()
+    copied = [duplicates.is_copy(dataset, reader, pair) for pair in others]
+    copies, scenes = ([pair for pair, copy in zip(others, copied) if copy is which] for which in (True, False))
+    return Inspection(dataset, equal, copies, scenes, count - len(near), looks, suspects, judged.run if judged else '')
+
+
+def _pairs_of(group: list[int]) -> list[tuple[int, int]]:
+    """Every pair of a small group; of a large one, each clip with the first, for pairs grow as the square."""
+    if len(group) <= _SMALL_GROUP:
+        return list(itertools.combinations(group, 2))
+    return [(group[0], other) for other in group[1:]]
+
+
+def find_suspects(dataset: Dataset, judged: StoredResult) -> list[Suspect]:
+    """The clips that the run classifies wrongly, the least likely labels first.
+
+    Raises:
+      UserError: the evaluation is of other clips or labels than the dataset's.
+    """
+    clips, split = scored(judged), judged.scores['split']
+    if judged.classes != dataset.labels or split not in dataset.splits:
+        raise UserError(f'{judged.path}: its labels or its split {split!r} are not those of {dataset.folder}')
+    if judged.scores.get('dataset_digest') != (digest := dataset.digest(split)):
+        raise UserError(
+            f'{judged.path}: was evaluated on {judged.scores.get("dataset_digest")!r:.40}, and {split!r} of '
+            f'{dataset.folder} is {digest!r}: evaluate the run on this dataset, with --data'
+        )
+    number = {name: clip for clip, name in enumerate(dataset.index.ids.tolist())}
+    found = [
+        Suspect(
+            number[str(clips.ids[place])],
+            float(clips.probabilities[place, clips.labels[place]]),
+            clips.top(place, _TOP),
+        )
+        for place in np.flatnonzero(clips.finite & ~clips.hit)
+    ]
+    return sorted(found, key=lambda suspect: suspect.probability)[:_SUSPECTS]
+
+
+def summary(found: Inspection) -> list[str]:
+    """Lines for a terminal."""
+    dataset, index, seconds = found.dataset, found.dataset.index, found.seconds
+    frames, length = len(index.offset), f'{seconds.min():.1f} to {seconds.max():.1f} s'
+    size = f'{len(index):,} clips of {len(dataset.labels)} classes, {frames:,} frames, {seconds.sum() / 3600:.2f} hours'
+    lines = [
+        f'{dataset.name}: {size}; {length} a clip',
+        *_pairs(found, 'same bytes', found.equal),
+        *_pairs(found, 'same pictures, across splits', found.copies),
+        *_pairs(found, 'same scene, across splits', found.scenes),
+    ]
+    for what, clips in problems(found).items():
+        some = ', '.join([*index.ids[clips[:3]].tolist(), *(['...'] if len(clips) > 3 else [])])
+        lines.append(f'{what}: {len(clips)} ({some})' if some else f'{what}: 0')
+    for suspect in found.suspects[:3]:
+        said, probability = suspect.ranking[0]
+        lines.append(
+            f'unlikely label: {index.ids[suspect.clip]} is {dataset.labels[index.labels[suspect.clip]]} '
+            f'({100 * suspect.probability:.2g} %), {found.judge} says {said} ({100 * probability:.0f} %)'
+        )
+    return [readable(line) for line in lines]
+
+
+def problems(found: Inspection) -> dict[str, np.ndarray]:
+    """Kind of problem -> the clips that have it, int64[m]."""
+    kinds = {
+        'clips with frozen frames': found.clips(lambda looks: looks.frozen[1]),
+        'clips with black frames': found.clips(lambda looks: looks.black),
+        'clips with frames of one colour': found.clips(lambda looks: looks.flat > looks.black),
+        'clips with frames that are broken': found.clips(lambda looks: looks.broken),
+        f'clips with fewer than {SHORT} frames': found.short.tolist(),
+    }
+    return {name: np.array(clips, np.int64) for name, clips in kinds.items()}
+
+
+def as_json(found: Inspection) -> dict[str, Any]:
+    """All that was found, with the clips' ids."""
+    index, labels = found.dataset.index, found.dataset.labels
+    name = lambda clip: str(index.ids[clip])
+
+    def pair(pair: Pair) -> dict[str, Any]:
+        clips = (pair.first, pair.second)
+        return {
+            'ids': [name(clip) for clip in clips],
+            'labels': [labels[index.labels[clip]] for clip in clips],
+            'crosses': duplicates.crossed_splits(found.dataset, *clips),
+            'bits': pair.bits,
+        }
+
+    return {
+        'dataset': found.dataset.name,
+        'clips': len(index),
+        'splits': {split: len(clips) for split, clips in found.dataset.splits.items()},
+        'same_bytes': [pair(each) for each in found.equal],
+        'same_pictures': [pair(each) for each in found.copies],
+        'same_scene': [pair(each) for each in found.scenes],
+        'more_pairs_that_look_the_same': found.num_more,
+        **{what.replace(' ', '_'): [name(clip) for clip in clips] for what, clips in problems(found).items()},
+        'unlikely_labels': [
+            {'id': name(each.clip), 'label': labels[index.labels[each.clip]], 'probability': each.probability,
+             'ranking': each.ranking}
+            for each in found.suspects
+        ],
+    }  # fmt: skip
+
+
+def _pairs(found: Inspection, what: str, pairs: Sequence[Pair]) -> list[str]:
+    ids = found.dataset.index.ids
+    crossed = found.crossed(pairs)
+    lines = [
+        f'{what}: {len(pairs)} pair{"" if len(pairs) == 1 else "s"}, {len(found.relabelled(pairs))} with different labels'
+    ]
+    for pair in (crossed or pairs)[:3]:
+        where = ', '.join(duplicates.crossed_splits(found.dataset, *pair[:2])) or 'in one split'
+        lines.append(f'  {ids[pair.first]} and {ids[pair.second]} ({where})')
+    return lines

@@ -1,0 +1,172 @@
+"""A page: one HTML file with everything in it, plotly.js once, and nothing that asks the network.
+
+    write(path, 'Evaluation', 'One sentence.', [Section('Scores', [tiles(...), plot(figure, 'What it shows.')])])
+
+A section is made of blocks, which the functions here return. Text goes through jinja2, which escapes it, and through
+`vidcls.text.names.readable`; plotly's JSON escapes `<`, `>` and `/`. A browser that opens the page is told to load
+nothing from elsewhere (Content-Security-Policy), so a mistake here can't make it.
+"""
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import plotly.graph_objects as go
+import plotly.io
+import plotly.offline
+from markupsafe import Markup
+
+import vidcls
+from vidcls.text.names import readable
+
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).with_name('templates')),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    finalize=lambda value: readable(value) if type(value) is str else value,  # not Markup, which is a str too
+)
+_BLOCKS: Any = _TEMPLATES.get_template('blocks.html').module
+_CONFIG = {'displaylogo': False, 'responsive': True, 'displayModeBar': False, 'scrollZoom': False}
+
+
+class Section(NamedTuple):
+    """A part of a page, with an entry in its list of contents."""
+
+    title: str
+    blocks: Sequence[Markup]
+
+
+class Card(NamedTuple):
+    """A clip or a class: a picture and what is to be said of it.
+
+    Attributes:
+      title: such as the clip's id.
+      picture: a JPEG or PNG; None: no picture.
+      alt: the picture in words.
+      lines: (name, text), such as ('true label', 'Archery').
+      ranking: labels and their probabilities in [0, 1], drawn as bars.
+      truth: the label of the ranking to mark as right; '' for none.
+    """
+
+    title: str
+    picture: bytes | None = None
+    alt: str = ''
+    lines: Sequence[tuple[str, str]] = ()
+    ranking: Sequence[tuple[str, float]] = ()
+    truth: str = ''
+
+
+def write(path: Path, title: str, lead: str, sections: Sequence[Section]) -> None:
+    """Writes the page, whole or not at all.
+
+    Args:
+      lead: one or two sentences below the title: what the page is of.
+    """
+    text = _TEMPLATES.get_template('page.html').render(
+        title=title, lead=lead, sections=sections, version=vidcls.__version__, plotly=_plotly_script(sections)
+    )
+    _write_whole(path, text)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes the numbers of a page beside it, whole or not at all."""
+    _write_whole(path, json.dumps(value, indent=1, allow_nan=False) + '\n')
+
+
+def _write_whole(path: Path, text: str) -> None:
+    partial = path.with_name(f'.{path.name}.partial')
+    partial.unlink(missing_ok=True)
+    with open(partial, 'x', encoding='utf-8') as file:  # 'x' writes through no link
+        file.write(text)
+    os.replace(partial, path)
+
+
+def _plotly_script(sections: Sequence[Section]) -> Markup:
+    """plotly.js, where a section has a plot."""
+    drawn = any('plotly-graph-div' in block for section in sections for block in section.blocks)
+    return Markup(plotly.offline.get_plotlyjs()) if drawn else Markup()
+
+
+def text(sentences: str) -> Markup:
+    """A paragraph."""
+    return _BLOCKS.text(sentences)
+
+
+def warning(sentences: str) -> Markup:
+    """A paragraph that stands out: what a reader must know before the numbers."""
+    return _BLOCKS.warning(sentences)
+
+
+def tiles(values: Iterable[tuple[str, str, str]]) -> Markup:
+    """Large numbers side by side: (name, value, small print)."""
+    return _BLOCKS.tiles(list(values))
+
+
+def facts(values: Mapping[str, str]) -> Markup:
+    """Names and values, a line each."""
+    return _BLOCKS.facts(values)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = '', numbers: Sequence[int] = ()) -> Markup:
+    """A table.
+
+    Args:
+      caption: one sentence below it.
+      numbers: the columns that hold numbers, which are aligned at the right.
+    """
+    return _BLOCKS.table(head, list(rows), caption, numbers)
+
+
+def plot(figure: go.Figure, title: str, caption: str, most_width: int = 0) -> Markup:
+    """A plot with its title above and one sentence below: what it shows and how to read it.
+
+    Args:
+      figure: made by `theme.figure`, with a height.
+      most_width: pixels; 0: the page's width.
+    """
+    mark = hashlib.sha256(f'{title} {caption} {figure.to_json()}'.encode()).hexdigest()[:12]
+    drawn = plotly.io.to_html(figure, _CONFIG, include_plotlyjs=False, full_html=False, div_id=f'plot-{mark}')
+    return _BLOCKS.plot(Markup(drawn), title, caption, most_width)
+
+
+def cards(found: Iterable[Card]) -> Markup:
+    """Cards side by side, as many in a row as fit."""
+    return _BLOCKS.cards([card._replace(picture=_address(card.picture)) for card in found])  # type: ignore[arg-type]
+
+
+def picture(image: bytes, alt: str, caption: str = '') -> Markup:
+    """A JPEG or PNG at its own size, or the page's width if that is less."""
+    return _BLOCKS.picture(_address(image), alt, caption)
+
+
+def fold(summary: str, *blocks: Markup) -> Markup:
+    """Blocks that are hidden until the summary is clicked."""
+    return _BLOCKS.fold(summary, blocks)
+
+
+def heading(title: str) -> Markup:
+    """A heading inside a section."""
+    return _BLOCKS.heading(title)
+
+
+def axis_switch(names: Sequence[str]) -> Markup:
+    """Buttons that change the horizontal axis of every plot of the page; one switch a page.
+
+    A plot that follows has in `layout.meta` an object for each name: `x`, the values of each trace, and `title`, the axis's.
+    """
+    return _BLOCKS.axis_switch(names)
+
+
+def _address(image: bytes | None) -> str:
+    """An image as a data address; '' for None."""
+    if image is None:
+        return ''
+    kind = 'png' if image.startswith(b'\x89PNG') else 'jpeg'
+    return f'data:image/{kind};base64,{base64.b64encode(image).decode()}'

@@ -1,0 +1,68 @@
+"""What an evaluation says of each clip, in arrays that the parts of its page share.
+
+Everything comes from the probabilities, averaged over the views as the evaluation was, and from `vidcls.metrics`: so a tie
+counts against the label, and a clip with a logit that is not finite is wrong and is taken for no class.
+"""
+
+import dataclasses
+from functools import cached_property
+
+import numpy as np
+
+from vidcls import metrics
+from vidcls.run.stored_results import StoredResult
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """n clips and k classes.
+
+    Attributes:
+      classes: names, in the order of the logits.
+      ids: str[n].
+      labels: int32[n].
+      probabilities: float32[n k]; not finite where the logits are not.
+      hit: bool[n], right at top-1.
+      hit5: bool[n], among the five most probable; None with five classes or fewer.
+    """
+
+    classes: tuple[str, ...]
+    ids: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+    hit: np.ndarray
+    hit5: np.ndarray | None
+
+    @cached_property
+    def finite(self) -> np.ndarray:
+        """Whether the clip has probabilities, bool[n]."""
+        return np.isfinite(self.probabilities).all(axis=1)
+
+    @cached_property
+    def found(self) -> np.ndarray:
+        """The class that each clip is taken for, int64[n]; -1 for none. Equal to the label where `hit`, and only there."""
+        rivals = np.where(self.finite[:, None], self.probabilities, -1)
+        wrong = np.flatnonzero(~self.hit)
+        rivals[wrong, self.labels[wrong]] = -2  # of several that are equal, another one than the label
+        return np.where(self.finite, rivals.argmax(axis=1), -1)
+
+    @cached_property
+    def confidence(self) -> np.ndarray:
+        """The probability of the class that the clip is taken for, float32[n]; 0 for none."""
+        return np.where(self.finite, self.probabilities.max(axis=1, initial=0), 0)
+
+    def top(self, clip: int, k: int) -> list[tuple[str, float]]:
+        """The k most probable classes of a clip, and their probabilities; empty where there are none."""
+        if not self.finite[clip]:
+            return []
+        order = np.argsort(-self.probabilities[clip], kind='stable')[:k]
+        return [(self.classes[label], float(self.probabilities[clip, label])) for label in order]
+
+
+def scored(stored: StoredResult) -> Scored:
+    """The clips of an evaluation."""
+    found, probabilities = stored.predictions, stored.probabilities
+    within = {
+        k: np.asarray(metrics.in_top_k(probabilities, found.labels, k)) for k in metrics.ranks(len(stored.classes))
+    }
+    return Scored(stored.classes, found.ids, found.labels, probabilities, within[1], within.get(5))

@@ -1,0 +1,221 @@
+"""What a run left of its training: the curves, when each step was made, where it was resumed, which settings changed.
+
+metrics.jsonl has the measurements. TensorBoard's files have the moments at which they were written and, of each process that
+trained, the step it began at: from these come running time and resumptions. Where the files are gone, time is the sum of the
+clips over the clips a second of each row, which leaves out validations and saves.
+
+Running time leaves out the pauses between processes, and the work that was lost with a process and done again.
+
+Format: TensorFlow's TFRecord (length, its CRC, record, its CRC) of tensorflow/core/util/event.proto.
+"""
+
+import dataclasses
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import logging
+from google.protobuf.message import DecodeError
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+from vidcls.config import Config
+from vidcls.errors import UserError
+from vidcls.run import workdir
+from vidcls.text.bounded_file import check_regular, read_text
+
+METRICS = (
+    'train/loss', 'train/top1', 'train/learning_rate', 'train/grad_norm', 'train/clips_per_second', 'train/data_wait',
+    'validation/loss', 'validation/top1',
+)  # fmt: skip
+_MAX_BYTES = 128 << 20  # of metrics.jsonl, and of TensorBoard's files together; 100,000 rows take 30 MB
+_MAX_HISTORY = 1 << 20  # bytes
+_MAX_FILES = 10_000
+_HEADER = struct.Struct('<QI')
+_CRC_BYTES = 4
+
+
+class Curve(NamedTuple):
+    """A measurement of some steps.
+
+    Attributes:
+      step: int64[n], ascending.
+      value: float64[n].
+    """
+
+    step: np.ndarray
+    value: np.ndarray
+
+
+class Change(NamedTuple):
+    """A setting that changed when the run was resumed at `step`."""
+
+    step: int
+    name: str
+    before: str
+    now: str
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingLog:
+    """The training of one run.
+
+    Attributes:
+      folder: the work directory.
+      curves: metric of METRICS -> its curve; metrics that were never measured are absent.
+      clock: the step and the running time in seconds at some steps, both ascending.
+      has_clock: whether the times were measured; otherwise they follow from the clips a second.
+      resumed: steps after which another process went on.
+      changes: of settings.
+    """
+
+    folder: Path
+    config: Config
+    curves: dict[str, Curve]
+    clock: Curve
+    has_clock: bool
+    resumed: tuple[int, ...]
+    changes: tuple[Change, ...]
+
+    def seconds(self, step: np.ndarray) -> np.ndarray:
+        """Running time at steps, float64[n]."""
+        return np.interp(step, [0, *self.clock.step], [0, *self.clock.value])
+
+    @property
+    def last_step(self) -> int:
+        return max((int(curve.step[-1]) for curve in self.curves.values()), default=0)
+
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """The step of the highest validation top-1 and that value; of equal values the last, as checkpoints are kept."""
+        curve = self.curves.get('validation/top1')
+        if curve is None:
+            return None
+        place = len(curve.value) - 1 - int(curve.value[::-1].argmax())
+        return int(curve.step[place]), float(curve.value[place])
+
+
+def read(folder: str | Path) -> TrainingLog:
+    """The training of the run in a work directory.
+
+    Raises:
+      UserError: the folder holds no run, or files that training does not write so.
+      OSError: a file is missing or can't be read.
+    """
+    run = workdir.load(folder)
+    curves = _curves(run.folder / 'metrics.jsonl')
+    clock, resumed = _from_tensorboard(run.folder / 'tensorboard')
+    if has_clock := len(clock.step) > 0:
+        last = max((int(curve.step[-1]) for curve in curves.values()), default=0)
+        resumed = tuple(step for step in resumed if step <= last)
+    else:
+        clock = _from_rates(curves, run.config.batch_size)
+    return TrainingLog(
+        run.folder, run.config, curves, clock, has_clock, resumed, _changes(run.folder / 'history.jsonl')
+    )
+
+
+def _curves(path: Path) -> dict[str, Curve]:
+    rows: dict[str, dict[int, float]] = {}
+    for row in _json_lines(path, _MAX_BYTES):
+        step = row.get('step')
+        if type(step) is not int or not 0 <= step < 1 << 53:
+            continue
+        for name in METRICS:
+            value = row.get(name)
+            if isinstance(value, int | float) and np.isfinite(value):
+                rows.setdefault(name, {})[step] = value
+    return {
+        name: Curve(np.array(sorted(of_step)), np.array([of_step[step] for step in sorted(of_step)], float))
+        for name, of_step in rows.items()
+    }
+
+
+def _json_lines(path: Path, most: int) -> Iterator[dict[str, Any]]:
+    """The objects of a file of JSON lines; lines that are none, such as a last one that was cut off, are left out."""
+    if not path.exists():
+        return
+    for line in read_text(path, most).splitlines():
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict):
+            yield row
+
+
+def _changes(path: Path) -> tuple[Change, ...]:
+    found = []
+    for row in _json_lines(path, _MAX_HISTORY):
+        step, changes = row.get('step'), row.get('changes')
+        if type(step) is int and isinstance(changes, dict):
+            found += [
+                Change(step, name, *(str(value)[:200] for value in values))
+                for name, values in changes.items()
+                if isinstance(values, list) and len(values) == 2
+            ]
+    return tuple(found)
+
+
+def _from_rates(curves: dict[str, Curve], batch_size: int) -> Curve:
+    """The clock by the clips a second of each row."""
+    rate = curves.get('train/clips_per_second')
+    if rate is None:
+        return Curve(np.zeros(0, int), np.zeros(0))
+    seconds = np.diff(rate.step, prepend=0) * batch_size / np.maximum(rate.value, 1e-9)
+    return Curve(rate.step, np.cumsum(seconds))
+
+
+def _from_tensorboard(folder: Path) -> tuple[Curve, tuple[int, ...]]:
+    """The clock by the moments of events, and the steps that processes resumed at."""
+    step_at: list[int] = []
+    seconds_at: list[float] = []
+    resumed: list[int] = []
+    for events in sorted(_event_files(folder), key=lambda events: events[0].wall_time):
+        begins = next((event for event in events if event.session_log.status == SessionLog.START), None)
+        if begins is None:
+            continue
+        first = begins.step - 1  # the step that the process resumed at; rows of later steps were deleted
+        while step_at and step_at[-1] > first:
+            step_at.pop(), seconds_at.pop()
+        resumed = [step for step in resumed if step < first] + [first] * (first > 0)
+        before = seconds_at[-1] if seconds_at else 0.0
+        for event in events:
+            if event.summary.value and event.step > (step_at[-1] if step_at else 0):
+                step_at.append(event.step)
+                seconds_at.append(max(before + event.wall_time - begins.wall_time, seconds_at[-1] if seconds_at else 0))
+    return Curve(np.array(step_at, int), np.array(seconds_at)), tuple(resumed)
+
+
+def _event_files(folder: Path) -> Iterator[list[Event]]:
+    """The events of each file, in order; a damaged end is left out."""
+    paths = sorted(folder.glob('events*'))[:_MAX_FILES] if folder.is_dir() and not folder.is_symlink() else []
+    room = _MAX_BYTES
+    for path in paths:
+        try:
+            check_regular(path)
+        except UserError as error:
+            logging.warning('%s', error)
+            continue
+        room -= path.stat().st_size
+        if room < 0:
+            logging.warning('%s: has more than %d bytes; the later files are not read', folder, _MAX_BYTES)
+            return
+        if events := list(_events(path.read_bytes())):
+            yield events
+
+
+def _events(data: bytes) -> Iterator[Event]:
+    place = 0
+    while place + _HEADER.size <= len(data):
+        size = _HEADER.unpack_from(data, place)[0]
+        place += _HEADER.size
+        if size > len(data) - place:
+            return
+        try:
+            yield Event.FromString(data[place : place + size])
+        except DecodeError:
+            return
+        place += size + _CRC_BYTES
