@@ -7,7 +7,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the top down. What stands on one line may not import each other.
 ORDER = [
     {'experiments', 'benchmarks'},
-    {'data_prep'},
+    {'data_prep', 'vidcls.report', 'vidcls.explain'},
     {'vidcls.train', 'vidcls.stream'},
     {'vidcls.evaluate', 'vidcls.predict'},
     {'vidcls.training'},
