@@ -196,7 +196,7 @@ class Painter:
         inner = OUTSIDE * faded(pixels)
         left, top, right, bottom = self._box
         seen = self._cut(frame)
-        inner[top:bottom, left:right] = self._tint(seen, self._map_at(time), (right - left, bottom - top))
+        inner[top:bottom, left:right] = self._tint(seen, self.map_at(time), (right - left, bottom - top))
         y = slice(self._top, self._top + self._inner[1])
         picture[y, self._left : self._left + self._inner[0]] = inner.round()
         x = self._x(time)
@@ -207,7 +207,7 @@ class Painter:
         top, left, height, width, _ = self._explanation.window
         return frame[top : top + height, left : left + width]
 
-    def _map_at(self, time: float) -> np.ndarray:
+    def map_at(self, time: float) -> np.ndarray:
         """The map float32[h w] at a time: linear between the frames that the network saw, constant before and after."""
         times, maps = self._explanation.times, self._explanation.map
         after = int(np.clip(np.searchsorted(times, time), 1, max(len(times) - 1, 1)))
