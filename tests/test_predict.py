@@ -262,7 +262,7 @@ def test_the_script_writes_csv(run_folder, videos):
 
 
 def test_the_script_explains(run_folder, videos, tmp_path):
-    same = [sorted((videos / name).glob('*.mp4'))[0] for name in ('left', 'right')]
+    same = [min((videos / name).glob('*.mp4')) for name in ('left', 'right')]
     linked = [tmp_path / name / 'clip.mp4' for name in ('a', 'b')]
     for link, path in zip(linked, same):
         link.parent.mkdir()

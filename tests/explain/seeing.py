@@ -33,27 +33,30 @@ class Colours(nn.Module):
 
 
 class Trunk(nn.Module):
-    """A 2-D network of one stage, for TSN and ECO: `tap` has the maps that ECO's 3-D part reads."""
+    """A 2-D network of two stages, for TSN and ECO, whose 3-D part reads the maps of the first one."""
 
     pixels: int = 8
 
     def setup(self):
-        self.stage = Colours(self.pixels)
+        self.first, self.last = Colours(self.pixels), Colours(1)
 
     def __call__(self, x, train: bool = False):
-        return self.stage(x).mean((1, 2))
+        return self.tap_and_features(x)[1]
 
     def tap(self, x, train: bool = False):
-        return self.stage(x)
+        return self.first(x)
 
     def tap_and_features(self, x, train: bool = False):
-        maps = self.stage(x)
-        return maps, maps.mean((1, 2))
+        maps = self.first(x)
+        return maps, self.last(maps).mean((1, 2))
 
 
-MIX = np.float32([[1, 0], [0, 1], [0, 0]])  # of Colours
+TRUNK = {
+    'first': {'mix': {'kernel': np.float32([[1, 0], [0, 1], [0, 0]])}},
+    'last': {'mix': {'kernel': np.eye(2, dtype=np.float32)}},
+}
 HEAD = {'kernel': 4 * np.eye(2, dtype=np.float32), 'bias': np.zeros(2, np.float32)}
-TSN = {'params': {'backbone': {'stage': {'mix': {'kernel': MIX}}}, 'head': HEAD}}
+TSN = {'params': {'backbone': TRUNK, 'head': HEAD}}
 
 
 def classifier(name: str, variables: Any, frames: int, crops: int = 1, side: int = SIDE, **model: Any) -> Classifier:

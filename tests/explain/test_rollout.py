@@ -72,12 +72,18 @@ def test_gradients_of_attention_are_those_of_autodiff(monkeypatch):
         embedding_std=0.5,
     )
     video = jnp.asarray(np.random.default_rng(0).normal(size=(1, 2, 16, 16, 3)), jnp.float32)
-    variables = model.init(jax.random.key(0), video)
-    # Larger weights, so that no gradient is near zero.
-    variables = jax.tree.map(lambda x: 4 * x if x.ndim > 1 else x, variables)
-    found = rollout.attended(model, variables, video, 1)
-    assert sorted(found) == [(f'blocks_{i}', kind) for i in range(2) for kind in ('attn', 'temporal_attn')]
-    ours = {place: rollout.relevance(one, 2) for place, one in found.items()}
+
+    @jax.jit
+    def run(video):
+        variables = model.init(jax.random.key(0), video)
+        # Larger weights, so that no gradient is near zero.
+        variables = jax.tree.map(lambda x: 4 * x if x.ndim > 1 else x, variables)
+        found = rollout.attended(model, variables, video, 1)
+        ours = {place: rollout.relevance(one, 2) for place, one in found.items()}
+        return variables, model.apply(variables, video), ours
+
+    variables, expected, ours = run(video)
+    assert sorted(ours) == [(f'blocks_{i}', kind) for i in range(2) for kind in ('attn', 'temporal_attn')]
 
     def written_out(self, x):
         p = self.variables['params']
@@ -88,21 +94,25 @@ def test_gradients_of_attention_are_those_of_autodiff(monkeypatch):
         y = jnp.einsum('...mnk,...mkd->...nmd', weights + added[place], values)
         return y.reshape(x.shape) @ p['proj']['kernel'] + p['proj']['bias']
 
-    seen, added = {}, {place: 0.0 for place in found}
-    expected = model.apply(variables, video)
-    monkeypatch.setattr(Attention, '__call__', written_out)
-    np.testing.assert_allclose(model.apply(variables, video), expected, atol=1e-4)  # the same network
-    weights = dict(seen)
+    seen, added = {}, {}
 
-    def logit(zeros):
+    def logits(zeros):
         added.update(zeros)
-        return model.apply(variables, video)[0, 1]
+        return model.apply(variables, video)[0], dict(seen)
 
-    gradients = jax.grad(logit)({place: jnp.zeros_like(x) for place, x in weights.items()})
+    @jax.jit
+    def run_written_out():
+        zeros = {place: jnp.zeros(one.shape[:-2] + (2,) + one.shape[-2:]) for place, one in ours.items()}
+        found, weights = logits(zeros)
+        return found, weights, jax.grad(lambda zeros: logits(zeros)[0][1])(zeros)
+
+    monkeypatch.setattr(Attention, '__call__', written_out)
+    found, weights, gradients = run_written_out()
+    np.testing.assert_allclose(found, expected[0], atol=1e-4)  # the same network
     for place, one in ours.items():
-        assert float(jnp.abs(gradients[place]).max()) > 1e-4 or place[0] == 'blocks_1'
         product = np.maximum(np.asarray(gradients[place] * weights[place]), 0).mean(-3)
-        np.testing.assert_allclose(one, np.eye(product.shape[-1]) + product, rtol=1e-3, atol=1e-6)
+        assert product.max() > 1e-4
+        np.testing.assert_allclose(one, np.eye(product.shape[-1]) + product[0], rtol=1e-3, atol=1e-6)
 
 
 @pytest.fixture(scope='module')
@@ -128,10 +138,10 @@ def test_gradients_find_the_region_and_the_moment_of_each_class(classifier):
 
 
 def test_rollout_is_the_same_for_every_class_and_weighs_every_frame_alike(classifier):
-    """It finds the region within a frame, and neither the class nor the moment: docs/explaining.md warns of it."""
+    """Within a frame it finds the square; it finds neither the class nor the moment: docs/explaining.md warns of it."""
     explainer = Explainer(classifier, 'rollout')
     red, green = explainer.explain(VIDEO, 'red'), explainer.explain(VIDEO, 'green')
     np.testing.assert_array_equal(red.map, green.map)
     np.testing.assert_allclose(red.weights, 0.25, atol=0.02)
-    assert seeing.share(red.map[1:2], (slice(None), *RED[1:])) > 0.8
+    assert np.unravel_index(red.cells['patches'][1].argmax(), (4, 4)) == (1, 2)
     assert seeing.share(red.map, RED) < 0.3
