@@ -115,9 +115,8 @@ def test_gradients_of_attention_are_those_of_autodiff(monkeypatch):
         np.testing.assert_allclose(one, np.eye(product.shape[-1]) + product[0], rtol=1e-3, atol=1e-6)
 
 
-@pytest.fixture(scope='module')
-def classifier():
-    shape = {'width': 8, 'depth': 1, 'num_heads': 1, 'patch_size': 16}
+def classifier(attention):
+    shape = {'width': 8, 'depth': 1, 'num_heads': 1, 'patch_size': 16, 'attention': attention}
     model = models.build('timesformer_tiny', 2, num_frames=4, image_size=64, **shape)
     params = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 4, 64, 64, 3), jnp.float32))[
         'params'
@@ -129,17 +128,18 @@ VIDEO = seeing.clip(4, np.s_[1:2, 16:32, 32:48], np.s_[2:3, 32:48, 0:16])
 RED, GREEN = np.s_[1:2, 8:40, 24:56], np.s_[2:3, 24:56, 0:24]
 
 
-def test_gradients_find_the_region_and_the_moment_of_each_class(classifier):
-    explainer = Explainer(classifier)
+@pytest.mark.parametrize('attention', ['divided', 'joint', 'space'])
+def test_gradients_find_the_region_and_the_moment_of_each_class(attention):
+    explainer = Explainer(classifier(attention))
     red, green = explainer.explain(VIDEO, 'red'), explainer.explain(VIDEO, 'green')
     assert red.method == 'gradient_rollout' and red.map.shape == (4, 64, 64)
     assert seeing.share(red.map, RED) > 0.95 and seeing.share(green.map, GREEN) > 0.95
     np.testing.assert_allclose(red.weights, [0, 1, 0, 0], atol=0.05)
 
 
-def test_rollout_is_the_same_for_every_class_and_weighs_every_frame_alike(classifier):
+def test_rollout_is_the_same_for_every_class_and_weighs_every_frame_alike():
     """Within a frame it finds the square; it finds neither the class nor the moment: docs/explaining.md warns of it."""
-    explainer = Explainer(classifier, 'rollout')
+    explainer = Explainer(classifier('divided'), 'rollout')
     red, green = explainer.explain(VIDEO, 'red'), explainer.explain(VIDEO, 'green')
     np.testing.assert_array_equal(red.map, green.map)
     np.testing.assert_allclose(red.weights, 0.25, atol=0.02)

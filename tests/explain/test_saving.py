@@ -96,14 +96,16 @@ def test_hostile_names_are_safe_and_drawn(tmp_path):
     ]
 
 
-def test_what_fails_leaves_no_file(tmp_path, monkeypatch):
+def test_a_save_that_fails_leaves_whole_files_and_is_repeated(tmp_path, monkeypatch):
     def fail(*args):
         raise OSError('disk full')
 
     monkeypatch.setattr(pictures, 'write_film', fail)
     with pytest.raises(OSError, match='disk full'):
         save(tmp_path)
-    assert [file.name for file in tmp_path.iterdir()] == ['a-left-gradcam.png']
+    assert sorted(file.name for file in tmp_path.iterdir()) == ['a-left-gradcam.json', 'a-left-gradcam.png']
+    monkeypatch.undo()
+    assert save(tmp_path).name == 'a-left-gradcam.png' and len(list(tmp_path.iterdir())) == 4
 
 
 def test_without_the_extra_a_line_says_how_to_get_it(tmp_path, monkeypatch):

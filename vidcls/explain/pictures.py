@@ -1,8 +1,8 @@
 """Draws an explanation: a strip of frames with the map over them, and an animation over the whole video.
 
 The colours are matplotlib's `inferno`, whose lightness rises evenly, so that they read in grey and for the colour-blind.
-Where the map is low the frame shows through, without its colours: what has a colour is the map. All frames share one scale, whose top is the
-largest value of the map.
+Where the map is low the frame shows through, nearly grey: what has a colour is the map. All frames share one scale, whose
+top is the largest value of the map.
 
 Between the frames that the network saw, the animation interpolates the map in time.
 """
@@ -36,11 +36,8 @@ FILM_SIDE = 640  # pixels, the longer side of a film's frames
 FPS = (8.0, 30.0)  # of a film
 INK, FAINT, PAPER = (26, 26, 26), (190, 190, 190), (255, 255, 255)
 OUTSIDE = 0.4  # brightness of what the network did not see
-CLEAR, SOLID = (
-    0.08,
-    0.5,
-)  # shares of the map's maximum: below the first the map is transparent, from the second on it is not
-OPACITY = 0.8
+# Shares of the map's maximum: up to the first the map is transparent, from the second on it covers the frame by OPACITY.
+CLEAR, SOLID, OPACITY = 0.08, 0.5, 0.8
 
 
 def check_libraries() -> None:
@@ -78,11 +75,7 @@ def strip(explanation: Explanation) -> 'Image.Image':
 
 def _title(draw: 'ImageDraw.ImageDraw', explanation: Explanation, note: str) -> None:
     """The label and its probability; below, the method, and what the colours mean."""
-    label, probability = readable(explanation.label), f'  {100 * explanation.probability:.1f} %'
-    room = WIDTH - 2 * MARGIN - font(TITLE).getlength(probability)
-    draw.text((MARGIN, MARGIN), fitted(label, font(TITLE, bold=True), room), INK, font(TITLE, bold=True))
-    end = MARGIN + font(TITLE, bold=True).getlength(fitted(label, font(TITLE, bold=True), room))
-    draw.text((end, MARGIN), probability, INK, font(TITLE))
+    _label(draw, explanation, (MARGIN, MARGIN), WIDTH - 2 * MARGIN, TITLE)
     y = MARGIN + TITLE + 14
     what = ', '.join(filter(None, (TITLES.get(explanation.method, explanation.method), note)))
     draw.text((MARGIN, y), what, INK, font(CAPTION))
@@ -93,6 +86,16 @@ def _title(draw: 'ImageDraw.ImageDraw', explanation: Explanation, note: str) -> 
     grey = np.full((bar, 3), 120.0)
     for column, colour in enumerate(blend(grey, np.linspace(0, 1, bar)).astype(int).tolist()):
         draw.line([(x + column, y + 8), (x + column, y + CAPTION)], tuple(colour))
+
+
+def _label(
+    draw: 'ImageDraw.ImageDraw', explanation: Explanation, at: tuple[int, int], room: float, size: int
+) -> None:
+    """The label, bold and cut to its room, and its probability."""
+    probability, bold = f'  {100 * explanation.probability:.1f} %', font(size, bold=True)
+    label = fitted(readable(explanation.label), bold, room - font(size).getlength(probability))
+    draw.text(at, label, INK, bold)
+    draw.text((at[0] + bold.getlength(label), at[1]), probability, INK, font(size))
 
 
 def _caption(
@@ -229,11 +232,7 @@ class Painter:
         picture = Image.new('RGB', self.size, PAPER)
         draw = ImageDraw.Draw(picture)
         explanation = self._explanation
-        text = f'  {100 * explanation.probability:.1f} %'
-        room = self.size[0] - 24 - font(self.TEXT).getlength(text)
-        label = fitted(readable(explanation.label), font(self.TEXT, bold=True), room)
-        draw.text((12, 6), label, INK, font(self.TEXT, bold=True))
-        draw.text((12 + font(self.TEXT, bold=True).getlength(label), 6), text, INK, font(self.TEXT))
+        _label(draw, explanation, (12, 6), self.size[0] - 24, self.TEXT)
         bottom, high = self.size[1] - self.SCALE - 2, self.BAR - 10
         draw.line([(12, bottom), (self.size[0] - 13, bottom)], FAINT, 2)
         first, last = (f'{time:.1f} s' for time in self._span)
@@ -264,6 +263,7 @@ def fitted(text: str, face: 'ImageFont.FreeTypeFont', room: float) -> str:
     """The text, cut to `room` pixels with an ellipsis."""
     if face.getlength(text) <= room:
         return text
+    text = text[:200]  # no picture has room for more
     while text and face.getlength(text + '…') > room:
         text = text[:-1]
     return text + '…'

@@ -45,12 +45,14 @@ def save(explanation: Explanation, folder: Path, film: np.ndarray, film_times: n
     folder.mkdir(parents=True, exist_ok=True)
     described = description(explanation)
     base = free_path(folder, name or Path(explanation.video).stem or 'frames', described)
-    _write(base.with_name(f'{base.name}.png'), pictures.strip(explanation).save)
-    _write(base.with_name(f'{base.name}.mp4'), lambda path: pictures.write_film(path, explanation, film, film_times))
-    _write(base.with_name(f'{base.name}.npz'), lambda path: np.savez_compressed(path, **arrays(explanation)))
+    to = {ending: base.with_name(f'{base.name}.{ending}') for ending in ('json', 'png', 'mp4', 'npz')}
     text = json.dumps(described, indent=2) + '\n'
-    _write(base.with_name(f'{base.name}.json'), lambda path: path.write_text(text, encoding='utf-8'))
-    return base.with_name(f'{base.name}.png')
+    # First, so that a save that was cut short is known for this explanation's, and replaced by the next.
+    _write(to['json'], lambda path: path.write_text(text, encoding='utf-8'))
+    _write(to['png'], pictures.strip(explanation).save)
+    _write(to['mp4'], lambda path: pictures.write_film(path, explanation, film, film_times))
+    _write(to['npz'], lambda path: np.savez_compressed(path, **arrays(explanation)))
+    return to['png']
 
 
 def description(explanation: Explanation) -> dict[str, Any]:
