@@ -1,20 +1,26 @@
 """Labels of video files, from a work directory alone.
 
     python -m experiments.predict --workdir=RUN VIDEO... [--top_k=5] [--format=text|json|csv] [--clips=1] [--crops=1|3|10]
+        [--explain=DIR] [--explain_label=NAME] [--explain_method=gradcam|gradient_rollout|rollout|occlusion] [--explain_grid=4x5x5]
 
 --config.test.* and --config.sampling.test_segments are as in experiments.evaluate. VIDEO is a file, or a folder, of which every
 video in it and below is taken. A file that can't be read is reported, and the exit status is then 1; the other files are
 classified all the same.
+
+--explain writes into DIR what the network looked at in each video: a strip of frames (.png), an animation (.mp4) and the numbers
+(.npz, .json), for the first label or for --explain_label (docs/explaining.md).
 
 json has names exactly. text and csv write control characters as escapes (\\n, \\x1b). csv puts an apostrophe before a name
 that a spreadsheet would run as a formula, as OWASP recommends.
 """
 
 import csv
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from absl import flags
+from absl import flags, logging
 
 from experiments import launch, testing_flags
 from vidcls.errors import UserError
@@ -26,6 +32,12 @@ _FORMAT = flags.DEFINE_enum('format', 'text', ['text', 'json', 'csv'], 'json: on
 _CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (by validation top-1), latest, or a step.')
 _CLIPS = flags.DEFINE_integer('clips', 0, 'Views in time; 0: as configured.', lower_bound=0)
 _CROPS = flags.DEFINE_enum('crops', '', ['', '1', '3', '10'], 'Views in space; empty: as configured.')
+_EXPLAIN = flags.DEFINE_string('explain', '', 'A folder for pictures of what the network looked at.')
+_LABEL = flags.DEFINE_string('explain_label', '', 'The class to explain; empty: the most probable one of each video.')
+_METHOD = flags.DEFINE_string(
+    'explain_method', '', 'gradcam, gradient_rollout, rollout or occlusion; empty: by the network.'
+)
+_GRID = flags.DEFINE_string('explain_grid', '4x5x5', 'occlusion: blocks in time x rows x columns.')
 _SETTINGS = testing_flags.define()
 
 
@@ -36,6 +48,7 @@ def main(argv: list[str]) -> int:
         raise UserError('name the videos to classify: files or folders')
     crops = int(_CROPS.value or 0)
     classifier = Classifier.load(_WORKDIR.value, _CHECKPOINT.value, _CLIPS.value, crops, _SETTINGS())
+    explain = _explaining(classifier)
     write = {'text': _text, 'json': _json, 'csv': _csv}[_FORMAT.value]
     sys.stdout.reconfigure(errors='backslashreplace')  # the terminal may lack some letters
     failed = 0
@@ -49,12 +62,37 @@ def main(argv: list[str]) -> int:
         for path in paths:
             try:
                 write(path, classifier.classify(path, _TOP_K.value))
+                explain(path)
             except BrokenPipeError:
                 raise
             except (UserError, OSError) as error:
                 failed += 1
                 print(f'error: {readable(str(error))}', file=sys.stderr)
     return int(failed > 0)
+
+
+def _explaining(classifier) -> Callable[[Path], None]:
+    """What explains a video, as the flags say; it does nothing without --explain. Flags that can't work are refused here."""
+    if not _EXPLAIN.value:
+        if _LABEL.value or _METHOD.value:
+            raise UserError('--explain_label and --explain_method go with --explain=DIR, the folder for the pictures')
+        return lambda path: None
+    from vidcls.explain import Explainer
+    from vidcls.explain.explainer import check_label
+    from vidcls.explain.pictures import check_libraries
+
+    check_libraries()
+    if not re.fullmatch(r'\d{1,6}x\d{1,6}x\d{1,6}', _GRID.value):
+        raise UserError(f'--explain_grid={_GRID.value}: must be blocks in time x rows x columns, such as 4x5x5')
+    time, rows, columns = map(int, _GRID.value.split('x'))
+    explainer, label = Explainer(classifier, _METHOD.value, (time, rows, columns)), _LABEL.value or None
+    if label:
+        check_label(label, classifier.labels)
+
+    def explain(path: Path) -> None:
+        logging.info('%s: explained in %s and beside it', path, explainer.write(path, _EXPLAIN.value, label))
+
+    return explain
 
 
 def _text(path: Path, found: list[tuple[str, float]]) -> None:

@@ -276,6 +276,36 @@ def test_the_script_writes_csv(run_folder, videos):
     assert (done.returncode, own_lines.foreign(done.stderr)) == (0, [])
 
 
+def test_the_script_explains(run_folder, videos, tmp_path):
+    same = [min((videos / name).glob('*.mp4')) for name in ('left', 'right')]
+    linked = [tmp_path / name / 'clip.mp4' for name in ('a', 'b')]
+    for link, path in zip(linked, same):
+        link.parent.mkdir()
+        link.symlink_to(path)
+    out = tmp_path / 'out'
+    done = _predict(run_folder, *linked, f'--explain={out}', '--explain_label=up', '--top_k=1', '--format=json')
+    assert (done.returncode, own_lines.foreign(done.stderr), len(done.stdout.splitlines())) == (0, [], 2)
+    names = [f'clip-up-gradcam{more}.{ending}' for more in ('', '-2') for ending in ('json', 'mp4', 'npz', 'png')]
+    assert sorted(path.name for path in out.iterdir()) == sorted(names)
+    told = [json.loads((out / f'clip-up-gradcam{more}.json').read_text()) for more in ('', '-2')]
+    assert [one['video'] for one in told] == list(map(str, linked))
+    with np.load(out / 'clip-up-gradcam.npz') as saved:
+        assert saved['map'].shape == (3, 24, 24) and saved['cells_backbone'].shape == (3, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ('flags', 'message'),
+    [
+        (['--explain_label=up'], 'go with --explain=DIR'),
+        (['--explain=out', '--explain_label=upp'], "no label 'upp' (did you mean up?)"),
+        (['--explain=out', '--explain_method=rollout'], 'rollout needs attention, and tsn_tiny has none'),
+    ],
+)
+def test_flags_of_explaining_that_cannot_work_are_one_line(run_folder, videos, tmp_path, flags, message):
+    done = _predict(run_folder, next(videos.rglob('*.mp4')), *[flag.replace('out', str(tmp_path)) for flag in flags])
+    assert done.returncode == 1 and message in done.stderr and 'Traceback' not in done.stderr and not done.stdout
+
+
 def test_predicting_needs_no_tensorflow():
     code = 'import sys, vidcls.predict; sys.exit("tensorflow" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0

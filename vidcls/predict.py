@@ -7,9 +7,9 @@ sampled, cropped and transformed by the code of evaluation, so that both give th
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import Any, NamedTuple, TypeAlias, overload
 
 import jax
 import numpy as np
@@ -29,6 +29,22 @@ from vidcls.run.workdir import Run
 
 Source: TypeAlias = str | os.PathLike | np.ndarray  # a file, or RGB frames uint8[t h w c]
 Ranking: TypeAlias = list[tuple[str, float]]  # labels and their probabilities, best first
+# (number of stored frames, frames per second) -> their indices
+Choice: TypeAlias = Callable[[int, float], Sequence[int]]
+
+
+class View(NamedTuple):
+    """A view of a video.
+
+    Attributes:
+      frames: uint8[t h w c], whole frames as they would be stored, RGB.
+      window: what the network looks at in each of them.
+      times: float64[t], when each frame appears, seconds after the first frame of the video.
+    """
+
+    frames: np.ndarray
+    window: Window
+    times: np.ndarray
 
 
 class Classifier:
@@ -151,11 +167,11 @@ class Classifier:
         together = max(at_once // views_each, 1)
         for first in range(0, len(sources), together):
             group = sources[first : first + together]
-            views = [view for source in group for view in self._views(source, fps)]
+            views = [view for source in group for view in self.views(source, fps)]
             size = _size(len(group), together) * largest_divisor(views_each, at_once)
             views += views[-1:] * (-len(views) % size)
             for start in range(0, len(views), size):
-                frames, windows = zip(*views[start : start + size])
+                frames, windows, _ = zip(*views[start : start + size])
                 # No window is larger than the stored short side, for crops are at most it. One canvas for all sizes of
                 # frames is one compilation.
                 yield transform.on_canvas(frames, windows, self.frames.short_side)
@@ -168,24 +184,39 @@ class Classifier:
             parts[-2] = np.asarray(parts[-2])  # waits for the batch before: no more than two are on the device
         return np.concatenate(parts)
 
-    def _views(self, source: Source, fps: float | None) -> list[tuple[np.ndarray, Window]]:
-        """The views of a video: frames uint8[t h w c] as they would be stored, and the window to look at."""
+    def views(self, source: Source, fps: float | None = None) -> list[View]:
+        """What the network looks at in a video, in the order of `logits`: the crops of the first moment come first.
+
+        Arguments and errors are those of `classify`.
+        """
 
         def choose(num_frames: int, rate: float) -> list[int]:
             views = [self._sampler.view(num_frames, rate, clip, self._clips) for clip in range(self._clips)]
             return np.concatenate(views).tolist()
 
-        if isinstance(source, np.ndarray):
-            rate = fps or self.frames.fps or IMAGE_FPS
-            frames = video.choose_of(source, choose, rate, short_side=self.frames.short_side, fps=self.frames.fps)
-        else:
-            info, frames = video.read_chosen(source, choose, short_side=self.frames.short_side, fps=self.frames.fps)
-            if info.damage:
-                logging.warning('%s: damaged, used in part: %s', source, info.damage)
+        frames, times = self.read(source, choose, fps)
         height, width = frames.shape[1:3]
         windows = view_windows(height, width, self.config.augment, self._crops)
         moments = frames.reshape(self._clips, -1, *frames.shape[1:])
-        return [(moment, window) for moment in moments for window in windows]
+        return [
+            View(moment, window, when)
+            for moment, when in zip(moments, times.reshape(self._clips, -1))
+            for window in windows
+        ]
+
+    def read(self, source: Source, choose: Choice, fps: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Chosen frames of a video as they would be stored, uint8[t h w c], and their times float64[t] in seconds.
+
+        The times count from the first frame, at the video's average rate. Other arguments and errors are those of
+        `classify`.
+        """
+        if isinstance(source, np.ndarray):
+            rate = fps or self.frames.fps or IMAGE_FPS
+            return video.choose_of(source, choose, rate, short_side=self.frames.short_side, fps=self.frames.fps)
+        info, frames = video.read_chosen(source, choose, short_side=self.frames.short_side, fps=self.frames.fps)
+        if info.damage:
+            logging.warning('%s: damaged, used in part: %s', source, info.damage)
+        return frames, np.asarray(choose(info.num_frames, info.fps)) / info.fps
 
 
 def _size(count: int, most: int) -> int:

@@ -138,8 +138,8 @@ def choose_of(
     *,
     short_side: int = SHORT_SIDE,
     fps: float | None = None,
-) -> np.ndarray:
-    """The frames that `read_chosen` would give of a video with these frames, RGB uint8[t h w c].
+) -> tuple[np.ndarray, np.ndarray]:
+    """The frames that `read_chosen` would give of a video with these frames, RGB uint8[t h w c], and their times, seconds.
 
     Args:
       frames: all frames of the video, RGB uint8[t h w c].
@@ -149,10 +149,11 @@ def choose_of(
     shown = np.arange(len(frames))  # of each frame that would be stored, the number of the frame it shows
     if fps is not None:
         shown = resample(shown / rate, rate, fps)
-    chosen = shown[np.asarray(choose(len(shown), fps or rate), np.int64)].tolist()
+    indices = np.asarray(choose(len(shown), fps or rate), np.int64)
+    chosen = shown[indices].tolist()
     encoder = FrameEncoder(_video_frame(frames[0]), short_side)
     pixels = {number: simplejpeg.decode_jpeg(encoder(_video_frame(frames[number]))) for number in set(chosen)}
-    return np.stack([pixels[number] for number in chosen])
+    return np.stack([pixels[number] for number in chosen]), indices / (fps or rate)
 
 
 def _video_frame(frame: np.ndarray) -> av.VideoFrame:

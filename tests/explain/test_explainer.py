@@ -1,0 +1,133 @@
+"""Which view, which label, which method; mirrored views; networks that have learnt nothing."""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy.stats import spearmanr
+
+from tests.explain import seeing
+from vidcls import models
+from vidcls.errors import UserError
+from vidcls.explain import Explainer
+
+RED, GREEN = np.s_[1:2, 16:32, 32:48], np.s_[2:3, 32:48, 0:16]
+
+
+@pytest.fixture
+def seeing_tsn(monkeypatch):
+    monkeypatch.setitem(models.MODELS, 'seeing', (models.TSN, {'backbone': seeing.Trunk}, {}))
+    return functools.partial(seeing.classifier, 'seeing', seeing.TSN, 3)
+
+
+def test_the_first_label_is_explained_with_its_probability(seeing_tsn):
+    classifier = seeing_tsn()
+    video = seeing.clip(3, np.s_[0:0, 0:0, 0:0], GREEN)
+    explanation = Explainer(classifier).explain(video)
+    (label, probability), _ = classifier.classify(video)
+    assert (explanation.label, explanation.video, explanation.views) == (label, '', 1) == ('green', '', 1)
+    assert explanation.probability == pytest.approx(probability, abs=1e-6)
+    np.testing.assert_allclose(explanation.times, [0, 1 / 25, 2 / 25])
+
+
+def test_a_mirrored_view_is_shown_upright(seeing_tsn):
+    """Of 10 crops of 32 pixels, number 1, top right, has the red box whole, and number 6 is its mirror image."""
+    classifier = seeing_tsn(crops=10, side=32)
+    explainer = Explainer(classifier)
+    video = seeing.clip(3, np.s_[1:2, 0:16, 40:64])
+    logits = classifier.logits(video)
+    halves = [np.where((np.arange(10) < 5)[:, None] == upright, logits, 0) for upright in (True, False)]
+    classifier.logits = lambda *args: halves.pop(0)
+    upright, mirrored = explainer.explain(video, 'red'), explainer.explain(video, 'red')
+    assert (upright.view, upright.views, upright.window.flip) == (1, 10, False)
+    assert (mirrored.view, mirrored.window.flip) == (6, True)
+    assert mirrored.window[:4] == upright.window[:4]
+    np.testing.assert_allclose(mirrored.map, upright.map, atol=0.02 * upright.map.max())
+    assert seeing.share(upright.map, np.s_[1:2, 0:24, 4:32]) > 0.95
+    assert seeing.share(upright.map, np.s_[1:2, 0:24, 0:8]) < 0.15  # a third, if it were mirrored
+
+
+def test_what_cannot_be_explained_is_named(seeing_tsn):
+    classifier = seeing_tsn()
+    with pytest.raises(UserError, match=r"no label 'reed' \(did you mean red\?\); it has 2"):
+        Explainer(classifier).explain(seeing.clip(3, RED), 'reed')
+    with pytest.raises(UserError, match=r"unknown method 'gradcamm' \(did you mean gradcam\?\)"):
+        Explainer(classifier, 'gradcamm')
+    with pytest.raises(UserError, match='rollout needs attention, and seeing has none'):
+        Explainer(classifier, 'rollout')
+    classifier.variables['params']['head']['bias'] += np.nan
+    with pytest.raises(UserError, match='the network gives numbers that are not finite'):
+        Explainer(classifier).explain(seeing.clip(3, RED))
+
+
+def test_evidence_against_a_label_leaves_an_empty_map(seeing_tsn):
+    classifier = seeing_tsn()
+    classifier.variables['params']['head']['kernel'] *= -1
+    explanation = Explainer(classifier).explain(seeing.clip(3, RED), 'red')
+    assert explanation.map.max() == 0 and explanation.weights.tolist() == [0, 0, 0]
+    assert explanation.cells['backbone'].min() < 0
+
+
+class Learner(nn.Module):
+    """Two convolutions, to be trained: images [n h w c] -> features [n 16]."""
+
+    @nn.compact
+    def __call__(self, x, train: bool = False) -> Any:
+        x = jax.nn.relu(nn.Conv(8, (4, 4), 4, name='first')(x))
+        return Last(name='last')(x).mean((1, 2))
+
+
+class Last(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return jax.nn.relu(nn.Conv(16, (3, 3), 2)(x))
+
+
+def noisy(rng, label, place):
+    """A clip of coarse grey noise in which frame and place of a coloured square are drawn; the colour is the class."""
+    video = np.repeat(np.repeat(rng.integers(60, 196, (3, 8, 8, 1), np.uint8), 8, 1), 8, 2).repeat(3, 3)
+    frame, row, column = place
+    video[frame, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16] = (
+        (200, 40, 40) if label == 0 else (40, 200, 40)
+    )
+    return video
+
+
+def test_a_trained_network_looks_at_the_square_and_a_random_one_elsewhere(monkeypatch):
+    """Adebayo et al. 2018 (arXiv:1810.03292): a map that stays when the weights are drawn anew explains nothing."""
+    monkeypatch.setitem(models.MODELS, 'learner', (models.TSN, {'backbone': Learner}, {'dropout': 0.0}))
+    model, rng = models.build('learner', 2), np.random.default_rng(0)
+    places = rng.integers(0, [3, 4, 4], (64, 3))
+    clips = jnp.asarray([noisy(rng, number % 2, place) for number, place in enumerate(places)]) / 255
+    labels = jnp.arange(64) % 2
+    start = model.init(jax.random.key(0), clips[:1])
+    optimizer = optax.adam(0.01)
+
+    @jax.jit
+    def step(params, state, at):
+        loss = lambda p: optax.softmax_cross_entropy_with_integer_labels(model.apply(p, clips[at]), labels[at]).mean()
+        value, gradient = jax.value_and_grad(loss)(params)
+        change, state = optimizer.update(gradient, state)
+        return optax.apply_updates(params, change), state, value
+
+    params, state = start, optimizer.init(start)
+    for number in range(60):
+        params, state, loss = step(params, state, (np.arange(16) + 16 * number) % 64)
+    assert loss < 0.1
+
+    trained, random = (Explainer(seeing.classifier('learner', variables, 3)) for variables in (params, start))
+    shares, alike = [], []
+    for number, place in enumerate(rng.integers(0, [3, 4, 4], (6, 3))):
+        video, label = noisy(rng, number % 2, place), seeing.LABELS[number % 2]
+        ours, theirs = trained.explain(video, label), random.explain(video, label)
+        top, left = 16 * place[1], 16 * place[2]
+        box = (slice(place[0], place[0] + 1), slice(max(top - 8, 0), top + 24), slice(max(left - 8, 0), left + 24))
+        shares.append(seeing.share(ours.map, box))
+        alike.append(spearmanr(ours.cells['backbone'].ravel(), theirs.cells['backbone'].ravel()).statistic)
+    assert np.mean(shares) >= 0.8
+    assert np.abs(np.mean(alike)) < 0.5

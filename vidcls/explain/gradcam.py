@@ -1,0 +1,118 @@
+"""Grad-CAM for TSN and ECO: where the last stage of each branch has evidence for a class.
+
+Selvaraju et al. 2017 (arXiv:1610.02391), equations 1 and 2: the gradient of the class's logit by the last maps A, averaged
+over the cells, weighs the channels: L = ReLU(sum over c of a[c] A[c]).
+
+  A 2-D branch has maps A[t h w c] of single frames, and each frame has weights of its own, a[t c] = mean over h w: the segment
+  consensus passes each frame its part of the gradient. ECO's 3-D part has maps [t/4 h w c] of the clip, and a[c] is the mean
+  over t h w.
+
+Cells are L times the number t h w of cells, so that the mean over a branch's cells is in logits and branches of different
+grids add. Where a linear layer follows the global mean of A, the mean over the cells before the ReLU is exactly what the
+branch adds to the logit, up to the layer's bias; Grad-CAM is then CAM (Zhou et al. 2016, arXiv:1512.04150).
+
+The gradient is that by a zero which `nn.intercept_methods` adds to the stage's output.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vidcls.config import Config
+from vidcls.data.transform import Views, transform
+from vidcls.errors import UserError
+from vidcls.models import TSN, ECOFull, ECOLite
+
+# Network -> the networks within it that end in the mean over a map. One of your own is a row more.
+BRANCHES: dict[type[nn.Module], Sequence[str]] = {
+    TSN: ('backbone',),
+    ECOLite: ('tail',),
+    ECOFull: ('backbone', 'tail'),
+}
+Path = tuple[str, ...]
+Interceptor = Callable[[Callable, tuple, dict, nn.module.InterceptorContext], Any]
+
+
+def make(model: nn.Module, config: Config) -> Callable[[Any, Views, int], dict[str, jax.Array]]:
+    """The function (variables, views [1 1], label) -> cells float32[t h w] of each branch, signed.
+
+    Raises:
+      UserError: the network has no row in `BRANCHES`.
+    """
+    branches, augment = BRANCHES.get(type(model)), config.augment
+    if branches is None:
+        raise UserError(f'gradcam needs maps, and {config.model.name} has none; use rollout or occlusion')
+
+    @jax.jit
+    def cells(variables: Any, views: Views, label: int) -> dict[str, jax.Array]:
+        video = transform(views, augment.crop_size, augment.mean, augment.std)
+        maps, gradients = maps_and_gradients(model, variables, video, label, branches)
+        return {branch: weigh(maps[branch], gradients[branch]) for branch in branches}
+
+    return cells
+
+
+def weigh(maps: jax.Array, gradients: jax.Array) -> jax.Array:
+    """Cells float32[t h w], before the ReLU, of maps and gradients: [t h w c] of frames, or [1 t h w c] of a clip."""
+    maps, gradients = maps.astype(jnp.float32), gradients.astype(jnp.float32)
+    per_clip = maps.ndim == 5
+    weights = gradients.mean(tuple(range(1, maps.ndim - 1)), keepdims=True)  # of a frame or of the clip
+    cells = (weights * maps).sum(-1)
+    return (cells[0] if per_clip else cells) * cells.size
+
+
+def maps_and_gradients(
+    model: nn.Module, variables: Any, video: jax.Array, label: int, branches: Sequence[str]
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    """The last maps of each branch for video[1 t h w c], and the gradient of the label's logit by them."""
+    stages = last_stages(model, variables, video, branches)
+
+    def logit(zeros: dict[str, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
+        maps: dict[str, jax.Array] = {}
+
+        def add_zero(call, args, kwargs, context):
+            output = call(*args, **kwargs)
+            for branch, (path, _) in stages.items():
+                if context.module.path == path and context.method_name == '__call__':
+                    maps[branch] = _map_of(output)
+                    changed = maps[branch] + zeros[branch]
+                    output = (*output[:-1], changed) if isinstance(output, tuple) else changed
+            return output
+
+        with nn.intercept_methods(add_zero):
+            logits: Any = model.apply(variables, video, train=False)
+        return logits[0, label], maps
+
+    zeros = {branch: jnp.zeros(shape.shape, shape.dtype) for branch, (_, shape) in stages.items()}
+    gradients, maps = jax.grad(logit, has_aux=True)(zeros)
+    return maps, gradients
+
+
+def last_stages(
+    model: nn.Module, variables: Any, video: jax.Array, branches: Sequence[str]
+) -> dict[str, tuple[Path, jax.ShapeDtypeStruct]]:
+    """Of each branch, the path of the module within it that is called last, and the shape of the maps that it returns.
+
+    ResNet ends in a block of its last stage, BN-Inception in 5b, ECO's 3-D part in res5b. A block of the 3-D part returns
+    its sum before and after norm and ReLU; the network goes on with what is after.
+    """
+    stages: dict[str, tuple[Path, jax.ShapeDtypeStruct]] = {}
+
+    def note(call, args, kwargs, context):
+        output = call(*args, **kwargs)
+        path = context.module.path
+        if len(path) == 2 and path[0] in branches and context.method_name == '__call__':
+            maps = _map_of(output)
+            stages[path[0]] = path, jax.ShapeDtypeStruct(maps.shape, maps.dtype)
+        return output
+
+    with nn.intercept_methods(note):
+        jax.eval_shape(lambda variables, video: model.apply(variables, video, train=False), variables, video)
+    return stages
+
+
+def _map_of(output: Any) -> Any:
+    return output[-1] if isinstance(output, tuple) else output

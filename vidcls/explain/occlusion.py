@@ -1,0 +1,66 @@
+"""Occlusion, for every network: how much less sure of a class it is when a block of space and time is covered.
+
+Zeiler & Fergus 2014 (arXiv:1311.2901), section 4.2, with blocks of a video for squares of an image. The clip is cut into
+t x h x w blocks. Each block in turn is set to the mean colour of the training data, which is zero after normalisation, and
+a cell is the fall of the class's log-probability, in nats. It is negative where the class becomes more probable.
+
+It takes one forward pass a block and knows nothing of the network. Evidence that stands in several blocks at once is
+underestimated, for the others still show it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vidcls.config import Config
+from vidcls.data.sampling import Sampler, views_at_once
+from vidcls.data.transform import Views, transform
+from vidcls.errors import UserError
+
+Grid = tuple[int, int, int]  # blocks in time, rows, columns
+GRID: Grid = (4, 5, 5)  # the default; at most a block a frame
+MOST = 20_000  # blocks
+
+
+def make(model: nn.Module, config: Config, grid: Grid = GRID) -> Callable[[Any, Views, int], dict[str, np.ndarray]]:
+    """The function (variables, views [1 1], label) -> cells {'blocks': float32[t h w]}, signed.
+
+    Raises:
+      UserError: a grid of no blocks, of blocks below a pixel, or of more than `MOST`.
+    """
+    frames, side = Sampler(config.sampling, training=False).num_frames, config.augment.crop_size
+    shown = 'x'.join(map(str, grid))
+    if len(grid) != 3 or min(grid) < 1 or max(grid[1:]) > side:
+        raise UserError(f'grid {shown}: must be blocks in time, rows and columns, from 1 to {side} rows and columns')
+    grid = (min(grid[0], frames), *grid[1:])
+    total = int(np.prod(grid))
+    if total > MOST:
+        raise UserError(f'grid {shown}: has {total:,} blocks, each a pass of the network; at most {MOST:,}')
+    size, augment = min(views_at_once(config), total + 1), config.augment
+
+    @jax.jit
+    def log_probabilities(variables: Any, views: Views, blocks: jax.Array, label: int) -> jax.Array:
+        """float32[n], of the label, with each of the blocks int32[n] covered; block `total` covers nothing."""
+        video = transform(views, augment.crop_size, augment.mean, augment.std)
+        covered = block_of_pixels(video.shape[1:4], grid)[None, ..., None] == blocks[:, None, None, None, None]
+        logits: Any = model.apply(variables, jnp.where(covered, 0, video), train=False)
+        return jax.nn.log_softmax(logits.astype(jnp.float32))[:, label]
+
+    def cells(variables: Any, views: Views, label: int) -> dict[str, np.ndarray]:
+        numbers = np.arange(total + 1, dtype=np.int32)
+        numbers = np.pad(numbers, (0, -len(numbers) % size), mode='edge')  # one shape is compiled
+        parts = [log_probabilities(variables, views, part, label) for part in numbers.reshape(-1, size)]
+        found = np.concatenate([np.asarray(part) for part in parts])[: total + 1]
+        return {'blocks': (found[total] - found[:total]).reshape(grid)}
+
+    return cells
+
+
+def block_of_pixels(shape: tuple[int, ...], grid: Grid) -> np.ndarray:
+    """int32[t h w]: the number of the block that each pixel is in, blocks counted frame by frame and row by row."""
+    t, h, w = (np.floor((np.arange(size) + 0.5) * parts / size).astype(np.int32) for size, parts in zip(shape, grid))
+    return (t[:, None, None] * grid[1] + h[None, :, None]) * grid[2] + w[None, None, :]

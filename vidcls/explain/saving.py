@@ -1,0 +1,116 @@
+"""The files of an explanation: `<video>-<label>-<method>` with four endings, each written whole or not at all.
+
+.png    the strip: the frames with the map over them
+.mp4    the animation over the whole video
+.json   label, probability, method, view, times, weight of each frame
+.npz    the numbers:
+
+map      float32[t h w]     of the window's pixels
+frames   uint8[t h w c]     these pixels, RGB
+times    float64[t]         seconds
+weights  float32[t]         share of each frame in the map's mass
+window   int32[5]           top, left, height, width in the stored frame, and 1 if the network saw it mirrored
+cells_*  float32[t h w]     of each part of the network, on its own grid; signed where the method has signs
+"""
+
+import itertools
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vidcls.errors import UserError
+from vidcls.explain import pictures
+from vidcls.explain.maps import Explanation
+from vidcls.text.bounded_file import read_json
+
+_MOST_JSON = 1 << 20  # bytes
+_MOST_NAME = 80  # bytes of a file name, for the video and for the label each
+
+
+def save(explanation: Explanation, folder: Path, film: np.ndarray, film_times: np.ndarray, name: str = '') -> Path:
+    """Writes the four files, and returns the path of the strip.
+
+    An explanation of the same video, label and method is replaced. No other file is.
+
+    Args:
+      film: uint8[t h w c], frames of the whole video for the animation; `film_times`: float64[t], seconds.
+      name: what the files are called; '' is the video's name.
+    """
+    pictures.check_libraries()
+    folder.mkdir(parents=True, exist_ok=True)
+    described = description(explanation)
+    base = free_path(folder, name or Path(explanation.video).stem or 'frames', described)
+    to = {ending: base.with_name(f'{base.name}.{ending}') for ending in ('json', 'png', 'mp4', 'npz')}
+    text = json.dumps(described, indent=2) + '\n'
+    # First, so that a save that was cut short is known for this explanation's, and replaced by the next.
+    _write(to['json'], lambda path: path.write_text(text, encoding='utf-8'))
+    _write(to['png'], pictures.strip(explanation).save)
+    _write(to['mp4'], lambda path: pictures.write_film(path, explanation, film, film_times))
+    _write(to['npz'], lambda path: np.savez_compressed(path, **arrays(explanation)))
+    return to['png']
+
+
+def description(explanation: Explanation) -> dict[str, Any]:
+    """What the JSON file has."""
+    return {
+        'video': os.path.abspath(explanation.video) if explanation.video else '',
+        'label': explanation.label,
+        'probability': explanation.probability,
+        'method': explanation.method,
+        'view': explanation.view,
+        'views': explanation.views,
+        'window': explanation.window._asdict() | {'flip': bool(explanation.window.flip)},
+        'times': explanation.times.round(6).tolist(),
+        'weights': explanation.weights.astype(np.float64).round(6).tolist(),
+        'cells': {part: list(cells.shape) for part, cells in explanation.cells.items()},
+    }
+
+
+def arrays(explanation: Explanation) -> dict[str, Any]:
+    """What the .npz file has."""
+    return {
+        'map': explanation.map,
+        'frames': explanation.seen,
+        'times': explanation.times,
+        'weights': explanation.weights,
+        'window': np.array(explanation.window, np.int32),
+        **{f'cells_{part}': cells for part, cells in explanation.cells.items()},
+    }
+
+
+def free_path(folder: Path, name: str, described: dict[str, Any]) -> Path:
+    """The path without ending: a number follows where files of another video, label or method have the name."""
+    stem = '-'.join((safe(name), safe(described['label']), described['method']))
+    names = itertools.chain([stem], (f'{stem}-{number}' for number in itertools.count(2)))
+    return next(folder / one for one in names if _is_free(folder / one, described))
+
+
+def safe(name: str) -> str:
+    """A name of letters, digits and -+=. in `_MOST_NAME` bytes, as part of a file's name; it hides no file."""
+    name = re.sub(r'[^\w.+=-]', '_', name).encode()[:_MOST_NAME].decode(errors='ignore')
+    return re.sub(r'^\.', '_', name) or '_'
+
+
+def _is_free(base: Path, described: dict[str, Any]) -> bool:
+    if not any(os.path.lexists(f'{base}{ending}') for ending in ('.png', '.mp4', '.npz', '.json')):
+        return True
+    try:
+        there = read_json(base.with_name(f'{base.name}.json'), _MOST_JSON)
+    except (UserError, OSError):  # something else
+        return False
+    return all(there.get(key) == described[key] for key in ('video', 'label', 'method'))
+
+
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    """Calls `write` on a path beside, with the same ending, and gives the file its name once it is whole."""
+    partial = path.with_name(f'.partial-{path.name}')
+    try:
+        write(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
