@@ -141,7 +141,7 @@ def find_suspects(dataset: Dataset, judged: StoredResult) -> list[Suspect]:
         Suspect(
             number[str(clips.ids[place])],
             float(clips.probabilities[place, clips.labels[place]]),
-            clips.top(place, _TOP),
+            clips.top(int(place), _TOP),
         )
         for place in np.flatnonzero(clips.finite & ~clips.hit)
     ]
