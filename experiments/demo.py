@@ -1,10 +1,11 @@
-"""A demo of all steps in a few minutes on two cores: make clips, convert, train, evaluate, predict. `make demo` runs it.
+"""A demo of all steps in a few minutes on two cores: make clips, convert, train, evaluate, predict, explain. `make demo` runs it.
 
     python -m experiments.demo [--out=runs/demo]
 
 It prints each command before running it, and says at the end what the network learned.
 """
 
+import importlib.util
 import json
 import shlex
 import signal
@@ -34,8 +35,13 @@ def main(argv: list[str]) -> None:
     _call('experiments.timesformer_motion', f'--workdir={run}', f'--config.data.dir={dataset}')
     _call('experiments.evaluate', f'--workdir={run}')
     videos = [out / 'motion_videos' / name / f'{name}_00000.mp4' for name in ('left', 'clockwise')]
-    _call('experiments.predict', f'--workdir={run}', *map(str, videos), '--top_k=3')
+    draws = importlib.util.find_spec('plotly') is not None  # of the extra `report`, which `make demo` installs
+    explain = [f'--explain={out / "pictures"}'] if draws else []
+    _call('experiments.predict', f'--workdir={run}', *map(str, videos), '--top_k=3', *explain)
     print(f'\n{lesson(run)}\n\nThe demo took {time.monotonic() - started:.0f} s; everything is in {out}.')
+    if draws:
+        page = _newest(run).with_suffix('.html')
+        print(f'To look at: {page}, {run / "training.html"} and {out / "pictures"}.')
 
 
 def _call(module: str, *args: str) -> None:
@@ -50,9 +56,14 @@ def _call(module: str, *args: str) -> None:
         sys.exit(status if status > 0 else 128 - status)
 
 
+def _newest(run: Path) -> Path:
+    """The logits of the newest evaluation on the test split."""
+    return max((run / 'eval').glob('*-test-*.npz'), key=lambda path: path.stat().st_mtime)
+
+
 def lesson(run: Path) -> str:
     """A text about the test result: accuracy of the kinds of motion and of the classes."""
-    predictions = max((run / 'eval').glob('*-test-*.npz'), key=lambda path: path.stat().st_mtime)
+    predictions = _newest(run)
     top1 = json.loads(predictions.with_suffix('.json').read_text())['top1']
     labels = (run / 'labels.txt').read_text().splitlines()
     with np.load(predictions) as saved:
