@@ -9,6 +9,7 @@ _FLAGS = ' --xla_force_host_platform_device_count=8 --xla_backend_optimization_l
 os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + _FLAGS
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -19,6 +20,15 @@ if 'PYTEST_XDIST_WORKER' not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix='vidcls-compiled-')
     os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE.name
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _bounded_memory():
+    """Drops compiled programs after each file: those of all files together take gigabytes."""
+    yield
+    if 'jax' in sys.modules:
+        sys.modules['jax'].clear_caches()
+
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / 'shared' / 'data'
 
