@@ -13,7 +13,8 @@ DIR is one of
     class file ('name' or 'number name' lines) that labels are looked up in.
 
 Where neither folders nor lists give the splits, each class is divided at random (--seed): 80/10/10 into train,
-validation and test, or as --split=0.7,0.15,0.15 says.
+validation and test, or as --split=0.7,0.15,0.15 says. Clips that were cut from one recording may then lie in several splits,
+and make the scores too good: give such clips splits of their own.
 
 To add clips later, put them into DIR (and into the lists, if there are any) and convert again with --overwrite. Splits
 that folders or lists give stay as they are, and so does the random split of a class that did not change. In a class that

@@ -12,8 +12,6 @@ Runs of other clips, labels or splits are refused, and so are runs that were eva
 views, unless --any_protocol says that this is what is to be compared.
 """
 
-from pathlib import Path
-
 from absl import flags, logging
 
 from experiments import launch
@@ -31,9 +29,7 @@ _DATA = flags.DEFINE_string('data', '', "The dataset's folder, whose groups are 
 def main(argv: list[str]) -> None:
     if not 2 <= len(argv) <= _MOST_RUNS:
         raise UserError(f'{len(argv)} runs were named; from 2 to {_MOST_RUNS} can be compared')
-    out = Path(_OUT.value).expanduser()
-    if out.suffix != '.html' or not out.parent.is_dir():
-        raise UserError(f'--out={out}: must be a file .html in a folder that exists')
+    out = launch.page_path(_OUT.value, '"top1_a"')
     report.check_installed('scipy')
     from vidcls.report import compare_page, comparison
     from vidcls.run import stored_results

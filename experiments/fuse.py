@@ -33,9 +33,10 @@ def main(argv: list[str]) -> None:
     if bool(_WEIGHTS.value) == _SEARCH.value:
         raise UserError('give either --weights=..., a number for each run, or --search')
     weights = _numbers(_WEIGHTS.value)
-    from vidcls.fuse import fuse
+    from vidcls.fuse import check_number, fuse
     from vidcls.run import stored_results
 
+    check_number(len(argv))
     runs = [stored_results.find(name, _SPLIT.value) for name in argv]
     validation = [stored_results.find(run.path.parents[1], 'validation', like=run) for run in runs if _SEARCH.value]
     saved: list[Path] = []

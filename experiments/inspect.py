@@ -10,8 +10,6 @@ Prints a summary. --out is a page with the counts, pictures of what was found an
 names every clip that was found.
 """
 
-from pathlib import Path
-
 from absl import flags, logging
 
 from experiments import launch
@@ -27,9 +25,7 @@ _EVERY = 1000  # clips between lines of progress
 def main(argv: list[str]) -> None:
     if len(argv) != 1:
         raise UserError('name one dataset: the folder that data_prep wrote')
-    out = Path(_OUT.value).expanduser()
-    if out.suffix != '.html' or not out.parent.is_dir():
-        raise UserError(f'--out={out}: must be a file .html in a folder that exists')
+    out = launch.page_path(_OUT.value, '"splits"')
     report.check_installed('imagehash')
     from vidcls.data.dataset import open_dataset
     from vidcls.report import inspect_page, inspection, page

@@ -112,6 +112,28 @@ def _train(argv: list[str], config: Config, join: Callable[[], None], extend: bo
         write_page('training', [_WORKDIR.value])
 
 
+def page_path(out: str, numbers: str = '') -> Path:
+    """The path of a page that --out names.
+
+    Args:
+      numbers: a text near the beginning of the JSON that is written beside the page; empty: none is.
+
+    Raises:
+      UserError: not a file .html in a folder that exists, or something else lies where the JSON would go.
+    """
+    path = Path(out).expanduser()
+    if path.suffix != '.html' or not path.parent.is_dir():
+        raise UserError(f'--out={out}: must be a file .html in a folder that exists')
+    beside = path.with_suffix('.json')
+    if (
+        numbers
+        and os.path.lexists(beside)
+        and (not beside.is_file() or numbers not in beside.read_bytes()[:4096].decode(errors='replace'))
+    ):
+        raise UserError(f'--out={out}: the numbers would replace {beside}, which is something else; name another page')
+    return path
+
+
 def write_page(kind: str, *arguments) -> None:
     """Writes a page beside a result, and logs its path. A page that can't be made is a line, and fails nothing.
 

@@ -15,6 +15,7 @@ that a spreadsheet would run as a formula, as OWASP recommends.
 """
 
 import csv
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -50,7 +51,6 @@ def main(argv: list[str]) -> int:
     classifier = Classifier.load(_WORKDIR.value, _CHECKPOINT.value, _CLIPS.value, crops, _SETTINGS())
     explain = _explaining(classifier)
     write = {'text': _text, 'json': _json, 'csv': _csv}[_FORMAT.value]
-    sys.stdout.reconfigure(errors='backslashreplace')  # the terminal may lack some letters
     failed = 0
     for name in argv:
         try:
@@ -61,7 +61,10 @@ def main(argv: list[str]) -> int:
             continue
         for path in paths:
             try:
-                write(path, classifier.classify(path, _TOP_K.value))
+                ranking = classifier.classify(path, _TOP_K.value)
+                if not math.isfinite(ranking[0][1]):
+                    raise UserError(f'{path}: the network gives numbers that are not finite')
+                write(path, ranking)
                 explain(path)
             except BrokenPipeError:
                 raise
@@ -74,8 +77,8 @@ def main(argv: list[str]) -> int:
 def _explaining(classifier) -> Callable[[Path], None]:
     """What explains a video, as the flags say; it does nothing without --explain. Flags that can't work are refused here."""
     if not _EXPLAIN.value:
-        if _LABEL.value or _METHOD.value:
-            raise UserError('--explain_label and --explain_method go with --explain=DIR, the folder for the pictures')
+        if _LABEL.value or _METHOD.value or _GRID.present:
+            raise UserError('--explain_label, _method and _grid go with --explain=DIR, the folder for the pictures')
         return lambda path: None
     from vidcls.explain import Explainer
     from vidcls.explain.explainer import check_label

@@ -7,8 +7,6 @@ training.html in the current folder. It is one file, which opens without a netwo
 'vidcls[report]'.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from experiments import launch
@@ -24,7 +22,7 @@ def main(argv: list[str]) -> None:
     report.check_installed()
     from vidcls.report import training
 
-    print(training.write(argv, Path(_OUT.value).expanduser() if _OUT.value else None))
+    print(training.write(argv, launch.page_path(_OUT.value) if _OUT.value else None))
 
 
 if __name__ == '__main__':

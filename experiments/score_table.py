@@ -1,5 +1,7 @@
 """The table that `evaluate` and `fuse` print."""
 
+from vidcls.text.names import readable_lines
+
 _CLASSES_SHOWN = 20
 
 
@@ -16,7 +18,7 @@ def table(result: dict) -> str:
         lines += [
             f'{label:22} {100 * hits / clips:.2f} %, {hits} of {clips}' for label, (hits, clips) in classes.items()
         ]
-    return '\n'.join(lines)
+    return readable_lines('\n'.join(lines))
 
 
 def _plain(value) -> str:

@@ -50,8 +50,8 @@ def start(config: Config, optimizer, video) -> TrainState:
     return new_state(np.int32(0), params, made.get('batch_stats', {}), optimizer.init(params), config)
 
 
-# ECO's two programs compile for a minute.
-@pytest.mark.parametrize('family', ['tsn', pytest.param('eco', marks=pytest.mark.slow), 'timesformer'])
+@pytest.mark.slow  # two programs each, which compile for half a minute and more
+@pytest.mark.parametrize('family', ['tsn', 'eco', 'timesformer'])
 def test_a_step_in_bfloat16_is_close_to_float32(family, monkeypatch):
     monkeypatch.setattr(jax, 'default_backend', lambda: 'tpu')  # XLA's own convolutions compile faster
     settings, frames, size = FAMILIES[family]

@@ -112,11 +112,13 @@ def test_weights_are_searched_on_validation_and_never_on_the_clips_that_are_scor
 
 
 def test_what_has_no_meaning_is_refused(two, tmp_path):
-    for weights in ((1,), (1, -1), (0, 0), (1, float('nan'))):
+    for weights in ((1,), (1, -1), (0, 0), (1, float('nan')), (1e308, 1e308)):
         with pytest.raises(UserError, match='--weights='):
             check_weights(weights, 2)
     with pytest.raises(UserError, match='1 runs were named; from 2 to 10'):
         fuse(two[:1], tmp_path / 'both', weights=(1,))
+    with pytest.raises(UserError, match="'prob': must be one of"):
+        fuse(two, tmp_path / 'both', 'prob', (1, 1))
     (tmp_path / 'trained').mkdir()
     (tmp_path / 'trained' / 'config.json').write_text('{}')
     with pytest.raises(UserError, match='holds a run; name another folder'):

@@ -140,7 +140,7 @@ def evaluate(
     protocol = {
         'dataset': dataset.name,
         'dataset_digest': digest,
-        'data_dir': str(dataset.folder),
+        'data_dir': str(dataset.folder.resolve()),
         'split': split,
         'checkpoint_step': int(step),
         'checkpoint': checkpoint_name,

@@ -19,6 +19,7 @@ from vidcls.errors import UserError
 from vidcls.run import results, workdir
 from vidcls.run.results import Predictions
 from vidcls.run.stored_results import StoredResult, on_the_same_clips
+from vidcls.text import whole_file
 from vidcls.text.bounded_file import read_labels
 
 ON = ('logits', 'probabilities')
@@ -73,6 +74,12 @@ def grid(count: int) -> Iterator[tuple[float, ...]]:
         yield tuple((after - before - 1) / parts for before, after in itertools.pairwise(edges))
 
 
+def check_number(runs: int) -> None:
+    """Raises UserError where so many runs can't be fused."""
+    if not 2 <= runs <= MOST_RUNS:
+        raise UserError(f'{runs} runs were named; from 2 to {MOST_RUNS} can be fused')
+
+
 def check_weights(weights: Sequence[float], count: int) -> None:
     """Refuses weights that are not one of each run, or that have no meaning.
 
@@ -82,8 +89,8 @@ def check_weights(weights: Sequence[float], count: int) -> None:
     shown = ','.join(f'{weight:g}' for weight in weights)
     if len(weights) != count:
         raise UserError(f'--weights={shown}: has {len(weights)} weights for {count} runs; give one of each run')
-    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not sum(weights) > 0:
-        raise UserError(f'--weights={shown}: must be numbers from 0 on, and one at least must be above 0')
+    if not all(0 <= weight <= 1e6 for weight in weights) or not sum(weights) >= 1e-6:
+        raise UserError(f'--weights={shown}: must be numbers from 0 to 1000000, and not all 0')
 
 
 def fuse(
@@ -112,8 +119,9 @@ def fuse(
     Raises:
       UserError: the runs' clips, labels or splits differ, the weights can't be used, or validation and `runs` share a clip.
     """
-    if not 2 <= len(runs) <= MOST_RUNS:
-        raise UserError(f'{len(runs)} runs were named; from 2 to {MOST_RUNS} can be fused')
+    check_number(len(runs))
+    if on not in ON:
+        raise UserError(f'{on!r}: must be one of {", ".join(ON)}')
     runs = on_the_same_clips(runs)
     if weights:
         check_weights(weights, len(runs))
@@ -178,7 +186,7 @@ def _protocol(runs: Sequence[StoredResult], weights: Sequence[float], on: str, o
         'split': runs[0].scores['split'],
         'average': on,
         'fused': [str(run.path) for run in runs],
-        'weights': [round(float(weight), 6) for weight in weights],
+        'weights': [float(f'{weight:.6g}') for weight in weights],
         'weights_from': origin,
     }
 
@@ -193,7 +201,8 @@ def _save(
     labels = folder / 'labels.txt'
     if labels.exists() and read_labels(labels) != classes:
         raise UserError(f'{folder}: has fusions of other labels; name another folder with --workdir')
-    labels.write_text(''.join(f'{label}\n' for label in classes), encoding='utf-8')
+    if not labels.exists():
+        whole_file.write_text(labels, ''.join(f'{label}\n' for label in classes))
     weights = ','.join(f'{weight:g}' for weight in protocol['weights'])
     name = f'fused-{protocol["split"]}-{protocol["average"]}-weights={weights}'
     path = results.free_named(folder, name, protocol)

@@ -51,6 +51,7 @@ class Classifier:
     """A trained network that takes videos; make one with `Classifier.load`. Several threads may share it.
 
     Attributes:
+      folder: the work directory.
       labels: class names, in the order of the logits.
       config: of the run, for one device.
       frames: how its dataset's frames were stored.
@@ -60,6 +61,7 @@ class Classifier:
     def __init__(
         self, run: Run, variables: Any, clips: int = 0, crops: int = 0, settings: Mapping[str, Any] | None = None
     ):
+        self.folder = run.folder
         self.labels = run.labels
         self.frames = run.frames
         # One device, no axis to average over.

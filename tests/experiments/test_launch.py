@@ -158,6 +158,18 @@ def test_a_page_that_cannot_be_made_fails_nothing(error, line, monkeypatch, capl
     assert len(caplog.messages) == 1 and caplog.messages[0].startswith(line)
 
 
+def test_a_page_replaces_no_other_files(tmp_path):
+    for name, message in (('config.json', 'must be a file .html'), (f'{tmp_path}/absent/x.html', 'that exists')):
+        with pytest.raises(UserError, match=message):
+            launch.page_path(name)
+    (tmp_path / 'config.json').write_text('{"model": 1}')
+    with pytest.raises(UserError, match='would replace .*config.json, which is something else'):
+        launch.page_path(f'{tmp_path}/config.html', '"top1_a"')
+    assert launch.page_path(f'{tmp_path}/config.html') == tmp_path / 'config.html'
+    (tmp_path / 'compare.json').write_text('[{"a": 1, "top1_a": 2}]')
+    assert launch.page_path(f'{tmp_path}/compare.html', '"top1_a"').name == 'compare.html'
+
+
 def test_the_path_of_a_page_is_told(monkeypatch, caplog):
     monkeypatch.setattr('vidcls.report.training.write', lambda folders: f'{folders[0]}/training.html')
     with caplog.at_level(logging.INFO, 'absl'):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+from pathlib import Path
 
 import av
 import numpy as np
@@ -37,9 +38,9 @@ def explained(video='clips/a.mp4', label='left', frames=3, size=(48, 64)):
     )
 
 
-def save(folder, name='', **changed):
+def save(folder, name='', run='runs/one', **changed):
     explanation = explained(**changed)
-    return saving.save(explanation, folder, explanation.frames, explanation.times, name)
+    return saving.save(explanation, folder, explanation.frames, explanation.times, Path(run), name)
 
 
 def test_the_files_have_what_they_say(tmp_path):
@@ -76,6 +77,10 @@ def test_no_other_explanation_is_overwritten(tmp_path):
     assert names == [
         f'a-{one}-gradcam{more}.png'
         for one, more in [('left', ''), ('left', '-2'), ('right', ''), ('left', '-2'), ('left', '')]
+    ]
+    assert save(tmp_path, video='x/a.mp4', run='runs/two').name == 'a-left-gradcam-3.png'
+    assert [save(tmp_path, video='').name for _ in range(2)] == [
+        f'frames-left-gradcam{more}.png' for more in ('', '-2')
     ]
     (tmp_path / 'b-left-gradcam.png').write_text('mine')
     assert save(tmp_path, video='b.mp4').name == 'b-left-gradcam-2.png'

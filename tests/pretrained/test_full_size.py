@@ -29,6 +29,7 @@ def test_resnet(name):
     assert_logits(models.build(f'tsn_{name}', golden.CLASSES), 'torchvision', golden.video(), expected)
 
 
+@pytest.mark.slow
 def test_timesformer():
     model = models.build('timesformer_base', golden.CLASSES, num_frames=golden.FRAMES, image_size=golden.SIZE)
     assert_logits(model, 'huggingface', golden.video(), np.load(golden.FILE)['timesformer_base'])

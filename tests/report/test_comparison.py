@@ -3,11 +3,15 @@
 import json
 import math
 import re
+import shutil
 
 import numpy as np
 import pytest
 
+from tests.report.parsed import numbers, plots
 from tests.stored import store
+from vidcls.data.dataset import open_dataset
+from vidcls.errors import UserError
 from vidcls.report import compare_page, comparison, intervals
 from vidcls.report.comparison import compare, holm, units_of
 from vidcls.run.stored_results import load
@@ -61,14 +65,39 @@ def test_clips_of_one_group_are_drawn_together(tmp_path):
     assert by_group.high - by_group.low > 2 * (by_clip.high - by_clip.low)
 
 
-def test_groups_come_from_the_dataset(tmp_path):
-    (first, _) = results(tmp_path, [1, 0, 1], [1, 1, 1])
-    assert units_of([first]).of == 'clip'
-    (tmp_path / 'dataset_info.json').write_text('{}')
-    (tmp_path / 'groups.json').write_text(json.dumps({'of': 'film', 'groups': {'x': ['clip0', 'clip2']}}))
-    found = units_of([first], str(tmp_path))
-    assert (found.of, found.count) == ('film', 2)
+def test_groups_come_from_the_dataset(tmp_path, motion_folder, caplog):
+    folder = shutil.copytree(motion_folder, tmp_path / 'motion')
+    dataset = open_dataset(folder)
+    clips = dataset.clips('test')
+    ids, labels = dataset.index.ids[clips].tolist(), dataset.index.labels[clips]
+    logits, digest = np.eye(8)[labels], dataset.digest('test')
+    (folder / 'groups.json').write_text(json.dumps({'of': 'film', 'groups': {'x': [ids[0], ids[2]]}}))
+
+    def made(name, **protocol):
+        return load(store(tmp_path / name, ids, labels, logits, list(dataset.labels), **protocol))
+
+    found = units_of([made('one', data_dir=str(folder), dataset_digest=digest)])
+    assert (found.of, found.count) == ('film', 7)
     assert found.number[0] == found.number[2] != found.number[1]
+    fused = made('two', data_dir=f'{folder} + elsewhere', dataset_digest=f'{digest} + 0', fused=['a', 'b'])
+    assert units_of([fused]).count == 7
+    other = made('three', data_dir=str(folder), dataset_digest='0badcafe')
+    assert units_of([other]).of == 'clip'
+    assert 'intervals are over clips, not over recordings' in caplog.text
+    with pytest.raises(UserError, match='is another dataset'):
+        units_of([other], str(folder))
+
+
+def test_the_classes_that_changed_most_are_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr(compare_page, '_BARS', 2)
+    # Of ten clips of each class B gains 1, 5 and 9.
+    labels = np.repeat([0, 1, 2], 10)
+    right_b = np.arange(30) % 10 < np.array([1, 5, 9])[labels]
+    pair = compare(*results(tmp_path, np.zeros(30, bool), right_b, labels), intervals.each_clip(30))
+    compare_page.write(tmp_path / 'page.html', [pair])
+    page = (tmp_path / 'page.html').read_text()
+    bars = next(data for data, _ in plots(page) if data[0]['type'] == 'bar')
+    assert numbers(bars[0]['x']).tolist() == [50, 90]
 
 
 def test_holm_by_hand():

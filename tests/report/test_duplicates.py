@@ -21,7 +21,7 @@ def test_near_pairs_are_those_of_brute_force():
     cross = np.array([[False, True], [True, False]])
     known = np.ones(700, bool)
     known[699] = False
-    found, count = near_pairs(hashes, known, part, cross)
+    found, count = near_pairs(hashes, known, part, cross, np.arange(700))
     by_hand = [
         Pair(i, j, bits)
         for i in np.flatnonzero(known).tolist()
@@ -35,9 +35,13 @@ def test_near_pairs_are_those_of_brute_force():
 def test_a_dataset_of_equal_clips_does_not_fill_the_memory(monkeypatch):
     monkeypatch.setattr(duplicates, 'MOST_PAIRS', 50)
     part, cross = np.arange(600) % 2, ~np.eye(2, dtype=bool)
-    found, count = near_pairs(np.zeros((600, 2), np.uint64), np.ones(600, bool), part, cross)
+    found, count = near_pairs(np.zeros((600, 2), np.uint64), np.ones(600, bool), part, cross, np.arange(600))
     assert (len(found), count) == (50, 300 * 300)
     assert found[0] == (0, 1, 0)
+    # Clips that are known to be equal take no place of those that look alike.
+    group = np.where(np.arange(600) < 598, 0, np.arange(600))
+    found, count = near_pairs(np.zeros((600, 2), np.uint64), np.ones(600, bool), part, cross, group)
+    assert count == 2 * 299 + 1 and all(pair.second >= 598 for pair in found)
 
 
 def test_splits_cross_if_they_share_no_clip_and_have_one_number(motion_dataset):
@@ -65,6 +69,8 @@ def test_clips_of_one_class_do_not_match(motion_dataset):
     looks = look(motion_dataset)
     hashes = np.stack([each.hashes for each in looks])
     assert all(each.textured and not each.broken for each in looks)
-    every = near_pairs(hashes, np.ones(len(looks), bool), np.zeros(len(looks), int), np.array([[True]]))
+    every = near_pairs(
+        hashes, np.ones(len(looks), bool), np.zeros(len(looks), int), np.array([[True]]), np.arange(len(looks))
+    )
     assert every == ([], 0)
     assert duplicates.equal_clips(motion_dataset) == []

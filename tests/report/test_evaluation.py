@@ -93,6 +93,18 @@ def test_one_clip_has_a_page(tmp_path, classes, logits):
     assert 'What the run says of 1 clip of test' in page and 'alert(1)</' not in page
 
 
+def test_a_run_without_a_finite_logit_has_no_calibration(tmp_path):
+    path = stored_files.store(tmp_path / 'run', ['x'], [0], [[np.nan, np.nan]], ['a', 'b'])
+    page = evaluation.write(path).read_text()
+    assert 'Calibration error' not in tiles(page) and 'No clip has finite logits.' in page
+
+
+def test_far_too_many_classes_have_no_matrix(tmp_path, monkeypatch):
+    monkeypatch.setattr(confusions, 'MOST_CLASSES', 6)
+    path, *_ = made(tmp_path / 'run', classes=7)
+    assert 'With more than 6 classes there is no matrix.' in evaluation.write(path).read_text()
+
+
 def test_many_classes_have_a_close_up(tmp_path):
     path, *_ = made(tmp_path / 'run', classes=80, clips=400, views=1)
     page = evaluation.write(path).read_text()

@@ -81,6 +81,7 @@ def test_hostile_rows_are_left_out(resumed, tmp_path):
         '{"step": "<b>"}',
         '{"step": 1e400, "train/loss": 1}',
         '{"step": 7, "train/loss": "</script>"}',
+        '{"step": 9, "train/loss": 1' + 400 * '0' + '}',
         '{"st',
     ]
     (folder / 'metrics.jsonl').write_text(

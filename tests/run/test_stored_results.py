@@ -31,6 +31,17 @@ def test_the_newest_evaluation_of_a_split_is_taken(tmp_path):
         find(tmp_path, 'test2')
 
 
+def test_split_1_is_not_split_10_and_one_fusion_not_another(tmp_path):
+    made(tmp_path, split='test10')
+    with pytest.raises(UserError, match="no evaluation of 'test1'"):
+        find(tmp_path, 'test1')
+    assert find(tmp_path, 'test').scores['split'] == 'test10'
+    for name, runs in (('x', ['a', 'b']), ('y', ['a', 'c'])):
+        made(tmp_path / 'fused', name=name, fused=runs, weights=[1, 1])
+    with pytest.raises(UserError, match='name one in place of the folder'):
+        find(tmp_path / 'fused', 'test')
+
+
 def test_where_views_differ_the_user_names_the_file(tmp_path):
     paths = [made(tmp_path, name=f'made-{crops}', crops=crops) for crops in (1, 10)]
     with pytest.raises(UserError, match='name one in place of the folder') as found:

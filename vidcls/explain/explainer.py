@@ -4,6 +4,7 @@ The view's frames, window, canvas and transform are those of `vidcls.predict`.
 """
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +16,7 @@ import numpy as np
 from vidcls import metrics
 from vidcls.data import transform
 from vidcls.errors import UserError
-from vidcls.explain import gradcam, maps, occlusion, rollout, saving
+from vidcls.explain import gradcam, maps, occlusion, pictures, rollout, saving
 from vidcls.explain.maps import Explanation
 from vidcls.models.configured import build_model
 from vidcls.predict import Classifier, Source
@@ -128,14 +129,16 @@ class Explainer:
           UserError: the libraries that draw are not installed; others are those of `explain`.
         """
         explanation = self.explain(source, label, fps)
-        return saving.save(explanation, Path(folder).expanduser(), *self._film(source, explanation, fps), name)
+        film = self._film(source, explanation, fps)
+        return saving.save(explanation, Path(folder).expanduser(), *film, self.classifier.folder, name)
 
     def _film(self, source: Source, explanation: Explanation, fps: float | None) -> tuple[np.ndarray, np.ndarray]:
         """Stored frames uint8[t h w c] of the whole video for the animation, evenly chosen, and their times."""
         most = max(min(FILM_FRAMES, _FILM_BYTES // explanation.frames[0].nbytes), 1)
 
         def choose(num_frames: int, rate: float) -> list[int]:
-            return np.unique(np.linspace(0, num_frames - 1, min(num_frames, most)).astype(int)).tolist()
+            few = min(num_frames, most, math.ceil(num_frames / rate * pictures.FPS[1]))  # no more than the film shows
+            return np.unique(np.linspace(0, num_frames - 1, few).astype(int)).tolist()
 
         return self.classifier.read(source, choose, fps)
 

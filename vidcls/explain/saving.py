@@ -29,21 +29,33 @@ from vidcls.explain.maps import Explanation
 from vidcls.text.bounded_file import read_json
 
 _MOST_JSON = 1 << 20  # bytes
+_SAME = (
+    'video',
+    'run',
+    'label',
+    'method',
+    'views',
+    'cells',
+)  # of two explanations of which the newer replaces the older
 _MOST_NAME = 80  # bytes of a file name, for the video and for the label each
 
 
-def save(explanation: Explanation, folder: Path, film: np.ndarray, film_times: np.ndarray, name: str = '') -> Path:
+def save(
+    explanation: Explanation, folder: Path, film: np.ndarray, film_times: np.ndarray, run: Path, name: str = ''
+) -> Path:
     """Writes the four files, and returns the path of the strip.
 
-    An explanation of the same video, label and method is replaced. No other file is.
+    An explanation of the same video file by the same run, of the same label, method, views and grid, is replaced. No other
+    file is.
 
     Args:
+      run: the work directory of the network.
       film: uint8[t h w c], frames of the whole video for the animation; `film_times`: float64[t], seconds.
       name: what the files are called; '' is the video's name.
     """
     pictures.check_libraries()
     folder.mkdir(parents=True, exist_ok=True)
-    described = description(explanation)
+    described = {'run': str(run.absolute())} | description(explanation)
     base = free_path(folder, name or Path(explanation.video).stem or 'frames', described)
     to = {ending: base.with_name(f'{base.name}.{ending}') for ending in ('json', 'png', 'mp4', 'npz')}
     text = json.dumps(described, indent=2) + '\n'
@@ -56,7 +68,7 @@ def save(explanation: Explanation, folder: Path, film: np.ndarray, film_times: n
 
 
 def description(explanation: Explanation) -> dict[str, Any]:
-    """What the JSON file has."""
+    """What the JSON file has beside the run."""
     return {
         'video': os.path.abspath(explanation.video) if explanation.video else '',
         'label': explanation.label,
@@ -84,7 +96,7 @@ def arrays(explanation: Explanation) -> dict[str, Any]:
 
 
 def free_path(folder: Path, name: str, described: dict[str, Any]) -> Path:
-    """The path without ending: a number follows where files of another video, label or method have the name."""
+    """The path without ending: a number follows where files of something else have the name."""
     stem = '-'.join((safe(name), safe(described['label']), described['method']))
     names = itertools.chain([stem], (f'{stem}-{number}' for number in itertools.count(2)))
     return next(folder / one for one in names if _is_free(folder / one, described))
@@ -103,12 +115,14 @@ def _is_free(base: Path, described: dict[str, Any]) -> bool:
         there = read_json(base.with_name(f'{base.name}.json'), _MOST_JSON)
     except (UserError, OSError):  # something else
         return False
-    return all(there.get(key) == described[key] for key in ('video', 'label', 'method'))
+    # Frames in memory have no name by which they could be known again.
+    return bool(described['video']) and all(there.get(key) == described[key] for key in _SAME)
 
 
 def _write(path: Path, write: Callable[[Path], Any]) -> None:
     """Calls `write` on a path beside, with the same ending, and gives the file its name once it is whole."""
     partial = path.with_name(f'.partial-{path.name}')
+    partial.unlink(missing_ok=True)  # what a kill left behind, or a link that leads elsewhere
     try:
         write(partial)
         os.replace(partial, path)

@@ -158,7 +158,8 @@ def _classes(pair: Comparison, b: str, a: str) -> list[Markup]:
     ]
     rows.sort(key=lambda row: (row[0], row[1]))
     moved = [row for row in rows if row[0]]
-    shown = moved if len(moved) <= _BARS else moved[: _BARS // 2] + moved[-_BARS // 2 :]
+    most = sorted(moved, key=lambda row: -abs(row[0]))[:_BARS]
+    shown = [row for row in moved if row in most]
     blocks = []
     if shown:
         some = 'all' if len(shown) == len(moved) else f'the {len(shown)} that changed most, of'

@@ -7,15 +7,15 @@ the bootstrap interval over groups does not.
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 
-from vidcls.data import groups
-from vidcls.data.dataset import find_folder
+from vidcls.errors import UserError
 from vidcls.report import intervals
 from vidcls.report.scored import Scored, scored
+from vidcls.report.strips import find_clips
 from vidcls.run.stored_results import StoredResult
 from vidcls.text.names import readable
 
@@ -91,19 +91,22 @@ def compare(a: StoredResult, b: StoredResult, units: intervals.Units) -> Compari
 
 
 def units_of(results: Sequence[StoredResult], data_dir: str = '') -> intervals.Units:
-    """What the bootstrap draws for these clips: the groups that the dataset tells of, else clips.
+    """What the bootstrap draws for these clips: the groups that the dataset tells of, else clips, with a warning.
 
     Args:
       results: with the same clips in the same order.
       data_dir: the dataset's folder; empty: where it was when the first was evaluated.
 
     Raises:
-      UserError, OSError: as of `groups.load`.
+      UserError, OSError: `data_dir` is not the dataset that was evaluated.
     """
-    ids = results[0].predictions.ids
-    folder = str(results[0].scores.get('data_dir', '')).split(' + ')[0]
-    found = groups.load(find_folder(data_dir) if data_dir else Path(folder), ids)
-    return intervals.of_groups(*found) if found else intervals.each_clip(len(ids))
+    try:
+        return find_clips(results[0], data_dir).units()
+    except (UserError, OSError) as error:
+        if data_dir:
+            raise
+        logging.warning('intervals are over clips, not over recordings: %s', error)
+        return intervals.each_clip(len(results[0].predictions.ids))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

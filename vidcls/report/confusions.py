@@ -11,6 +11,7 @@ from vidcls.report import theme
 from vidcls.report.scored import Scored
 
 LABELLED = 60  # rows; more names than that can't be read beside a matrix
+MOST_CLASSES = 3000  # of a matrix, which is dense
 CLOSE_UP = 30  # classes of the close-up that stands beside a larger matrix
 _NAMED_COLUMNS = 12
 _TICKS = (0.0, 0.1, 0.5, 1.0)  # of the colours

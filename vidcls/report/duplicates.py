@@ -89,14 +89,20 @@ def crossed_splits(dataset: Dataset, first: int, second: int) -> list[str]:
 
 
 def near_pairs(
-    hashes: np.ndarray, known: np.ndarray, part: np.ndarray, cross: np.ndarray, most_bits: int = MOST_BITS
+    hashes: np.ndarray,
+    known: np.ndarray,
+    part: np.ndarray,
+    cross: np.ndarray,
+    group_of: np.ndarray,
+    most_bits: int = MOST_BITS,
 ) -> tuple[list[Pair], int]:
-    """Pairs of clips in crossing parts whose hashes differ in at most `most_bits`.
+    """Pairs of clips in crossing parts whose hashes differ in at most `most_bits`, and that are not of one group.
 
     Args:
       hashes: uint64[n f].
       known: bool[n], whether the hashes mean something; a black clip looks like every other.
       part, cross: what `crossing` returns.
+      group_of: int[n], the same for clips that are known to be equal.
 
     Returns:
       The nearest MOST_PAIRS pairs, nearest first, and how many there are.
@@ -109,8 +115,11 @@ def near_pairs(
             bits += np.bitwise_count(hashes[first, None, frame] ^ hashes[None, second, frame])
         near = (bits <= most_bits) & cross[np.ix_(part[first], part[second])]
         near &= np.arange(len(first))[:, None] < np.arange(len(second))[None, :]  # each pair once
+        near &= group_of[first][:, None] != group_of[second][None, :]
         i, j = np.nonzero(near)
         counted += len(i)
+        nearest = np.argsort(bits[i, j], kind='stable')[:MOST_PAIRS]
+        i, j = i[nearest], j[nearest]
         kept += [Pair(int(a), int(b), int(c)) for a, b, c in zip(first[i], second[j], bits[i, j])]
         kept = sorted(kept, key=lambda pair: (pair.bits, pair.first, pair.second))[:MOST_PAIRS]
     return kept, counted

@@ -12,7 +12,6 @@ import numpy as np
 import plotly.graph_objects as go
 from markupsafe import Markup
 
-from vidcls.data.groups import Groups
 from vidcls.errors import UserError
 from vidcls.report import class_accuracy, clip_length, confusions, intervals, page, theme
 from vidcls.report.calibration import BINS, calibration
@@ -50,11 +49,12 @@ def write(path: Path, data_dir: str = '') -> Path:
     """
     stored = load(path)
     clips, dataset, lack = scored(stored), None, ''
+    units = intervals.each_clip(len(clips.ids))
     try:
         dataset = find_clips(stored, data_dir)
+        units = dataset.units()
     except (UserError, OSError) as error:
         lack = str(error)
-    units = _units(dataset, clips)
     sections = [
         Section('Scores', [*_scores(stored, clips, units), page.facts(_protocol(stored.scores))]),
         Section('Classes', class_accuracy.blocks(clips)),
@@ -74,13 +74,6 @@ def write(path: Path, data_dir: str = '') -> Path:
     return page_path
 
 
-def _units(dataset: Clips | None, clips: Scored) -> Units:
-    groups: Groups | None = dataset.dataset.clip_groups() if dataset else None
-    if dataset is None or groups is None:
-        return intervals.each_clip(len(clips.ids))
-    return intervals.of_groups(groups.of, groups.number[dataset.number])
-
-
 def _scores(stored: StoredResult, clips: Scored, units: Units) -> list[Markup]:
     """The scores with their intervals, and what was drawn again for these."""
     by_class = [clips.hit[clips.labels == label].mean() for label in np.unique(clips.labels)]
@@ -90,8 +83,9 @@ def _scores(stored: StoredResult, clips: Scored, units: Units) -> list[Markup]:
     found.append(
         _tile('Mean class accuracy', float(np.mean(by_class)), intervals.of_class_means(clips.hit, clips.labels, units))
     )
-    error = calibration(clips.confidence[clips.finite], clips.hit[clips.finite]).error
-    found.append(('Calibration error', f'{100 * error:.1f} %', f'ECE, {BINS} bins'))
+    if clips.finite.any():
+        error = calibration(clips.confidence[clips.finite], clips.hit[clips.finite]).error
+        found.append(('Calibration error', f'{100 * error:.1f} %', f'ECE, {BINS} bins'))
     chance = f'Guessing among {len(clips.classes)} classes is right {100 / len(clips.classes):.3g} % of the time.'
     blocks = [page.tiles(found), page.text(f'{_drawn(units, len(clips.ids))} {chance}')]
     broken = int((~clips.finite).sum())
@@ -128,7 +122,7 @@ def _drawn(units: Units, clips: int) -> str:
     )
     if units.of == 'clip':
         return (
-            f'{how} A draw takes {clips:,} clips with replacement. The dataset does not tell which clips are of one recording, '
+            f'{how} A draw takes {clips:,} clips with replacement. Which clips are of one recording is not known here, '
             'so they are taken for independent.'
         )
     return (
@@ -158,6 +152,8 @@ def _no_dataset(lack: str) -> Markup:
 
 
 def _confusions(clips: Scored, dataset: Clips | None, lack: str) -> list[Markup]:
+    if len(clips.classes) > confusions.MOST_CLASSES:
+        return [page.text(f'With more than {confusions.MOST_CLASSES:,} classes there is no matrix.')]
     labels, pairs = confusions.shown(clips), confusions.largest(clips, _LISTED)
     how = (
         'A row is a true class, with its number of clips; the colour is the share of them that is taken for the column.'
@@ -244,6 +240,8 @@ def _card(clips: Scored, clip: int, dataset: Clips | None) -> Card:
 
 
 def _calibration(clips: Scored) -> list[Markup]:
+    if not clips.finite.any():
+        return [page.text('No clip has finite logits.')]
     found = calibration(clips.confidence[clips.finite], clips.hit[clips.finite])
     return [
         page.plot(

@@ -167,7 +167,8 @@ def _same(found: Inspection) -> list[Markup]:
         )
     ]
     crossed = found.crossed(found.equal)
-    inside = [pair for pair in found.equal if pair not in set(crossed)]
+    crossing = set(crossed)
+    inside = [pair for pair in found.equal if pair not in crossing]
     for title, pairs in (
         ('Same bytes, across splits', crossed),
         ('Same bytes, in one split', inside),
@@ -229,7 +230,8 @@ def _frames(found: Inspection) -> list[Markup]:
 
 def _suspects(found: Inspection) -> list[Markup]:
     if not found.suspects:
-        return [page.text(f'{found.judge} agrees with every label.')]
+        broken = f', but for {found.unrated} clips, whose logits are not finite' if found.unrated else ''
+        return [page.text(f'{found.judge} agrees with every label{broken}.')]
     dataset, cards = found.dataset, []
     for suspect in found.suspects[:_SUSPECTS]:
         name, label = str(dataset.index.ids[suspect.clip]), dataset.labels[dataset.index.labels[suspect.clip]]

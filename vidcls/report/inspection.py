@@ -48,6 +48,7 @@ class Inspection:
       looks: of each clip.
       suspects: the least likely labels first.
       judge: the name of the run that found these; '' if none was asked.
+      unrated: how many clips the run has logits of that are not finite.
     """
 
     dataset: Dataset
@@ -58,6 +59,7 @@ class Inspection:
     looks: list[ClipLooks]
     suspects: list[Suspect]
     judge: str
+    unrated: int
 
     def clips(self, wanted: Callable[[ClipLooks], Any]) -> list[int]:
         """The clips whose looks are so."""
@@ -103,16 +105,16 @@ def inspect(
     groups = duplicates.equal_clips(dataset)
     looks = look(dataset, progress)
     hashes, known = np.stack([each.hashes for each in looks]), np.array([each.textured for each in looks])
-    near, count = duplicates.near_pairs(hashes, known, *duplicates.crossing(dataset))
-    group_of = np.full(len(looks), -1)
-    for number, group in enumerate(groups):
-        group_of[group] = number
-    others = [pair for pair in near if group_of[pair.first] < 0 or group_of[pair.first] != group_of[pair.second]]
+    group_of = np.arange(len(looks))  # a clip that equals no other is a group of its own
+    for group in groups:
+        group_of[group] = group[0]
+    others, count = duplicates.near_pairs(hashes, known, *duplicates.crossing(dataset), group_of)
     equal = [Pair(*pair, 0) for group in groups for pair in _pairs_of(group)]
     reader = dataset.reader()
     copied = [duplicates.is_copy(dataset, reader, pair) for pair in others]
     copies, scenes = ([pair for pair, copy in zip(others, copied) if copy is which] for which in (True, False))
-    return Inspection(dataset, equal, copies, scenes, count - len(near), looks, suspects, judged.run if judged else '')
+    judge, unrated = (judged.run, int((~scored(judged).finite).sum())) if judged else ('', 0)
+    return Inspection(dataset, equal, copies, scenes, count - len(others), looks, suspects, judge, unrated)
 
 
 def _pairs_of(group: list[int]) -> list[tuple[int, int]]:

@@ -10,7 +10,6 @@ nothing from elsewhere (Content-Security-Policy), so a mistake here can't make i
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ import plotly.offline
 from markupsafe import Markup
 
 import vidcls
+from vidcls.text import whole_file
 from vidcls.text.names import readable
 
 _TEMPLATES = jinja2.Environment(
@@ -72,20 +72,12 @@ def write(path: Path, title: str, lead: str, sections: Sequence[Section]) -> Non
     text = _TEMPLATES.get_template('page.html').render(
         title=title, lead=lead, sections=sections, version=vidcls.__version__, plotly=_plotly_script(sections)
     )
-    _write_whole(path, text)
+    whole_file.write_text(path, text)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Writes the numbers of a page beside it, whole or not at all."""
-    _write_whole(path, json.dumps(value, indent=1, allow_nan=False) + '\n')
-
-
-def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_name(f'.{path.name}.partial')
-    partial.unlink(missing_ok=True)
-    with open(partial, 'x', encoding='utf-8') as file:  # 'x' writes through no link
-        file.write(text)
-    os.replace(partial, path)
+    whole_file.write_text(path, json.dumps(value, indent=1, allow_nan=False) + '\n')
 
 
 def _plotly_script(sections: Sequence[Section]) -> Markup:

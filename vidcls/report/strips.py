@@ -15,6 +15,8 @@ from PIL import Image
 from vidcls.data.dataset import Dataset, open_dataset
 from vidcls.data.frame_reader import FrameReader
 from vidcls.errors import UserError
+from vidcls.report import intervals
+from vidcls.report.intervals import Units
 from vidcls.run.stored_results import StoredResult
 
 FRAMES = 4
@@ -42,6 +44,17 @@ class Clips(NamedTuple):
     def seconds(self) -> np.ndarray:
         """float64[n], of the stored frames."""
         return self.num_frames / self.dataset.index.fps[self.number].astype(np.float64)
+
+    def units(self) -> Units:
+        """What the bootstrap draws: the groups that the dataset tells of, else clips.
+
+        Raises:
+          UserError, OSError: as of `Dataset.clip_groups`.
+        """
+        groups = self.dataset.clip_groups()
+        if groups is None:
+            return intervals.each_clip(len(self.number))
+        return intervals.of_groups(groups.of, groups.number[self.number])
 
     def strip(self, clip: int) -> bytes | None:
         """A JPEG of four frames side by side, from the middles of the clip's quarters; None where they can't be read.
@@ -77,11 +90,15 @@ def find_clips(stored: StoredResult, data_dir: str = '') -> Clips:
       UserError: there is no dataset any more, or another one.
       OSError: it can't be read.
     """
-    folder, split = data_dir or stored.scores.get('data_dir'), stored.scores['split']
-    if not isinstance(folder, str) or not folder:
+    folder, digest = data_dir or stored.scores.get('data_dir'), stored.scores.get('dataset_digest')
+    if not isinstance(folder, str) or not folder or not isinstance(digest, str):
         raise UserError(f'{stored.path}: names no dataset')
-    dataset = open_dataset(folder)
-    if dataset.digest(split) != stored.scores.get('dataset_digest'):
+    # A fusion has the datasets of its runs. One of them has to do; that of the first run is tried first.
+    fused = 'fused' in stored.scores
+    folders = folder.split(' + ') if fused and not data_dir else [folder]
+    digests = digest.split(' + ') if fused else [digest]
+    dataset = open_dataset(folders[0])
+    if dataset.digest(stored.scores['split']) not in digests:
         raise UserError(f'{dataset.folder}: is another dataset than the one that was evaluated')
     place = {name: number for number, name in enumerate(dataset.index.ids.tolist())}
     missing = [name for name in stored.predictions.ids.tolist() if name not in place]

@@ -125,7 +125,7 @@ def _curves(path: Path) -> dict[str, Curve]:
             continue
         for name in METRICS:
             value = row.get(name)
-            if isinstance(value, int | float) and np.isfinite(value):
+            if isinstance(value, int | float) and abs(value) < 1e300:  # neither NaN nor infinite, and no huge integer
                 rows.setdefault(name, {})[step] = value
     return {
         name: Curve(np.array(sorted(of_step)), np.array([of_step[step] for step in sorted(of_step)], float))

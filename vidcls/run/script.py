@@ -4,6 +4,7 @@ Standard output has results. Standard error has the lines that vidcls logs; with
 0: all was done; 1: an error, which a line or a traceback explains; 128 + n: signal n ended the script.
 """
 
+import io
 import logging as python_logging
 import os
 import signal
@@ -45,6 +46,8 @@ def run(
 def _guarded(work: Callable[[list[str]], int | None], arguments: list[str]) -> int | None:
     """The exit status of `work`. An error that the user can mend is printed as one line."""
     _set_up_logging()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')  # the terminal may lack some letters
     try:
         return work(arguments)
     except BrokenPipeError:  # the reader of a pipe has ended, such as `| head`

@@ -25,7 +25,7 @@ _MAX_RESULTS = 1000  # that are looked at in one folder
 # What decides the scores of a checkpoint on a split.
 _VIEWS = (
     'ema', 'model', 'clips', 'crops', 'frames_per_clip', 'sampling', 'view_offset', 'short_side', 'crop_size', 'average',
-    'weights',
+    'weights', 'fused',
 )  # fmt: skip
 # Shown beside each file where there is a choice.
 _SHOWN = ('split', 'checkpoint_step', 'clips', 'crops', 'frames_per_clip', 'short_side', 'average', 'ema')
@@ -159,7 +159,8 @@ def _names(folder: Path, split: str) -> set[str]:
 def _is_of(scores: Mapping[str, Any], names: set[str]) -> bool:
     found = scores.get('split')
     return isinstance(found, str) and any(
-        found == name or (found.startswith(name) and found[len(name) :].isdecimal()) for name in names
+        found == name or (not name[-1:].isdecimal() and found.startswith(name) and found[len(name) :].isdecimal())
+        for name in names
     )
 
 
