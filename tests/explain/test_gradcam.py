@@ -10,7 +10,7 @@ import pytest
 from tests.explain import seeing
 from vidcls import models
 from vidcls.explain import Explainer, gradcam
-from vidcls.models.resnet3d import TEXTBOOK, ResNet3D
+from vidcls.models.resnet3d import ResNet3D
 
 
 class Layer(nn.Module):
@@ -63,7 +63,7 @@ def test_a_two_layer_network_by_hand():
     [
         (models.build('tsn_tiny', 3, width=4, seg_len=2), 6, 64, {'backbone': (3, 2, 2)}),
         (models.ECOFull(3, seeing.Trunk(), ResNet3D(2)), 8, 32, {'backbone': (8, 4, 4), 'tail': (2, 1, 1)}),
-        (models.ECOLite(3, seeing.Trunk(), ResNet3D(2, TEXTBOOK)), 4, 64, {'tail': (1, 2, 2)}),
+        (models.ECOLite(3, seeing.Trunk(), ResNet3D(2)), 4, 64, {'tail': (1, 2, 2)}),
     ],
 )
 def test_behind_a_linear_head_the_means_of_cells_are_the_logit(model, frames, side, shapes):
