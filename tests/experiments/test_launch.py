@@ -1,6 +1,7 @@
 """Mistakes on the command line: one line that names them, before anything is done."""
 
 import dataclasses
+import logging
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from experiments import eco_ucf101, eco_ucf101_textbook, launch, timesformer_ucf101
 from vidcls.config import Config
+from vidcls.errors import UserError
 from vidcls.models.configured import build_model
 from vidcls.models.eco import ECOFull, ECOLite
 
@@ -140,3 +142,24 @@ def test_eco_lite_is_a_flag_away(experiment):
     config = experiment.config()
     lite = dataclasses.replace(config, model=dataclasses.replace(config.model, name='eco_lite'))
     assert [type(build_model(one, 101)) for one in (config, lite)] == [ECOFull, ECOLite]
+
+
+@pytest.mark.parametrize(
+    ('error', 'line'),
+    [(UserError('no such run'), 'no page: no such run'), (KeyError('x'), 'no page: internal error: KeyError at ')],
+)
+def test_a_page_that_cannot_be_made_fails_nothing(error, line, monkeypatch, caplog):
+    def write(*_):
+        raise error
+
+    monkeypatch.setattr('vidcls.report.training.write', write)
+    with caplog.at_level(logging.INFO, 'absl'):
+        launch.write_page('training', ['run'])
+    assert len(caplog.messages) == 1 and caplog.messages[0].startswith(line)
+
+
+def test_the_path_of_a_page_is_told(monkeypatch, caplog):
+    monkeypatch.setattr('vidcls.report.training.write', lambda folders: f'{folders[0]}/training.html')
+    with caplog.at_level(logging.INFO, 'absl'):
+        launch.write_page('training', ['run'])
+    assert caplog.messages == ['page: run/training.html']

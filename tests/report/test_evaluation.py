@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests import stored as stored_files
+from tests.report.parsed import numbers, plots, tiles
 from vidcls import metrics
 from vidcls.data import groups
 from vidcls.data.dataset import open_dataset
@@ -32,21 +33,6 @@ def made(folder, classes: int = 7, clips: int = 60, views: int = 2, **protocol):
     return stored_files.store(folder, ids, labels, logits, names, **protocol), logits, labels
 
 
-def tiles(page: str) -> dict[str, tuple[str, str]]:
-    pattern = r'<div class="name">(.*?)</div><div class="value">(.*?)</div><div class="note">(.*?)</div>'
-    return {name: (value, note) for name, value, note in re.findall(pattern, page)}
-
-
-def plots(page: str) -> list[tuple[list, dict]]:
-    """Data and layout of each plot."""
-    found = []
-    for start in re.finditer(r'Plotly\.newPlot\(\s*"plot-\w+",\s*', page):
-        data, end = json.JSONDecoder().raw_decode(page, start.end())
-        layout, _ = json.JSONDecoder().raw_decode(page, page.index('{', end))
-        found.append((data, layout))
-    return found
-
-
 def test_the_scores_are_those_of_metrics(tmp_path):
     path, logits, labels = made(tmp_path / 'run')
     page = evaluation.write(path).read_text()
@@ -67,12 +53,14 @@ def test_the_bars_and_the_matrix_are_those_of_metrics(tmp_path):
     by_class = metrics.hits_by_class(logits, labels)
     (bars, _), (heat, layout), *_ = plots(evaluation.write(path).read_text())
     shown = dict(zip(bars[0]['customdata'], bars[0]['text']))
+    np.testing.assert_allclose(numbers(bars[0]['x']), sorted((100 * h / n for h, n in by_class.values()), reverse=True))
     assert shown == {f'class {k}': f'{hits} of {clips}' for k, (hits, clips) in by_class.items()}
     assert layout['yaxis']['ticktext'] == [f'class {k} ({clips})' for k, (_, clips) in sorted(by_class.items())]
     counts = confusions.matrix(scored(load(path)))
     assert np.diag(counts).tolist() == [by_class[k][0] for k in range(7)]
     assert counts.sum(axis=1).tolist() == [by_class[k][1] for k in range(7)]
-    assert heat[0]['type'] == 'heatmap'
+    np.testing.assert_array_equal(numbers(heat[0]['customdata']), counts)
+    np.testing.assert_allclose(numbers(heat[0]['z']) ** 2, counts / counts.sum(axis=1, keepdims=True), rtol=1e-5)
 
 
 def test_ties_and_broken_clips_are_wrong_and_taken_for_others(tmp_path):
@@ -133,7 +121,7 @@ def test_frames_and_lengths_come_from_the_dataset(on_motion):
     assert clips.num_frames.tolist() == [8] * 8
     np.testing.assert_allclose(clips.seconds, 8 / dataset.index.fps[0])
     page = evaluation.write(path).read_text()
-    assert page.count('src="data:image/jpeg;base64,') > 8
+    assert page.count('<img src="data:image/jpeg;base64,') > 8
     assert 'All clips have 8 frames' in page
 
 
@@ -141,7 +129,7 @@ def test_another_dataset_gives_no_frames(on_motion):
     _, path = on_motion
     path.write_text(path.read_text().replace(json.loads(path.read_text())['dataset_digest'], '0' * 8))
     page = evaluation.write(path).read_text()
-    assert 'is another dataset than the one that was evaluated' in page and 'data:image' not in page
+    assert 'is another dataset than the one that was evaluated' in page and '<img src=' not in page
 
 
 def test_groups_are_drawn_where_the_dataset_has_them(on_motion, monkeypatch):

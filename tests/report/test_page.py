@@ -42,9 +42,7 @@ def test_it_is_written_through_no_link(written, tmp_path):
     (tmp_path / '.page.html.partial').symlink_to(tmp_path / 'theirs')
     page.write(tmp_path / 'page.html', 'a', 'b', [])
     assert (tmp_path / 'theirs').read_text() == 'kept' and [*tmp_path.glob('.*')] == []
-    assert 'plotly' not in (tmp_path / 'page.html').read_text().replace('js-plotly-plot', '').replace(
-        'plotly writes', ''
-    )
+    assert (tmp_path / 'page.html').stat().st_size < 20_000  # without a plot there is no plotly.js
 
 
 def test_names_for_plots_are_short_and_plain():

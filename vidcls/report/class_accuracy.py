@@ -41,7 +41,8 @@ def _bars(clips: Scored, order: np.ndarray, right: np.ndarray, total: np.ndarray
     places = np.arange(len(order))
     figure.add_bar(
         x=100 * right[order] / total[order], y=places, orientation='h', marker_color=theme.BLUE,
-        text=[f'{right[k]} of {total[k]}' for k in order], textposition='auto', cliponaxis=False,
+        text=[f'{right[k]} of {total[k]}' for k in order], cliponaxis=False,
+        textposition=['inside' if right[k] > total[k] / 4 else 'outside' for k in order],
         customdata=[theme.name(clips.classes[k]) for k in order],
         hovertemplate='%{customdata}: %{x:.1f} %, %{text} clips<extra></extra>',
     )  # fmt: skip

@@ -13,7 +13,7 @@ from vidcls.report.scored import Scored
 LABELLED = 60  # rows; more names than that can't be read beside a matrix
 CLOSE_UP = 30  # classes of the close-up that stands beside a larger matrix
 _NAMED_COLUMNS = 12
-_TICKS = (0.0, 0.02, 0.1, 0.25, 0.5, 1.0)  # of the colours
+_TICKS = (0.0, 0.1, 0.5, 1.0)  # of the colours
 
 
 class Pair(NamedTuple):
@@ -97,8 +97,8 @@ def heatmap(clips: Scored, labels: np.ndarray) -> go.Figure:
         xgap=int(few), ygap=int(few),
         colorbar={
             'title': {'text': 'share of the row', 'side': 'top', 'font': {'size': 12}}, 'orientation': 'h', 'thickness': 10,
-            'len': 0.7, 'y': 1, 'yanchor': 'bottom', 'x': 0.5, 'outlinewidth': 0, 'tickvals': np.sqrt(_TICKS),
-            'ticktext': [f'{100 * tick:g} %' for tick in _TICKS], 'ypad': 4,
+            'len': 0.95, 'y': 1, 'yanchor': 'bottom', 'x': 0.5, 'outlinewidth': 0, 'tickvals': np.sqrt(_TICKS),
+            'ticktext': [f'{100 * tick:g} %' for tick in _TICKS], 'ypad': 4, 'tickangle': 0,
         },
     )  # fmt: skip
     axis = {'tickmode': 'array', 'tickvals': places, 'showgrid': False, 'ticks': '', 'tickfont': {'size': 11}}
