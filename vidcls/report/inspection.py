@@ -145,7 +145,7 @@ def find_suspects(dataset: Dataset, judged: StoredResult) -> list[Suspect]:
             float(clips.probabilities[place, clips.labels[place]]),
             clips.top(int(place), _TOP),
         )
-        for place in np.flatnonzero(clips.finite & ~clips.hit)
+        for place in np.flatnonzero(clips.finite & ~clips.hit).tolist()
     ]
     return sorted(found, key=lambda suspect: suspect.probability)[:_SUSPECTS]
 
