@@ -6,7 +6,6 @@ and ten clips, and published scores are often compared across that difference.
 `vidcls.run.results` describes the files that an evaluation leaves in the work directory.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ import numpy as np
 from absl import logging
 
 from vidcls import config as config_lib
-from vidcls import metrics
 from vidcls.config import Config
 from vidcls.data import pipeline, splits
 from vidcls.data.dataset import Dataset, open_dataset
@@ -137,17 +135,27 @@ def evaluate(
         predictions = predict_split(
             compiled, replicate(variables, devices), dataset, config, split, clips, crops, devices
         )
-    protocol = {
+    which = {'checkpoint_step': int(step), 'checkpoint': checkpoint_name, 'ema': bool(ema and config.optim.ema_decay)}
+    protocol = _protocol(config, dataset, split) | which
+    result = results.content(predictions, run.labels, protocol)
+    if processes.is_first():
+        path = results.free_path(run, config, protocol)
+        results.save(path, result, predictions)
+        if on_saved:
+            on_saved(path)
+    return result
+
+
+def _protocol(config: Config, dataset: Dataset, split: str) -> dict[str, Any]:
+    """How a split is looked at; the checkpoint comes beside."""
+    return {
         'dataset': dataset.name,
-        'dataset_digest': digest,
+        'dataset_digest': dataset.digest(split),
         'data_dir': str(dataset.folder.resolve()),
         'split': split,
-        'checkpoint_step': int(step),
-        'checkpoint': checkpoint_name,
-        'ema': bool(ema and config.optim.ema_decay),
         'model': config.model.name,
-        'clips': clips,
-        'crops': crops,
+        'clips': config.test.clips,
+        'crops': config.test.crops,
         'frames_per_clip': Sampler(config.sampling, training=False).num_frames,
         'sampling': config.sampling.scheme,
         'view_offset': config.sampling.view_offset,
@@ -155,14 +163,3 @@ def evaluate(
         'crop_size': config.augment.crop_size,
         'average': config.test.average,
     }
-    measured: dict[str, Any] = metrics.summarize(predictions.logits, predictions.labels, config.test.average)
-    if not math.isfinite(measured['loss']):
-        measured['loss'] = None  # JSON has neither NaN nor infinity
-    by_class = metrics.hits_by_class(predictions.logits, predictions.labels, config.test.average)
-    result = measured | protocol | {'class_accuracy': {run.labels[k]: list(hits) for k, hits in by_class.items()}}
-    if processes.is_first():
-        path = results.free_path(run, config, protocol)
-        results.save(path, result, predictions)
-        if on_saved:
-            on_saved(path)
-    return result

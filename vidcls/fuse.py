@@ -132,11 +132,7 @@ def fuse(
     first = runs[0]
     predictions = Predictions(first.predictions.ids, first.predictions.labels, logits)
     protocol = _protocol(runs, weights, on, origin)
-    measured: dict[str, Any] = metrics.summarize(logits, predictions.labels)
-    if not math.isfinite(measured['loss']):
-        measured['loss'] = None  # JSON has neither NaN nor infinity
-    by_class = metrics.hits_by_class(logits, predictions.labels)
-    result = measured | protocol | {'class_accuracy': {first.classes[k]: list(hits) for k, hits in by_class.items()}}
+    result = results.content(predictions, first.classes, protocol)
     on_saved(_save(Path(folder).expanduser(), first.classes, result, predictions, protocol))
     return result
 

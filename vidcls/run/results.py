@@ -18,13 +18,16 @@ For instance, the clips that are classified wrongly by the mean of their views' 
 import dataclasses
 import itertools
 import json
+import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vidcls import config as config_lib
+from vidcls import metrics
 from vidcls.config import Config
 from vidcls.run.workdir import Run
 from vidcls.text import whole_file
@@ -46,6 +49,16 @@ class Predictions:
     ids: np.ndarray
     labels: np.ndarray
     logits: np.ndarray
+
+
+def content(predictions: Predictions, classes: Sequence[str], protocol: dict[str, Any]) -> dict[str, Any]:
+    """What the JSON file has: scores, protocol, and of each class the number of its clips that are right and of its clips."""
+    logits, labels, average = predictions.logits, predictions.labels, protocol['average']
+    scores: dict[str, Any] = metrics.summarize(logits, labels, average)
+    if not math.isfinite(scores['loss']):
+        scores['loss'] = None  # JSON has neither NaN nor infinity
+    by_class = metrics.hits_by_class(logits, labels, average)
+    return scores | protocol | {'class_accuracy': {classes[label]: list(hits) for label, hits in by_class.items()}}
 
 
 def free_path(run: Run, config: Config, protocol: dict[str, Any]) -> Path:
