@@ -37,7 +37,7 @@ FPS = (8.0, 30.0)  # of a film
 INK, FAINT, PAPER = (26, 26, 26), (190, 190, 190), (255, 255, 255)
 OUTSIDE = 0.4  # brightness of what the network did not see
 # Shares of the map's maximum: up to the first the map is transparent, from the second on it covers the frame by OPACITY.
-CLEAR, SOLID, OPACITY = 0.08, 0.5, 0.8
+CLEAR, SOLID, OPACITY = 0.1, 0.7, 0.7
 
 
 def check_libraries() -> None:
@@ -88,9 +88,7 @@ def _title(draw: 'ImageDraw.ImageDraw', explanation: Explanation, note: str) -> 
         draw.line([(x + column, y + 8), (x + column, y + CAPTION)], tuple(colour))
 
 
-def _label(
-    draw: 'ImageDraw.ImageDraw', explanation: Explanation, at: tuple[int, int], room: float, size: int
-) -> None:
+def _label(draw: 'ImageDraw.ImageDraw', explanation: Explanation, at: tuple[int, int], room: float, size: int) -> None:
     """The label, bold and cut to its room, and its probability."""
     probability, bold = f'  {100 * explanation.probability:.1f} %', font(size, bold=True)
     label = fitted(readable(explanation.label), bold, room - font(size).getlength(probability))
