@@ -78,8 +78,8 @@ class Learner(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool = False) -> Any:
-        x = jax.nn.relu(nn.Conv(8, (4, 4), 4, name='first')(x))
-        return Last(name='last')(x).mean((1, 2))
+        x = jax.nn.relu(nn.Conv(8, (4, 4), 4, name='first')(4 * x - 2))
+        return Last(name='last')(x).sum((1, 2)) / 4
 
 
 class Last(nn.Module):
@@ -88,46 +88,52 @@ class Last(nn.Module):
         return jax.nn.relu(nn.Conv(16, (3, 3), 2)(x))
 
 
-def noisy(rng, label, place):
-    """A clip of coarse grey noise in which frame and place of a coloured square are drawn; the colour is the class."""
-    video = np.repeat(np.repeat(rng.integers(60, 196, (3, 8, 8, 1), np.uint8), 8, 1), 8, 2).repeat(3, 3)
-    frame, row, column = place
-    video[frame, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16] = (
-        (200, 40, 40) if label == 0 else (40, 200, 40)
-    )
+def squares(rng, red, green):
+    """A clip of coarse grey noise with a square of either colour at (frame, row, column) of 3 x 4 x 4, or without."""
+    video = rng.integers(100, 156, (3, 8, 8, 1), np.uint8).repeat(8, 1).repeat(8, 2).repeat(3, 3)
+    for place, colour in ((red, (200, 40, 40)), (green, (40, 200, 40))):
+        if place is not None:
+            frame, row, column = place
+            video[frame, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16] = colour
     return video
 
 
 def test_a_trained_network_looks_at_the_square_and_a_random_one_elsewhere(monkeypatch):
-    """Adebayo et al. 2018 (arXiv:1810.03292): a map that stays when the weights are drawn anew explains nothing."""
+    """Adebayo et al. 2018 (arXiv:1810.03292): a map that stays when the weights are drawn anew explains nothing.
+
+    A colour is in half of the clips, whether the other one is there or not. If just one of two were in each, a network could
+    tell green by seeing no red, and its map would be right to show the whole background.
+    """
     monkeypatch.setitem(models.MODELS, 'learner', (models.TSN, {'backbone': Learner}, {'dropout': 0.0}))
     model, rng = models.build('learner', 2), np.random.default_rng(0)
-    places = rng.integers(0, [3, 4, 4], (64, 3))
-    clips = jnp.asarray([noisy(rng, number % 2, place) for number, place in enumerate(places)]) / 255
-    labels = jnp.arange(64) % 2
-    start = model.init(jax.random.key(0), clips[:1])
-    optimizer = optax.adam(0.01)
+    place = lambda: tuple(rng.integers(0, [3, 4, 4]))
+    drawn = [[place() if rng.random() < 0.5 else None for _ in range(2)] for _ in range(128)]
+    clips = jnp.asarray([squares(rng, *places) for places in drawn]) / 255
+    labels = jnp.asarray([[place is not None for place in places] for places in drawn], jnp.float32)
+    start = jax.jit(model.init)(jax.random.key(0), clips[:1])
+    optimizer = optax.adam(0.005)
 
     @jax.jit
     def step(params, state, at):
-        loss = lambda p: optax.softmax_cross_entropy_with_integer_labels(model.apply(p, clips[at]), labels[at]).mean()
+        loss = lambda p: optax.sigmoid_binary_cross_entropy(model.apply(p, clips[at]), labels[at]).mean()
         value, gradient = jax.value_and_grad(loss)(params)
         change, state = optimizer.update(gradient, state)
         return optax.apply_updates(params, change), state, value
 
     params, state = start, optimizer.init(start)
-    for number in range(60):
-        params, state, loss = step(params, state, (np.arange(16) + 16 * number) % 64)
+    for number in range(150):
+        params, state, loss = step(params, state, (np.arange(32) + 32 * number) % 128)
     assert loss < 0.1
 
     trained, random = (Explainer(seeing.classifier('learner', variables, 3)) for variables in (params, start))
     shares, alike = [], []
-    for number, place in enumerate(rng.integers(0, [3, 4, 4], (6, 3))):
-        video, label = noisy(rng, number % 2, place), seeing.LABELS[number % 2]
+    for label in 4 * seeing.LABELS:
+        places = [place(), place()]
+        video = squares(rng, *places)
         ours, theirs = trained.explain(video, label), random.explain(video, label)
-        top, left = 16 * place[1], 16 * place[2]
-        box = (slice(place[0], place[0] + 1), slice(max(top - 8, 0), top + 24), slice(max(left - 8, 0), left + 24))
-        shares.append(seeing.share(ours.map, box))
+        frame, row, column = places[seeing.LABELS.index(label)]
+        around = (slice(max(16 * at - 8, 0), 16 * at + 24) for at in (row, column))
+        shares.append(seeing.share(ours.map, (slice(frame, frame + 1), *around)))
         alike.append(spearmanr(ours.cells['backbone'].ravel(), theirs.cells['backbone'].ravel()).statistic)
     assert np.mean(shares) >= 0.8
-    assert np.abs(np.mean(alike)) < 0.5
+    assert np.mean(alike) < 0.5
