@@ -37,6 +37,7 @@ def _one(run, **settings):
     return evaluate.evaluate(run, checkpoint_name='latest', devices=jax.local_devices()[:1], **settings)
 
 
+@pytest.mark.slow
 def test_the_papers_25_segments_and_10_crops_are_one_command(run):
     done = _script('evaluate', run.folder, '--checkpoint=latest', '--crops=10', '--config.sampling.test_segments=25')
     assert done.returncode == 0, done.stderr

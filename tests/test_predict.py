@@ -296,13 +296,13 @@ def test_the_script_explains(run_folder, videos, tmp_path):
 @pytest.mark.parametrize(
     ('flags', 'message'),
     [
-        (['--explain_label=up'], 'go with --explain=DIR'),
-        (['--explain=out', '--explain_label=upp'], "no label 'upp' (did you mean up?)"),
-        (['--explain=out', '--explain_method=rollout'], 'rollout needs attention, and tsn_tiny has none'),
+        (['--explain_label=up'], 'go with --explain='),
+        (['--explain=DIR', '--explain_label=upp'], "no label 'upp' (did you mean up?)"),
+        (['--explain=DIR', '--explain_method=rollout'], 'rollout needs attention, and tsn_tiny has none'),
     ],
 )
 def test_flags_of_explaining_that_cannot_work_are_one_line(run_folder, videos, tmp_path, flags, message):
-    done = _predict(run_folder, next(videos.rglob('*.mp4')), *[flag.replace('out', str(tmp_path)) for flag in flags])
+    done = _predict(run_folder, next(videos.rglob('*.mp4')), *[flag.replace('DIR', str(tmp_path)) for flag in flags])
     assert done.returncode == 1 and message in done.stderr and 'Traceback' not in done.stderr and not done.stdout
 
 

@@ -85,6 +85,7 @@ def whole(stopped, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_both_stop_at_the_step_at_which_one_was_told_to(stopped):
     folder, logged = stopped
     step = checkpoint.steps(folder / 'checkpoints')[-1]
@@ -115,6 +116,7 @@ def test_one_process_ends_the_run_of_two_as_if_it_had_made_it_all(ended, whole):
     assert steps == sorted(set(steps))
 
 
+@pytest.mark.slow
 def test_two_processes_evaluate_as_one_would(ended, tmp_path):
     argv = ['--split=train', '--checkpoint=latest', '--clips=2', f'--workdir={ended}']
     statuses, printed, logged = _finish(_start(tmp_path, 'experiments.evaluate', *argv), tmp_path)

@@ -55,6 +55,7 @@ def test_remat_draws_the_same_twice(video):
     assert (moved(1e-2) - moved(-1e-2)) / 2e-2 == pytest.approx(length, rel=1e-2)
 
 
+@pytest.mark.slow
 def test_remat_takes_less_memory():
     """On the CPU too, where `nn.remat` takes more."""
     temporary = {}

@@ -33,6 +33,7 @@ def test_a_checkpoint_that_will_not_fit_is_not_begun(disk):
     assert list((disk / 'checkpoints').iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_keeps_the_latest_checkpoint_and_the_run_resumes(config, disk, monkeypatch):
     longer, run, devices = dataclasses.replace(config, epochs=3.0), disk / 'run', jax.local_devices()[:1]
     original = train.Checkpoints.save

@@ -183,6 +183,7 @@ def test_any_number_of_devices_gives_the_same_parameters(family, plain_convoluti
         assert also_measured['loss'] == pytest.approx(measured['loss'], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_batch_norm_is_per_device_unless_it_is_synchronised(plain_convolutions):
     config, model, batch = _network('tsn', sync=False)
     first, state, measured = _step(config, batch, 2, model=model)
