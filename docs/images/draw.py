@@ -29,7 +29,8 @@ def main() -> None:
 
 def draw_strip(path: Path) -> None:
     strip = next((DEMO / 'pictures').glob('clockwise_00000-clockwise-*.png'))
-    Image.open(strip).convert('P', palette=Image.Palette.ADAPTIVE, colors=256).save(path, optimize=True)
+    picture = Image.open(strip).convert('RGB')
+    picture.resize((700, round(700 * picture.height / picture.width))).save(path, optimize=True)
 
 
 def draw_page(path: Path) -> None:
