@@ -287,7 +287,7 @@ def test_the_script_explains(run_folder, videos, tmp_path):
     ],
 )
 def test_flags_of_explaining_that_cannot_work_are_one_line(run_folder, videos, tmp_path, flags, message):
-    done = _predict(run_folder, next(videos.rglob('*.mp4')), *[flag.replace('out', str(tmp_path)) for flag in flags])
+    done = _predict(run_folder, next(videos.rglob('*.mp4')), *[flag.replace('=out', f'={tmp_path}') for flag in flags])
     assert done.returncode == 1 and message in done.stderr and 'Traceback' not in done.stderr and not done.stdout
 
 
