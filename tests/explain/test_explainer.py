@@ -122,7 +122,7 @@ def test_a_trained_network_looks_at_the_square_and_a_random_one_elsewhere(monkey
 
     params, state = start, optimizer.init(start)
     for number in range(150):
-        params, state, loss = step(params, state, (np.arange(32) + 32 * number) % 128)
+        params, state, loss = step(params, state, (np.arange(24) + 24 * number) % 128)
     assert loss < 0.1
 
     trained, random = (Explainer(seeing.classifier('learner', variables, 3)) for variables in (params, start))

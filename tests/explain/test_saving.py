@@ -70,7 +70,8 @@ def test_the_files_have_what_they_say(tmp_path):
         assert sum(1 for _ in container.decode(video=0)) == 5
 
 
-def test_no_other_explanation_is_overwritten(tmp_path):
+def test_no_other_explanation_is_overwritten(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, 'write_film', lambda path, *args: path.write_text('film'))  # for time
     names = [save(tmp_path, video=video, label=label).name for video, label in [
         ('x/a.mp4', 'left'), ('y/a.mp4', 'left'), ('x/a.mp4', 'right'), ('y/a.mp4', 'left'), ('x/a.mp4', 'left'),
     ]]  # fmt: skip

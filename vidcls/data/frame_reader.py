@@ -41,7 +41,7 @@ class FrameReader:
         return jpegs
 
     def check(self, clip: int, frames: Sequence[int]) -> None:
-        """Decodes the clip's `frames` whole, to name the one that another decoder could not decode.
+        """Decodes every pixel of `frames`. It is called after another decoder failed, to find out on which frame.
 
         Raises:
           UserError: as `read`, and where a JPEG is broken or has another size than the clip.

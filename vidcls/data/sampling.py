@@ -1,12 +1,12 @@
-"""Which frames of a clip: functions of the clip's number of frames and of where to look. Out: int64[t], ascending.
+"""Chooses frames of a clip, by its number of frames and by where to look: int64[t], ascending.
 
 A clip shorter than what is asked for repeats frames, in order: segments shrink below one frame, and an index past the
 end becomes the last frame.
 
 A scheme is a small class in `SCHEMES`; a scheme of one's own is one more entry there (docs/extending.md).
 
-Sources: TSN (Wang et al. 2016, section 3.1) for segments; TimeSformer's clip of `sampling_rate` (Bertasius et al. 2021,
-section 4) for strided frames. docs/protocols.md compares the rules with those of the published code.
+Sources: TSN (Wang et al. 2016, section 3.1) for segments; TimeSformer's frames, `sampling_rate` apart (Bertasius et al.
+2021, section 4), for strided frames. docs/protocols.md compares the rules with those of the published code.
 """
 
 import dataclasses
@@ -80,7 +80,7 @@ class Linspace:
         return strided(num_frames, self._config.num_frames, span - 1, start)
 
     def _span(self, fps: float) -> float:
-        """How many frames of the clip all strides take; TimeSformer's reader counts the last frame's stride too."""
+        """The length of all strides together, in frames of the clip. The last frame has a stride too, as in TimeSformer's reader."""
         return self._config.sampling_rate * self._config.num_frames * fps / self._config.target_fps
 
 

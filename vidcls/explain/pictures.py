@@ -156,7 +156,7 @@ def write_film(path: Path, explanation: Explanation, film: np.ndarray, times: np
     with av.open(str(path), 'w', format='mp4', options={'movflags': 'faststart'}) as container:
         stream = container.add_stream('libx264', rate=Fraction(rate).limit_denominator(1000))
         stream.width, stream.height, stream.pix_fmt = *paint.size, 'yuv420p'
-        stream.options = {'crf': '20', 'preset': 'medium'}
+        stream.options = {'crf': '20', 'preset': 'veryfast'}
         context = stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = 1  # BT.709
         for frame, time in zip(film, times):

@@ -113,7 +113,8 @@ def joint(over_all: Sequence[jax.Array], frames: int) -> jax.Array:
 
 
 def per_frame(over_space: Sequence[jax.Array]) -> jax.Array:
-    """The mean row of CLS, float32[t n], where each frame is a sequence by itself: mixing [t 1+n 1+n] of each block."""
+    """The row of CLS in each frame over the number of frames, float32[t n]. Each frame is a sequence of its own; a block
+    mixes by [t 1+n 1+n]."""
     frames, tokens = over_space[0].shape[:2]
     row = jnp.tile(jnp.eye(tokens)[0] / frames, (frames, 1))
     for space in reversed(over_space):

@@ -3,8 +3,8 @@
     converted = pretrained.load('resnet50.safetensors', model, model.init(...))
     logits = model.apply(converted.variables, video)
 
-docs/pretrained.md lists what loads, and where users get the files. `conversion` has the procedure and `fitting` its step for
-one array; `layout` has the form of a table of names, and `resnet`, `inception` and `transformer` have the tables. `fetching`
+docs/pretrained.md lists what loads, and where users get the files. `conversion` converts a file, and `fitting` fits one array
+to one parameter; `layout` defines a table of names, and `resnet`, `inception` and `transformer` have the tables. `fetching`
 gets files from addresses. `reading` reads files, with `zipped` (zip files and .npz), `pytorch`, `pickled` and `admitted`
 (pickles) and `plain` (arrays).
 """

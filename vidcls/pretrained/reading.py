@@ -74,7 +74,7 @@ def save(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _chosen(saved: Any) -> dict[str, Any]:
-    """The named values of the network in the object of a pickle, without the rest of a training checkpoint."""
+    """The named values of the network in the object that a pickle describes, without the rest of a training checkpoint."""
     for _ in PARTS:  # parts may be nested; the loop is bounded because an object may contain itself
         inner = [part for part in PARTS if isinstance(saved, dict) and isinstance(saved.get(part), dict)]
         saved = saved[inner[0]] if inner else saved

@@ -37,7 +37,7 @@ class Clips(NamedTuple):
 
     @property
     def num_frames(self) -> np.ndarray:
-        """int64[n]."""
+        """The number of stored frames of each clip, int64[n]."""
         return np.diff(self.dataset.index.first)[self.number]
 
     @property

@@ -143,7 +143,7 @@ class LogWindow:
         self._steps += 1
 
     def flush(self, keep: int = 0) -> None:
-        """Writes a row: the mean over the steps that are pending, but for the newest `keep`, which may still be running.
+        """Writes a row: the mean over all pending steps except the newest `keep`, which may still be running.
 
         Raises:
           Diverged: a loss is not finite.

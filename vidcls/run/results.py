@@ -100,7 +100,7 @@ def _is_of(path: Path, protocol: dict[str, Any]) -> bool:
 
 
 def save(path: Path, result: dict[str, Any], predictions: Predictions) -> None:
-    """Writes both files, each whole or not at all."""
+    """Writes the scores to `path` (.json) and the logits beside it (.npz), each whole or not at all."""
     with whole_file.replacing(path.with_suffix('.npz')) as partial, open(partial, 'wb') as file:
         np.savez(file, **dataclasses.asdict(predictions))
     whole_file.write_text(path, json.dumps(result, indent=2) + '\n')

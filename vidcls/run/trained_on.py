@@ -73,7 +73,12 @@ def _describe(dataset: Dataset, split: str) -> dict[str, str]:
 
 
 def _difference(split: str, before: str, now: str, ids: list[str]) -> str:
-    """What differs, in words; `before` and `now` are `clips` of `dataset.json`, `ids` those of now."""
+    """What differs, in words.
+
+    Args:
+      before, now: the value `clips` of `dataset.json`, then and now.
+      ids: of the present clips.
+    """
     old, current = ([text[i : i + _DIGITS] for i in range(0, len(text), _DIGITS)] for text in (before, now))
     known = set(old)
     new = [name for name, clip in zip(ids, current, strict=True) if clip not in known]

@@ -92,7 +92,7 @@ def _windows(x, window, stride, padding, border):
 
 
 def _shifted(x, window, out, stride, padding, border):
-    """For each place in the window, the values [n *out c] that all windows have at that place."""
+    """Yields one array [n *out c] for each offset in the window: the input shifted by the offset and strided."""
     pads = ((0, 0, 0), *((*_sides(padding), 0),) * len(window), (0, 0, 0))
     x = lax.pad(x, jnp.asarray(border, x.dtype), pads)
     for start in itertools.product(*map(range, window)):
