@@ -41,7 +41,7 @@ def test_probabilities_are_averaged(two):
 def test_the_result_is_one_that_evaluate_could_have_written(two, tmp_path):
     result = fuse(two, tmp_path / 'both', weights=(1, 1.5))
     assert (result['top1'], result['split'], result['weights']) == (0.5, 'test', [1, 1.5])  # clip0 becomes b
-    assert (result['model'], result['dataset_digest']) == ('tsn_tiny + flow_net', '0badcafe + 11111111')
+    assert (result['model'], result['dataset_digest']) == (['tsn_tiny', 'flow_net'], ['0badcafe', '11111111'])
     assert result['class_accuracy'] == {'a': [0, 1], 'b': [1, 1]}
     assert result['fused'] == [str(each.path) for each in two]
     assert f'{"top1":22} 50.00 %' in table(result)

@@ -18,7 +18,7 @@ from vidcls import metrics
 from vidcls.errors import UserError
 from vidcls.run import results, workdir
 from vidcls.run.results import Predictions
-from vidcls.run.stored_results import StoredResult, on_the_same_clips
+from vidcls.run.stored_results import StoredResult, on_the_same_clips, values_of
 from vidcls.text import whole_file
 from vidcls.text.bounded_file import read_labels
 
@@ -26,8 +26,8 @@ ON = ('logits', 'probabilities')
 MOST_RUNS = 10
 _MOST_POINTS = 2000  # of the search: 21 for two runs, 231 for three, 1,771 for four
 _PARTS = (20, 10, 5, 4, 3, 2, 1)  # that a weight of 1 is divided into: the finest with no more points is taken
-# Of the protocol, beside the runs: told of each run, and joined by ' + ' where they differ.
-_JOINED = (
+# Of the protocol, beside the runs: one value, or a list of the runs' values where they differ.
+_LISTED = (
     'dataset', 'dataset_digest', 'data_dir', 'checkpoint_step', 'model', 'clips', 'crops', 'frames_per_clip',
 )  # fmt: skip
 
@@ -173,12 +173,13 @@ def _searched(
 
 
 def _protocol(runs: Sequence[StoredResult], weights: Sequence[float], on: str, origin: str) -> dict[str, Any]:
-    def joined(name: str) -> Any:
-        values = list(dict.fromkeys(str(run.scores.get(name)) for run in runs))
-        return runs[0].scores.get(name) if len(values) == 1 else ' + '.join(values)
+    def listed(name: str) -> Any:
+        every = [value for run in runs for value in values_of(run.scores, name)]
+        values = [value for number, value in enumerate(every) if value not in every[:number]]
+        return values[0] if len(values) == 1 else values
 
     return {
-        **{name: joined(name) for name in _JOINED},
+        **{name: listed(name) for name in _LISTED},
         'split': runs[0].scores['split'],
         'average': on,
         'fused': [str(run.path) for run in runs],

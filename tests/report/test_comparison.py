@@ -79,7 +79,7 @@ def test_groups_come_from_the_dataset(tmp_path, motion_folder, caplog):
     found = units_of([made('one', data_dir=str(folder), dataset_digest=digest)])
     assert (found.of, found.count) == ('film', 7)
     assert found.number[0] == found.number[2] != found.number[1]
-    fused = made('two', data_dir=f'{folder} + elsewhere', dataset_digest=f'{digest} + 0', fused=['a', 'b'])
+    fused = made('two', data_dir=['elsewhere', str(folder)], dataset_digest=['0', digest], fused=['a', 'b'])
     assert units_of([fused]).count == 7
     other = made('three', data_dir=str(folder), dataset_digest='0badcafe')
     assert units_of([other]).of == 'clip'

@@ -39,7 +39,7 @@ def test_nothing_is_asked_of_the_network(written):
 
 def test_it_is_written_through_no_link(written, tmp_path):
     (tmp_path / 'theirs').write_text('kept')
-    (tmp_path / '.page.html.partial').symlink_to(tmp_path / 'theirs')
+    (tmp_path / '.partial-page.html').symlink_to(tmp_path / 'theirs')
     page.write(tmp_path / 'page.html', 'a', 'b', [])
     assert (tmp_path / 'theirs').read_text() == 'kept' and [*tmp_path.glob('.*')] == []
     assert (tmp_path / 'page.html').stat().st_size < 20_000  # without a plot there is no plotly.js

@@ -111,6 +111,6 @@ def test_what_differs_is_said(tmp_path, change, message):
 
 
 def test_a_fusion_agrees_with_each_of_its_runs(tmp_path):
-    first, fused = load(made(tmp_path / 'one', crops=10)), load(made(tmp_path / 'two', crops='1 + 10', clips=2))
+    first, fused = load(made(tmp_path / 'one', crops=10)), load(made(tmp_path / 'two', crops=[1, 10], clips=2))
     assert differing(first, fused, ('crops', 'clips', 'dataset_digest')) == ['clips: 1 and 2']
     assert differing(fused, first, ('crops',)) == []

@@ -217,7 +217,7 @@ def test_a_folder_of_checkpoints_that_is_a_link_is_read(folder, tmp_path):
     assert checkpoint.restore_model(folder / 'checkpoints', 'best')[0] == 3
 
 
-@pytest.mark.parametrize('name', ['lock', '.config.json.partial', 'metrics.jsonl', 'history.jsonl', 'eval'])
+@pytest.mark.parametrize('name', ['lock', '.partial-config.json', 'metrics.jsonl', 'history.jsonl', 'eval'])
 def test_a_run_writes_through_no_link(tmp_path, name):
     victim = tmp_path / 'victim'
     victim.write_text('mine')

@@ -16,7 +16,7 @@ def test_the_old_file_stays_if_writing_fails_and_nothing_is_left_beside(tmp_path
 
 
 def test_nothing_is_written_through_a_link(tmp_path):
-    (tmp_path / '.a.json.partial').symlink_to(tmp_path / 'elsewhere')
+    (tmp_path / '.partial-a.json').symlink_to(tmp_path / 'elsewhere')
     whole_file.write_text(tmp_path / 'a.json', 'new')
     assert [path.name for path in tmp_path.iterdir()] == ['a.json']
 

@@ -17,7 +17,6 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,9 @@ import numpy as np
 from vidcls.errors import UserError
 from vidcls.explain import pictures
 from vidcls.explain.maps import Explanation
+from vidcls.text import whole_file
 from vidcls.text.bounded_file import read_json
+from vidcls.text.whole_file import replacing
 
 _MOST_JSON = 1 << 20  # bytes
 _SAME = (
@@ -60,10 +61,13 @@ def save(
     to = {ending: base.with_name(f'{base.name}.{ending}') for ending in ('json', 'png', 'mp4', 'npz')}
     text = json.dumps(described, indent=2) + '\n'
     # First, so that a save that was cut short is known for this explanation's, and replaced by the next.
-    _write(to['json'], lambda path: path.write_text(text, encoding='utf-8'))
-    _write(to['png'], pictures.strip(explanation).save)
-    _write(to['mp4'], lambda path: pictures.write_film(path, explanation, film, film_times))
-    _write(to['npz'], lambda path: np.savez_compressed(path, **arrays(explanation)))
+    whole_file.write_text(to['json'], text)
+    with replacing(to['png']) as path:
+        pictures.strip(explanation).save(path)
+    with replacing(to['mp4']) as path:
+        pictures.write_film(path, explanation, film, film_times)
+    with replacing(to['npz']) as path:
+        np.savez_compressed(path, **arrays(explanation))
     return to['png']
 
 
@@ -117,14 +121,3 @@ def _is_free(base: Path, described: dict[str, Any]) -> bool:
         return False
     # Frames in memory have no name by which they could be known again.
     return bool(described['video']) and all(there.get(key) == described[key] for key in _SAME)
-
-
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    """Calls `write` on a path beside, with the same ending, and gives the file its name once it is whole."""
-    partial = path.with_name(f'.partial-{path.name}')
-    partial.unlink(missing_ok=True)  # what a kill left behind, or a link that leads elsewhere
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

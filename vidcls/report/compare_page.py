@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from vidcls.report import intervals, page, theme
 from vidcls.report.comparison import KINDS, Comparison, line, names, points, shown, summary
-from vidcls.run.stored_results import StoredResult
+from vidcls.run.stored_results import StoredResult, values_of
 
 _BARS = 40  # classes that the plot shows
 _ROWS = 100  # clips of a kind that the page names
@@ -30,7 +30,7 @@ def write(path: Path, pairs: Sequence[Comparison]) -> list[str]:
     called, rows, several = names(results), summary(pairs), len(pairs) > 1
     first = results[0].scores
     lead = (
-        f'{len(results)} evaluations of the same {rows[0]["clips"]} clips: {first.get("dataset")}, split {first["split"]}. '
+        f'{len(results)} evaluations of the same {rows[0]["clips"]} clips: {" and ".join(map(str, values_of(first, "dataset")))}, split {first["split"]}. '
         'A difference is the top-1 of the later run less that of A, in points of per cent.'
     )
     sections = [page.Section('Result', _result(rows, called)), page.Section('Protocols', [_protocols(results, called)])]

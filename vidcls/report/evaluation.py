@@ -19,7 +19,7 @@ from vidcls.report.intervals import Interval, Units
 from vidcls.report.page import Card, Section
 from vidcls.report.scored import Scored, scored
 from vidcls.report.strips import Clips, find_clips
-from vidcls.run.stored_results import StoredResult, load
+from vidcls.run.stored_results import StoredResult, load, values_of
 
 _PAIRS, _PAIR_CLIPS = 6, 3  # confusions that are shown with frames, and clips of each
 _LISTED = 20  # confusions in the table
@@ -64,7 +64,7 @@ def write(path: Path, data_dir: str = '') -> Path:
         Section('Length', clip_length.blocks(clips.hit, units, dataset.seconds, dataset.num_frames) if dataset else [_no_dataset(lack)]),
     ]  # fmt: skip
     page_path = path.with_suffix('.html')
-    split, name = stored.scores['split'], stored.scores.get('dataset')
+    split, name = stored.scores['split'], ' and '.join(map(str, values_of(stored.scores, 'dataset')))
     page.write(
         page_path,
         f'Evaluation of {stored.run}',

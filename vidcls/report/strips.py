@@ -6,6 +6,7 @@ is shown, and Pillow refuses pictures of more than 179 million pixels.
 
 import io
 import warnings
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from vidcls.data.frame_reader import FrameReader
 from vidcls.errors import UserError
 from vidcls.report import intervals
 from vidcls.report.intervals import Units
-from vidcls.run.stored_results import StoredResult
+from vidcls.run.stored_results import StoredResult, values_of
 
 FRAMES = 4
 _HEIGHT, _MIN_WIDTH, _MAX_WIDTH = 90, 30, 200  # pixels of a frame
@@ -84,21 +85,17 @@ def find_clips(stored: StoredResult, data_dir: str = '') -> Clips:
     """The clips of an evaluation in the dataset that it was made on.
 
     Args:
-      data_dir: the dataset's folder; empty: where it was then.
+      data_dir: the dataset's folder; empty: where it was then. A fusion has several; the first that is there is taken.
 
     Raises:
       UserError: there is no dataset any more, or another one.
       OSError: it can't be read.
     """
-    folder, digest = data_dir or stored.scores.get('data_dir'), stored.scores.get('dataset_digest')
-    if not isinstance(folder, str) or not folder or not isinstance(digest, str):
+    folders = [data_dir] if data_dir else values_of(stored.scores, 'data_dir')
+    if not all(isinstance(folder, str) and folder for folder in folders):
         raise UserError(f'{stored.path}: names no dataset')
-    # A fusion has the datasets of its runs. One of them has to do; that of the first run is tried first.
-    fused = 'fused' in stored.scores
-    folders = folder.split(' + ') if fused and not data_dir else [folder]
-    digests = digest.split(' + ') if fused else [digest]
-    dataset = open_dataset(folders[0])
-    if dataset.digest(stored.scores['split']) not in digests:
+    dataset = open_dataset(next((folder for folder in folders if Path(folder).is_dir()), folders[0]))
+    if dataset.digest(stored.scores['split']) not in values_of(stored.scores, 'dataset_digest'):
         raise UserError(f'{dataset.folder}: is another dataset than the one that was evaluated')
     place = {name: number for number, name in enumerate(dataset.index.ids.tolist())}
     missing = [name for name in stored.predictions.ids.tolist() if name not in place]

@@ -134,15 +134,21 @@ def on_the_same_clips(results: Sequence[StoredResult]) -> list[StoredResult]:
 def differing(first: StoredResult, other: StoredResult, names: Sequence[str]) -> list[str]:
     """A line for each of the protocol's values that differs, such as 'crops: 1 and 10'.
 
-    A fusion has the values of each of its runs, joined by ' + ', and agrees with a run that has one of them.
+    A fusion has the values of each of its runs, and agrees with a run that has one of them.
     """
     lines = []
     for name in names:
-        values = [str(result.scores.get(name)) for result in (first, other)]
-        ours, theirs = (set(value.split(' + ')) for value in values)
+        values = [list(map(str, values_of(result.scores, name))) for result in (first, other)]
+        ours, theirs = map(set, values)
         if not (ours <= theirs or theirs <= ours):
-            lines.append(f'{name}: {readable(values[0])} and {readable(values[1])}')
+            lines.append(f'{name}: {" and ".join(readable(" + ".join(each)) for each in values)}')
     return lines
+
+
+def values_of(scores: Mapping[str, Any], name: str) -> list[Any]:
+    """A value of the protocol; of a fusion whose runs differ in it, theirs."""
+    value = scores.get(name)
+    return value if isinstance(value, list) else [value]
 
 
 def _read_scores(path: Path) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def check_no_links(folder: Path) -> None:
     Raises:
       UserError: what a run writes is a link, a device or a pipe there; names it.
     """
-    for name in (*_WRITTEN, *(f'.{name}.partial' for name in _WRITTEN)):
+    for name in (*_WRITTEN, *(f'.partial-{name}' for name in _WRITTEN)):
         path = folder / name
         if os.path.lexists(path) and not stat.S_ISREG(mode := path.lstat().st_mode) and not stat.S_ISDIR(mode):
             raise UserError(f'{path}: is a link, a device or a pipe, and a run would write to it; take it away')

@@ -9,7 +9,7 @@ from pathlib import Path
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to: that file replaces `path` when the block ends, and is deleted if the block fails."""
-    partial = path.with_name(f'.{path.name}.partial')
+    partial = path.with_name(f'.partial-{path.name}')  # the same ending, by which some libraries choose the format
     partial.unlink(missing_ok=True)  # what a kill left behind, or a link that leads elsewhere
     try:
         yield partial
