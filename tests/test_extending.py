@@ -11,9 +11,10 @@ import pytest
 from data_prep.convert import Options, convert
 from tests.made_videos import scenery, write_video
 from vidcls import models, train
-from vidcls.config import AugmentConfig, ModelConfig
+from vidcls.config import AugmentConfig, ModelConfig, OptimConfig
 from vidcls.data import sampling
 from vidcls.data.dataset import open_dataset
+from vidcls.training import optimizer
 
 PAGE = Path(__file__).resolve().parents[1] / 'docs' / 'extending.md'
 EXAMPLES = dict(re.findall(r'```python\n# (\w+)\.py.*?\n(.*?)```', PAGE.read_text(), flags=re.DOTALL))
@@ -62,6 +63,15 @@ def test_a_sampler(load, config, monkeypatch):
     sampler = sampling.Sampler(settings, training=True)
     assert sampler.draw(2, 25.0, np.random.default_rng(0)).tolist() == [0, 1, 1]
     assert sampling.Sampler(settings, training=False).view(9, 25.0).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_schedule(load, config, monkeypatch):
+    monkeypatch.setattr(optimizer, 'SCHEDULES', dict(optimizer.SCHEDULES))
+    load('my_schedule')
+    settings = OptimConfig(learning_rate=0.2, schedule='restarts', warmup_epochs=0.4)
+    rate = optimizer.make_schedule(settings, steps_per_epoch=10, num_steps=44)
+    found = [float(rate(step)) for step in (0, 3, 4, 9, 14, 19, 24, 34, 43)]
+    assert found == pytest.approx([0.05, 0.2, 0.2, 0.1, 0.2, 0.1, 0.2, 0.2, 0.2 * (1 + np.cos(0.9 * np.pi)) / 2])
 
 
 def test_a_loss(load, config, tmp_path, monkeypatch):

@@ -173,7 +173,7 @@ def test_a_validation_whose_scores_did_not_reach_the_checkpoint_is_made_again(tw
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(train.Checkpoints, 'rate', killed)
+        patched.setattr(train.Checkpoints, 'add_scores', killed)
         with pytest.raises(KeyboardInterrupt):
             train.train(config, tmp_path, jax.local_devices()[:1])
     train.train(config, tmp_path, jax.local_devices()[:1])
@@ -313,14 +313,14 @@ def test_test_frames_that_the_network_cannot_take_are_refused_at_once(config, tm
 
 
 def test_a_signal_while_the_log_is_written_is_not_called_saved(config, tmp_path, monkeypatch):
-    original = train.LogWindow.flush
+    original = train.Meter.flush
 
     def flush(self, keep=0):
         original(self, keep)
         if keep:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(train.LogWindow, 'flush', flush)
+    monkeypatch.setattr(train.Meter, 'flush', flush)
     with pytest.raises(Interrupted, match='SIGTERM after step 3 of 6: saved'):  # step 2's row is written in step 3
         train.train(dataclasses.replace(config, epochs=2.0), tmp_path, jax.local_devices()[:1])
     assert checkpoint.restore_model(tmp_path / 'checkpoints', 'latest')[0] == 3

@@ -42,7 +42,8 @@ class ModelConfig:
     depth: int | None = setting(None, above=0, most=1000)  # blocks
     num_heads: int | None = setting(None, above=0, most=1024)
     patch_size: int | None = setting(None, above=0, most=1024)  # pixels
-    attention: str | None = setting(None, choices=(None, 'divided', 'joint', 'space'))
+    # A name of vidcls.models.timesformer.SCHEMES: divided, joint, space or one that was added.
+    attention: str | None = None
     drop_path: float | None = setting(None, at_least=0, below=1)  # of the last block; earlier ones less, linearly
     # Standard deviation of the first position and time embeddings, for training from random numbers.
     embedding_std: float | None = setting(None, above=0)
@@ -137,7 +138,9 @@ class OptimConfig:
     nesterov: bool = False
     # sgd: added to the gradient before momentum (L2); adamw: decoupled.
     weight_decay: float = setting(1e-4, at_least=0)
-    schedule: str = setting('multi_step', choices=('multi_step', 'cosine'))
+    schedule: str = (
+        'multi_step'  # a name of vidcls.training.optimizer.SCHEDULES: multi_step, cosine or one that was added
+    )
     milestones: tuple[float, ...] = setting((), above=0)  # multi_step: the rate is multiplied by decay at each
     decay: float = setting(0.1, above=0)
     warmup_epochs: float = setting(0.0, at_least=0)

@@ -26,7 +26,7 @@ from vidcls.distributed.devices import all_devices, dividing, feed, pmap, replic
 from vidcls.models.configured import build_model, make_predict_step
 from vidcls.run import lock, resource_errors
 from vidcls.run.checkpoint import Checkpoints
-from vidcls.run.log import REMEDY, Diverged, LogWindow, RunLog, SilentLog
+from vidcls.run.log import REMEDY, Diverged, Meter, RunLog, SilentLog
 from vidcls.run.profile import Profile
 from vidcls.run.signals import Interrupted, Listener
 from vidcls.run.workdir import Run
@@ -70,10 +70,11 @@ def train(
     validates = bool(config.data.validation_split)
     checkpoints = Checkpoints(job.run.checkpoints, keep_best=validates)
     state = _restore(checkpoints, job.state)
-    first = int(state.step)
+    start = int(state.step)  # the last step that was made; 0 at the beginning
     eval_every = config.eval_every_epochs * job.steps_per_epoch
-    unrated = validates and first > 0 and is_due(first, eval_every, num_steps) and not checkpoints.is_rated(first)
-    processes.check_same('validation of the last checkpoint', unrated)
+    was_due = validates and start > 0 and is_due(start, eval_every, num_steps)
+    validation_missing = was_due and not checkpoints.has_scores(start)
+    processes.check_same('validation of the last checkpoint', validation_missing)
     if processes.is_first():
         setup.describe(job.run, dataset, model, state, num_steps, devices)
 
@@ -81,13 +82,13 @@ def train(
     state = replicate(state, devices)
     step_function = make_train_step(model, job.optimizer, job.learning_rate, config, job.averaged_steps, loss)
     train_step = pmap(step_function, devices, donate=(0,))
-    batches = feed(pipeline.train_batches(dataset, config, first, *processes.this()), devices)
+    batches = feed(pipeline.train_batches(dataset, config, start, *processes.this()), devices)
 
     # ---- What the run reports, and what may stop it
-    log = RunLog(job.run.folder, first, num_steps, unrated) if processes.is_first() else SilentLog()
-    window = LogWindow(log, config.batch_size)
+    log = RunLog(job.run.folder, start, num_steps, validation_missing) if processes.is_first() else SilentLog()
+    meter = Meter(log, config.batch_size)
     profile = Profile(job.run.folder / 'profile', config.profile_steps)
-    agreed, clock = processes.Agreement(devices), Clock(config.checkpoint_every_minutes, processes.Agreement(devices))
+    agree, clock = processes.Agreement(devices), Clock(config.checkpoint_every_minutes, processes.Agreement(devices))
     validate = _validator(job, devices, checkpoints, log)
     scores: dict[str, float] = {}
     with (
@@ -98,37 +99,37 @@ def train(
     ):
 
         def stop_if_told(step: int) -> None:
-            if stop := agreed(interruption.signum):
+            if stop := agree(interruption.signum):
                 raise Interrupted(stop, step, num_steps)
 
-        if unrated:
-            scores = validate(first, state, stop_if_told)
-            window.restart()
+        if validation_missing:
+            scores = validate(start, state, stop_if_told)
+            meter.restart()
 
         # ---- The loop
-        for step in range(first + 1, num_steps + 1):
-            with window.waiting():
+        for step in range(start + 1, num_steps + 1):
+            with meter.waiting():
                 batch = next(batches)
             profile.before(step, state)
             state, measured = train_step(state, batch)
-            window.add(step, measured)
+            meter.add(step, measured)
             log.advance()
             if is_due(step - 1, config.log_every_steps, num_steps):
-                window.flush(keep=1)  # one step late: the device has begun the next
-            validate_now = is_due(step, eval_every, num_steps)
-            stop = agreed(interruption.signum)
+                meter.flush(keep=1)  # one step late: the device has begun the next
+            validation_due = is_due(step, eval_every, num_steps)
+            stop = agree(interruption.signum)
             # By the clock, a checkpoint is saved only where a row of the log ends, so that the time of saving counts in no row.
             save_now = is_due(step, config.log_every_steps, num_steps) and clock.is_over()
-            if validate_now or stop or save_now:
-                window.flush()
+            if validation_due or stop or save_now:
+                meter.flush()
                 copy = unreplicate(state)
                 check_finite(copy, step)
                 checkpoints.save(step, copy.saved, copy.opt_state)
-                window.restart()
-            if validate_now:
+                meter.restart()
+            if validation_due:
                 scores = validate(step, state, stop_if_told)
-                window.restart()
-                stop = agreed(interruption.signum)
+                meter.restart()
+                stop = agree(interruption.signum)
             if stop and step < num_steps:
                 raise Interrupted(stop, step, num_steps)
     return scores
@@ -206,15 +207,15 @@ class Clock:
 
     Args:
       minutes: the length of a period; 0: no period ends.
-      agreed: makes one answer of those of the processes.
+      agree: makes one answer of the answers of all processes.
     """
 
-    def __init__(self, minutes: float, agreed: processes.Agreement):
-        self._seconds, self._agreed = 60 * minutes or math.inf, agreed
+    def __init__(self, minutes: float, agree: processes.Agreement):
+        self._seconds, self._agree = 60 * minutes or math.inf, agree
         self._start, self._periods = time.monotonic(), 0
 
     def is_over(self) -> bool:
-        before, self._periods = self._periods, self._agreed(int((time.monotonic() - self._start) / self._seconds))
+        before, self._periods = self._periods, self._agree(int((time.monotonic() - self._start) / self._seconds))
         return self._periods > before
 
 
@@ -243,7 +244,7 @@ def _validator(
         names = [name for name in ('loss', 'top1', 'top5', 'mean_class_accuracy') if name in found]
         scores: dict[str, float] = {name: found[name] for name in names}
         log.write(step, {f'validation/{name}': value for name, value in scores.items()})
-        checkpoints.rate(step, scores)
+        checkpoints.add_scores(step, scores)
         return scores
 
     return validate

@@ -232,7 +232,7 @@ def test_deviations_at_first():
         ({'image_size': 30}, (1, 4, 30, 30, 3), r'image_size=30 is not a multiple of patch_size=4'),
         ({'image_size': (8, 10)}, (1, 4, 8, 10, 3), r'image_size=\(8, 10\) is not a multiple of patch_size=4'),
         ({'num_heads': 3}, (1, 4, 8, 12, 3), 'width=16 is not divisible by num_heads=3'),
-        ({'attention': 'axial'}, (1, 4, 8, 12, 3), "unknown attention 'axial'; known: divided, joint, space"),
+        ({'attention': 'axial'}, (1, 4, 8, 12, 3), "attention='axial': must be one of divided, joint, space"),
     ],
 )
 def test_what_does_not_fit_is_refused(settings, shape, message):

@@ -30,7 +30,7 @@ def whole(config, tmp_path_factory) -> Path:
     variables = jax.device_get(model.init(jax.random.key(0), np.zeros((1, 2, 24, 24, 3), np.float32), train=False))
     checkpoints = checkpoint.Checkpoints(run.checkpoints)
     checkpoints.save(3, variables, {'count': np.int32(3)})
-    checkpoints.rate(3, {'top1': 0.5})
+    checkpoints.add_scores(3, {'top1': 0.5})
     checkpoints.close()
     return folder
 

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from vidcls.config import OptimConfig
+from vidcls.errors import UserError
 from vidcls.training.optimizer import make_optimizer, make_schedule
 
 
@@ -27,6 +28,13 @@ def test_milestones_on_one_step_both_count():
 def test_cosine_goes_to_zero():
     rate = make_schedule(OptimConfig(learning_rate=0.2, schedule='cosine'), steps_per_epoch=10, num_steps=40)
     assert [float(rate(step)) for step in (0, 20, 40)] == pytest.approx([0.2, 0.1, 0.0])
+
+
+def test_an_unknown_schedule_is_refused_with_the_nearest():
+    with pytest.raises(
+        UserError, match="optim.schedule='cosin': must be one of multi_step, cosine .did you mean cosine"
+    ):
+        make_schedule(OptimConfig(schedule='cosin'), steps_per_epoch=1, num_steps=3)
 
 
 START = {

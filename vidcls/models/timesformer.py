@@ -19,6 +19,7 @@ import numpy as np
 from vidcls.errors import UserError
 from vidcls.models.layers import Implementation, LayerNorm, recomputed
 from vidcls.models.vit import MLP, Attention, Block, PatchEmbed, dense_init, drop_path
+from vidcls.text import spelling
 
 
 class DividedBlock(nn.Module):
@@ -97,6 +98,7 @@ class Scheme(NamedTuple):
     per_frame: bool = False
 
 
+# Name in `--config.model.attention` -> the scheme.
 SCHEMES = {
     'divided': Scheme(DividedBlock, divided_settings),
     'joint': Scheme(Block),
@@ -202,7 +204,8 @@ class TimeSformer(nn.Module):
     def check(self, video) -> None:
         """Refuses fields that don't go together, and a video of another size than the fields say."""
         if self.attention not in SCHEMES:
-            raise UserError(f'unknown attention {self.attention!r}; known: {", ".join(SCHEMES)}')
+            near = spelling.hint(self.attention, SCHEMES)
+            raise UserError(f'attention={self.attention!r}: must be one of {", ".join(SCHEMES)}{near}')
         if self.width % self.num_heads:
             raise UserError(
                 f'width={self.width} is not divisible by num_heads={self.num_heads}: heads share the width equally'

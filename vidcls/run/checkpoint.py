@@ -64,7 +64,7 @@ class Checkpoints:
         args = {'model': ocp.args.StandardSave(model), 'optimizer': ocp.args.StandardSave(opt_state)}
         self._manager.save(step, args=ocp.args.Composite(**args))
 
-    def rate(self, step: int, scores: dict[str, float]) -> None:
+    def add_scores(self, step: int, scores: dict[str, float]) -> None:
         """Adds the scores of a validation to a checkpoint, all or none of them; `top1` decides which is the best."""
         self._manager.wait_until_finished()
         with processes.together():
@@ -74,7 +74,7 @@ class Checkpoints:
                 whole_file.write_text(path, json.dumps(scores))
         self._manager.reload()
 
-    def is_rated(self, step: int) -> bool:
+    def has_scores(self, step: int) -> bool:
         """Whether the checkpoint of `step` has the scores of its validation."""
         return self._manager.metrics(step) is not None
 

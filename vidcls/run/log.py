@@ -104,7 +104,7 @@ class SilentLog:
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a file, but for a last one that was cut off."""
+    """The whole lines of a file: without a last one that was cut off."""
     if not path.exists():
         return []
     return [line for line in path.read_text().splitlines(keepends=True) if line.endswith('\n')]
@@ -120,7 +120,7 @@ def _is_kept(line: str, step: int, validate: bool) -> bool:
 
 
 @dataclasses.dataclass
-class LogWindow:
+class Meter:
     """Collects measurements of steps, which stay on the device until `flush`, so that logging never waits for a step."""
 
     log: RunLog | SilentLog
@@ -164,12 +164,12 @@ class LogWindow:
 
 @dataclasses.dataclass
 class _Timer:
-    """Adds the time inside to the time that its window has waited for data."""
+    """Adds the time inside to the time that the meter has waited for data."""
 
-    window: LogWindow
+    meter: Meter
 
     def __enter__(self):
         self._start = time.perf_counter()
 
     def __exit__(self, *_):
-        self.window._waited += time.perf_counter() - self._start
+        self.meter._waited += time.perf_counter() - self._start

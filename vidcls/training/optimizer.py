@@ -5,26 +5,61 @@ Caffe's differs where the rate changes: its momentum accumulates updates already
 updates after a drop are larger there.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import optax
 
 from vidcls.config import InitConfig, OptimConfig
+from vidcls.errors import UserError
+from vidcls.text import spelling
 from vidcls.training import freezing
 
 
+class Steps(NamedTuple):
+    """How long a schedule is.
+
+    Attributes:
+      per_epoch: steps of an epoch; not whole in general.
+      warmup: steps of the warm-up. A schedule counts its own steps from the end of the warm-up.
+      total: steps of the whole run.
+    """
+
+    per_epoch: float
+    warmup: int
+    total: int
+
+
+def multi_step(config: OptimConfig, steps: Steps) -> optax.Schedule:
+    """The rate is multiplied by `config.decay` at each of `config.milestones`."""
+    drops: dict[int, float] = {}  # on a small dataset two milestones can fall on one step
+    for epoch in config.milestones:
+        boundary = round(epoch * steps.per_epoch) - steps.warmup
+        drops[boundary] = drops.get(boundary, 1.0) * config.decay
+    return optax.piecewise_constant_schedule(config.learning_rate, drops)
+
+
+def cosine(config: OptimConfig, steps: Steps) -> optax.Schedule:
+    """Half a cosine, from the learning rate down to zero at the last step (Loshchilov & Hutter 2017, equation 5)."""
+    return optax.cosine_decay_schedule(config.learning_rate, max(steps.total - steps.warmup, 1))
+
+
+# Name in `--config.optim.schedule` -> what makes the schedule that follows the warm-up.
+SCHEDULES: dict[str, Callable[[OptimConfig, Steps], optax.Schedule]] = {'multi_step': multi_step, 'cosine': cosine}
+
+
 def make_schedule(config: OptimConfig, steps_per_epoch: float, num_steps: int) -> optax.Schedule:
-    """The learning rate of each step: a linear warm-up, then drops at milestones, or half a cosine down to zero."""
+    """The learning rate of each step: a linear warm-up, then the configured schedule.
+
+    Raises:
+      UserError: `SCHEDULES` has no such schedule.
+    """
+    if config.schedule not in SCHEDULES:
+        near, known = spelling.hint(config.schedule, SCHEDULES), ', '.join(SCHEDULES)
+        raise UserError(f'--config.optim.schedule={config.schedule!r}: must be one of {known}{near}')
     warmup = round(config.warmup_epochs * steps_per_epoch)
-    if config.schedule == 'cosine':
-        main = optax.cosine_decay_schedule(config.learning_rate, max(num_steps - warmup, 1))
-    else:
-        drops: dict[int, float] = {}  # on a small dataset two milestones can fall on one step
-        for epoch in config.milestones:
-            boundary = round(epoch * steps_per_epoch) - warmup
-            drops[boundary] = drops.get(boundary, 1.0) * config.decay
-        main = optax.piecewise_constant_schedule(config.learning_rate, drops)
+    main = SCHEDULES[config.schedule](config, Steps(steps_per_epoch, warmup, num_steps))
     if not warmup:
         return main
     # The first rate is one part of `warmup`, not zero: an update of zero would waste a step.
