@@ -63,7 +63,7 @@ def config(motion_folder):
     from vidcls.config import AugmentConfig, Config, DataConfig, EvalConfig, ModelConfig, OptimConfig, SamplingConfig
 
     return Config(
-        model=ModelConfig(name='tsn_tiny', width=4, dropout=0.0, sync_batch_norm=True),
+        model=ModelConfig(name='tsn_micro', dropout=0.0, sync_batch_norm=True),
         data=DataConfig(dir=str(motion_folder)),
         sampling=SamplingConfig(num_segments=2),
         augment=AugmentConfig(crop='random', short_side=32, crop_size=24, flip=False),

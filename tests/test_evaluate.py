@@ -52,7 +52,7 @@ def test_the_papers_25_segments_and_10_crops_are_one_command(run):
 
 def test_training_writes_lines_of_ours_on_standard_error_and_nothing_else(motion_folder, tmp_path):
     done = _script(
-        'tsn_motion', tmp_path, f'--config.data.dir={motion_folder}', '--config.model.name=tsn_tiny', '--config.batch_size=8',
+        'tsn_motion', tmp_path, f'--config.data.dir={motion_folder}', '--config.model.name=tsn_micro', '--config.batch_size=8',
         '--config.model.width=4', '--config.sampling.num_segments=2', '--config.augment.short_side=32',
         '--config.augment.crop_size=24', '--config.epochs=0.4', '--config.optim.schedule=cosine',
     )  # fmt: skip

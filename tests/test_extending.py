@@ -79,7 +79,7 @@ def test_a_loss(load, config, tmp_path, monkeypatch):
     logits, targets = np.log([[0.5, 0.25, 0.25]]), np.array([[1.0, 0.0, 0.0]])
     np.testing.assert_allclose(example['focal'](logits, targets), [-0.25 * np.log(0.5)], rtol=1e-6)
     small = lambda: type(config)(
-        model=ModelConfig(name='tsn_tiny', width=4), data=config.data, sampling=config.sampling, augment=config.augment,
+        model=ModelConfig(name='tsn_micro'), data=config.data, sampling=config.sampling, augment=config.augment,
         test=config.test, batch_size=8, epochs=0.4,
     )  # fmt: skip
     monkeypatch.setattr(example['tsn_folder'], 'config', small)

@@ -36,7 +36,7 @@ from vidcls.run import checkpoint, resource_errors, workdir
 @pytest.fixture(scope='module')
 def run_folder(motion_folder, tmp_path_factory):
     config = Config(
-        model=ModelConfig(name='tsn_tiny', width=4),
+        model=ModelConfig(name='tsn_micro'),
         data=DataConfig(dir=str(motion_folder), validation_split=''),
         sampling=SamplingConfig(num_segments=2, test_segments=3),
         augment=AugmentConfig(crop='random', short_side=32, crop_size=24),

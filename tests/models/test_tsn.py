@@ -152,29 +152,6 @@ def test_bfloat16_is_close_to_float32(small, video):
     assert np.abs(rounded - logits).max() > 0
 
 
-def test_eight_devices_with_synchronised_norm_are_one_device():
-    video = normal((8, 2, 16, 16, 3))
-    settings = {'stage_sizes': (1,), 'width': 4, 'dropout': 0.0}
-    variables = init(build('tsn_tiny', 3, **settings), video[:1])
-    target = jnp.cos(jnp.arange(24.0)).reshape(8, 3)
-
-    def run(axis_name, video, target):
-        model = build('tsn_tiny', 3, axis_name=axis_name, **settings)
-
-        def loss(params):
-            logits, updated = model.apply({**variables, 'params': params}, video, True, mutable=['batch_stats'])
-            return ((logits - target) ** 2).mean(), updated
-
-        return jax.grad(loss, has_aux=True)(variables['params'])
-
-    def on_a_device(video, target):
-        return jax.lax.pmean(run('d', video, target), 'd')
-
-    one = jax.jit(lambda *a: run(None, *a))(video, target)
-    eight = jax.pmap(on_a_device, axis_name='d')(video[:, None], target[:, None])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[3], b, atol=2e-6), eight, one)
-
-
 @pytest.mark.parametrize(
     'shape, message',
     [((3, 32, 32, 3), 'five axes.*3, 32, 32, 3'), ((1, 5, 32, 32, 3), '5 frames.*seg_len=2')],

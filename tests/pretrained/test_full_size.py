@@ -22,7 +22,9 @@ def assert_logits(model, layout, video, expected):
     np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize('name', golden.RESNETS)
+@pytest.mark.parametrize(
+    'name', [pytest.param(name, marks=[pytest.mark.slow] * (name != 'resnet50')) for name in golden.RESNETS]
+)
 def test_resnet(name):
     expected = np.load(golden.FILE)[name]
     assert np.abs(expected[0] - expected[1]).max() > 0.01 * np.abs(expected).max()

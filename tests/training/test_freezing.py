@@ -38,7 +38,7 @@ from vidcls.training.optimizer import make_optimizer
 from vidcls.training.step import init_state, make_train_step
 
 CONFIG = Config(
-    model=ModelConfig(name='tsn_tiny', width=4),
+    model=ModelConfig(name='tsn_micro'),
     sampling=SamplingConfig(num_segments=2),
     augment=AugmentConfig(crop='random', short_side=32, crop_size=24, flip=False),
     optim=OptimConfig(learning_rate=0.1, momentum=0.9, weight_decay=0.01),
@@ -46,7 +46,7 @@ CONFIG = Config(
 
 
 def small(**settings):
-    return models.build('tsn_tiny', 3, width=4, stage_sizes=(1, 1), dropout=0.0, **settings)
+    return models.build('tsn_micro', 3, dropout=0.0, **settings)
 
 
 def after_two_steps(init, model=None, **optim_settings):
@@ -241,7 +241,7 @@ def test_a_run_starts_from_the_file_and_what_is_frozen_stays(config, weights, tm
 
 def test_a_wrong_file_leaves_no_work_directory(config, weights, tmp_path):
     wrong = dataclasses.replace(
-        config, init=InitConfig(weights=str(weights[0])), model=ModelConfig(name='tsn_tiny', width=8)
+        config, init=InitConfig(weights=str(weights[0])), model=ModelConfig(name='tsn_micro', width=8)
     )
     with pytest.raises(ValueError, match='resnet.safetensors: recognised as ResNet of torchvision'):
         train.train(wrong, tmp_path / 'run', jax.local_devices()[:1])
@@ -280,7 +280,7 @@ def test_published_names_on_real_clips(init, archery_and_others, tmp_path):
     """Three steps from a file of torchvision's names, with a classifier of 400 classes."""
     config = dataclasses.replace(
         CONFIG,
-        model=ModelConfig(name='tsn_tiny', width=8),
+        model=ModelConfig(name='tsn_micro', width=8),
         data=DataConfig(dir=str(archery_and_others), validation_split=''),
         augment=AugmentConfig(short_side=64, crop_size=32),
         optim=OptimConfig(learning_rate=0.01),
@@ -295,7 +295,7 @@ def test_published_names_on_real_clips(init, archery_and_others, tmp_path):
 
     variables = checkpoint.restore_model(tmp_path / 'run' / 'checkpoints', 'latest')[1]
     trained = pretrained.export(variables, build_model(config, 3), 'torchvision')
-    assert trained['fc.weight'].shape == (3, 256) and set(trained) == set(published)
+    assert trained['fc.weight'].shape == (3, 32) and set(trained) == set(published)
     stayed = {name for name, array in trained.items() if np.array_equal(array, published[name])}
     if init.partial_bn:
         norms = {name for name in trained if re.search(r'(^|\.)bn\d|downsample\.1', name)}

@@ -145,7 +145,7 @@ def test_mixing_acts_and_is_repeated_by_the_seed():
 # gradients, which the few pixels of ECO's last maps make large, doubles and redoubles within the five steps.
 SLOW = 1e-3
 FAMILIES = {
-    'tsn': (ModelConfig('tsn_tiny', width=4, dropout=0.0), 2, 16),
+    'tsn': (ModelConfig('tsn_micro', dropout=0.0), 2, 16),
     'eco': (ModelConfig('eco_tiny', width=2, dropout=0.0), 4, 16),
     'timesformer': (ModelConfig('timesformer_tiny', width=8, depth=1, num_heads=2, patch_size=8, drop_path=0.0), 2, 16),
 }

@@ -56,7 +56,7 @@ from vidcls.text import spelling
 Row = tuple[type[nn.Module], Mapping[str, type[nn.Module]], Mapping[str, Any]]
 
 # Stage sizes: He et al. 2015 (arXiv:1512.03385), table 1. TimeSformer, -HR and -L: Bertasius et al. 2021
-# (arXiv:2102.05095), section 4. The tiny networks are ours, for tests and demos.
+# (arXiv:2102.05095), section 4. The tiny and micro networks are ours, for demos and tests.
 ECO_PARTS = {'backbone': BNInception, 'tail': ResNet3D}
 MODELS: dict[str, Row] = {
     'tsn_resnet50': (TSN, {'backbone': ResNet}, {'stage_sizes': (3, 4, 6, 3)}),
@@ -64,6 +64,7 @@ MODELS: dict[str, Row] = {
     'tsn_resnet152': (TSN, {'backbone': ResNet}, {'stage_sizes': (3, 8, 36, 3)}),
     'tsn_bninception': (TSN, {'backbone': BNInception}, {}),
     'tsn_tiny': (TSN, {'backbone': ResNet}, {'stage_sizes': (1, 1, 1, 1), 'width': 16}),
+    'tsn_micro': (TSN, {'backbone': ResNet}, {'stage_sizes': (1,), 'width': 4}),
     'eco_full': (ECOFull, ECO_PARTS, {}),
     'eco_lite': (ECOLite, ECO_PARTS, {}),
     'eco_tiny': (ECOLite, ECO_PARTS, {'width': 16}),
