@@ -11,10 +11,10 @@ TSN and ECO are given their image network, and ECO its 3-D part too. These inner
 
     models.MODELS['mine'] = (MyNetwork, {'backbone': ResNet}, {'stage_sizes': (2, 2, 2, 2)})
 
-A row is (module class, {field: class of the inner network that this field gets}, {setting: value}). A row names only the
-settings that differ from the defaults of these classes. A setting goes to every class that has a field of this name.
-The module must have a field `num_classes`, and is called as `module(video, train)`. A module that also has the methods
-`encode_frames` and `classify` can be streamed.
+A row is (module class, {field: class of the inner network that this field gets}, {setting: value}). The settings of a
+row are those that differ from the defaults of these classes. A setting goes to every class that has a field of this
+name. The module must have a field `num_classes`, and is called as `module(video, train)`. A module that also has the
+methods `encode_frames` and `classify` can be streamed.
 
 Flax's `capture_intermediates` gives the intermediate features and the attention of every network. Its filter gets a
 module and the name of a method; where the filter returns True, the method's result is kept:
