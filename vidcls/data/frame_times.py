@@ -12,7 +12,7 @@ import numpy as np
 from vidcls.data.container import VideoError
 from vidcls.data.frame_storage import MAX_CLIP_BYTES
 
-ROUNDING = 1e-3  # seconds: containers round times to as much
+ROUNDING = 1e-3  # seconds: the largest step to which containers round times
 IMAGE_FPS = 25.0  # the rate of frames that come as image files, which state no times
 # Seconds from one frame to the next. A longer gap is a damaged clock, not a pause: a file of 800 bytes can say that its
 # next frame comes in a year.

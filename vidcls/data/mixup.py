@@ -16,12 +16,11 @@ def mix_clips(
     Args:
       video: float32[b t h w c].
       targets: float32[b k], probabilities.
-      mixup_alpha, cutmix_alpha: the parameter of the Beta distribution of the weight that a clip keeps. With 0, mixup
-        (or cutmix) is left out. If neither is 0, each clip draws one of the two.
+      mixup_alpha, cutmix_alpha: the weight that a clip keeps is drawn from the distribution Beta(alpha, alpha). With 0,
+        mixup (or cutmix) is left out. If neither is 0, each clip draws one of the two.
 
     Returns:
-      The blended (video, targets). The weight that a clip keeps in its target is the weight that it keeps in its
-        pixels.
+      The blended (video, targets). A clip's target is blended with the same weight as its pixels.
     """
     which, shares, box = jax.random.split(key, 3)
     count, height, width = video.shape[0], *video.shape[2:4]

@@ -229,7 +229,10 @@ def _batches(
 
 
 def _num_pieces(size: int, clip_bytes: int) -> int:
-    """The number of equal pieces of at most `_PIECE_BYTES` each in which a batch of `size` clips is read."""
+    """The number of equal pieces in which a batch of `size` clips is read.
+
+    A piece has at most `_PIECE_BYTES` bytes, or a single clip.
+    """
     fits = (n for n in range(1, size) if size % n == 0 and size // n * clip_bytes <= _PIECE_BYTES)
     return next(fits, size)
 
@@ -276,7 +279,7 @@ class _Batches:
 
     def __next__(self) -> Batch:
         found = [self._piece() for _ in range(self._pieces)]
-        # numpy asks the system for large pages.
+        # The pieces are joined by numpy, which asks the system for large pages.
         canvas, windows, label, clip = map(np.concatenate, zip(*found)) if self._pieces > 1 else found[0]
         return Batch(Views(canvas, windows), label, clip, mask=clip >= 0)
 

@@ -1,4 +1,4 @@
-"""Finds the splits of a dataset that the settings name.
+"""Finds those splits of a dataset that the settings name.
 
 The name `train` means `train1` in a dataset that has official splits alone.
 """

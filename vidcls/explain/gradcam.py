@@ -74,9 +74,7 @@ def weigh(maps: jax.Array, gradients: jax.Array) -> jax.Array:
 def maps_and_gradients(
     model: nn.Module, variables: Any, video: jax.Array, label: int, branches: Sequence[str]
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """The last maps of each branch for video[1 t h w c], and the gradients of the label's logit with respect to these
-    maps.
-    """
+    """The last maps of each branch for video[1 t h w c], and the gradients of the label's logit by these maps."""
     stages = last_stages(model, variables, video, branches)
 
     def logit(zeros: dict[str, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:

@@ -36,7 +36,7 @@ FILM_SIDE = 640  # pixels, the longer side of a film's frames
 FPS = (8.0, 30.0)  # of a film
 INK, FAINT, PAPER = (26, 26, 26), (190, 190, 190), (255, 255, 255)
 OUTSIDE = 0.4  # brightness of what the network did not see
-# Shares of the map's maximum: up to the first the map is transparent, from the second on it covers the frame by OPACITY.
+# Shares of the map's maximum: up to CLEAR the map is transparent, and from SOLID on it covers the frame by OPACITY.
 CLEAR, SOLID, OPACITY = 0.1, 0.7, 0.7
 
 

@@ -42,7 +42,7 @@ class Comparison:
 
     @property
     def difference(self) -> float:
-        """Top-1 of B less that of A, in [-1, 1]."""
+        """The top-1 of B less the top-1 of A, in [-1, 1]."""
         return float(self.clips_b.hit.mean() - self.clips_a.hit.mean())
 
     @property

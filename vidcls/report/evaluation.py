@@ -228,7 +228,7 @@ def _named(
 
 
 def _card(clips: Scored, clip: int, dataset: Clips | None) -> Card:
-    """A clip: four of its frames, its true class and the three most probable ones."""
+    """The card of a clip: four of its frames, its true class and the three most probable classes."""
     truth, name = clips.classes[clips.labels[clip]], str(clips.ids[clip])
     return Card(
         name,

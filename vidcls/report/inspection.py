@@ -70,12 +70,12 @@ class Inspection:
 
     @property
     def seconds(self) -> np.ndarray:
-        """float64[n], the length of each clip."""
+        """The length of each clip, float64[n], seconds."""
         return np.diff(self.dataset.index.first) / self.dataset.index.fps.astype(float)
 
     @property
     def short(self) -> np.ndarray:
-        """int64[m], the clips with fewer than SHORT frames."""
+        """The clips with fewer than SHORT frames, int64[m]."""
         return np.flatnonzero(np.diff(self.dataset.index.first) < SHORT)
 
     def crossed(self, pairs: Sequence[Pair]) -> list[Pair]:
@@ -177,7 +177,7 @@ def summary(found: Inspection) -> list[str]:
 
 
 def problems(found: Inspection) -> dict[str, np.ndarray]:
-    """Kind of problem -> the clips that have it, int64[m]."""
+    """The clips that have each kind of problem: kind -> int64[m]."""
     kinds = {
         'clips with frozen frames': found.clips(lambda looks: looks.frozen[1]),
         'clips with black frames': found.clips(lambda looks: looks.black),

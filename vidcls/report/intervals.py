@@ -45,7 +45,7 @@ class Units:
 
 
 def each_clip(count: int) -> Units:
-    """Units of one clip each."""
+    """Units that are single clips."""
     return Units('clip', np.arange(count))
 
 

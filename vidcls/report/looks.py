@@ -116,6 +116,6 @@ def _frozen(dataset: Dataset, reader: FrameReader, clip: int) -> tuple[int, int]
 
 
 def _runs(values: np.ndarray) -> list[tuple[int, int]]:
-    """(start, length) of each run of equal values."""
+    """The runs of equal values, each as (start, length)."""
     starts = np.flatnonzero(np.diff(values, prepend=values[0] - 1))
     return list(zip(starts.tolist(), np.diff(starts, append=len(values)).tolist()))

@@ -134,7 +134,7 @@ def cards(found: Iterable[Card]) -> Markup:
 
 
 def picture(image: bytes, alt: str, caption: str = '') -> Markup:
-    """A JPEG or PNG at its own size, or the page's width if that is less."""
+    """A JPEG or PNG at its own size, or at the page's width if the page is narrower."""
     return _BLOCKS.picture(_address(image), alt, caption)
 
 

@@ -38,7 +38,7 @@ def grey(jpeg: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
 
 
 def thumbnail(jpeg: bytes, cell: tuple[int, int] = CELL) -> Image.Image:
-    """A frame that fits the cell (width, height), in the middle of it.
+    """A frame that is scaled to fit the cell (width, height) and stands in the middle of the cell.
 
     Raises:
       OSError, SyntaxError, Image.DecompressionBombError: the JPEG can't be decoded.

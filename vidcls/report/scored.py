@@ -16,7 +16,7 @@ from vidcls.run.stored_results import StoredResult
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-    """What an evaluation says of n clips and k classes.
+    """What an evaluation says of n clips, with k classes.
 
     Attributes:
       classes: names, in the order of the logits.
@@ -64,7 +64,7 @@ class Scored:
 
 
 def scored(stored: StoredResult) -> Scored:
-    """What an evaluation says of its clips."""
+    """Makes the arrays of an evaluation."""
     found, probabilities = stored.predictions, stored.probabilities
     within = {
         k: np.asarray(metrics.in_top_k(probabilities, found.labels, k)) for k in metrics.ranks(len(stored.classes))

@@ -106,7 +106,7 @@ def find_clips(stored: StoredResult, data_dir: str = '') -> Clips:
 
 
 def _small(jpeg: bytes) -> Image.Image:
-    """A frame at the height of a strip."""
+    """A frame scaled to the height of a strip."""
     with warnings.catch_warnings(), Image.open(io.BytesIO(jpeg), formats=['JPEG']) as image:
         warnings.simplefilter('ignore')
         width = min(max(round(_HEIGHT * image.width / image.height), _MIN_WIDTH), _MAX_WIDTH)

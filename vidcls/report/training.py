@@ -193,7 +193,7 @@ def _unit_of_time(runs: Sequence[TrainingLog]) -> tuple[float, str]:
 
 
 def _thinned(curve: Curve) -> Curve:
-    """A curve of at most _POINTS points, each the mean of neighbouring rows at the last of their steps."""
+    """A curve of at most _POINTS points. Each point is the mean of neighbouring rows, at the last of their steps."""
     if len(curve.step) <= _POINTS:
         return curve
     edges = np.linspace(0, len(curve.step), _POINTS + 1).astype(int)

@@ -144,7 +144,7 @@ def _from_run(
 
 
 def averaged_steps(run: workdir.Run) -> int:
-    """The number of updates in the moving averages that an existing run had at its step 0."""
+    """The number of updates that the moving averages of an existing run had at its step 0."""
     path = run.folder / 'weights.json'
     if not path.exists():
         return 0

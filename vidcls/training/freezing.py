@@ -1,4 +1,4 @@
-"""Freezes parameters and statistics, and gives parameters multiples of the learning rate (`config.init`).
+"""Freezes parameters and statistics, and sets multiples of the learning rate for some parameters (`config.init`).
 
 "Partial BN" (Wang et al. 2016, arXiv:1608.00859, section 3.2): on small datasets every BatchNorm except the first is
 frozen, and so are its running statistics.

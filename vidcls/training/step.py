@@ -25,7 +25,7 @@ from vidcls.training import freezing
 
 @flax.struct.dataclass
 class TrainState:
-    """All that changes in training."""
+    """The state of training: all that a step changes."""
 
     step: jax.Array | np.integer  # int32, the number of steps made
     params: Any

@@ -38,7 +38,7 @@ def gelu_cpu(x):
 
 
 def _normal_below(x):
-    """The normal distribution function."""
+    """The normal distribution function of x."""
     return 0.5 * (1 + lax.erf(x * 0.5**0.5))
 
 
