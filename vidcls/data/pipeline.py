@@ -140,7 +140,7 @@ def eval_batches(
     Args:
       batch_size: the number of places in a batch, over all processes.
       clips: the number of views in time of each clip.
-      crops: the number of views in space, which are windows, at each view in time.
+      crops: the number of windows (views in space) at each view in time.
 
     Raises:
       UserError: the split is unknown or empty.

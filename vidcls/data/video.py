@@ -256,7 +256,7 @@ def encode(
 
 
 def encode_images(paths: Sequence[str | os.PathLike], *, short_side: int = SHORT_SIDE) -> tuple[int, int, list[bytes]]:
-    """Makes the stored frames of a clip that comes as image files, as those of a video are made.
+    """Makes the stored frames of a clip that comes as image files, in the same way as for a video.
 
     Args:
       paths: the image of each frame, at least one.
@@ -291,7 +291,7 @@ def _check_bytes(path: str | os.PathLike, size: int) -> None:
 
 
 def _describe(frames: DecodedFrames, encoder: FrameEncoder, fps: float | None) -> Video:
-    """The `Video` of frames that were decoded to the end. It is stored at `fps`, or with None at its own rate."""
+    """The `Video` of frames that were decoded to the end, stored at `fps` or, with None, at the video's own rate."""
     times, rate = frame_times(frames.times, frames.nominal_fps)
     if fps is not None:
         check_clock(frames.path, times, rate, fps)

@@ -62,7 +62,7 @@ def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
 
 
 def draw_window(height: int, width: int, config: AugmentConfig, rng: np.random.Generator) -> Window:
-    """A random window for training. `height` and `width` are those of the stored frame, in pixels."""
+    """A random window for training. `height` and `width` are the stored frame's, in pixels."""
     short_side = config.short_side
     if config.short_side_max:
         short_side = int(rng.integers(short_side, config.short_side_max + 1))

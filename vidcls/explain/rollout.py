@@ -11,9 +11,9 @@ copies in the frames. Only the row of CLS is needed, so this row is carried back
 no matrix of all tokens is made.
 
 Rollout shows what is attended to, not what for: it is the same for every class. The gradient-weighted variant explains
-one class, by the rule of Chefer et al. 2021 (arXiv:2103.15679, section 3) for self-attention. It replaces the mixing
-above by identity + mean over heads of ReLU(dy/dA * A), where y is the class's logit and A the attention of one head;
-rows are not normalised. (Their earlier method, arXiv:2012.09838, takes layer-wise relevance for the second A.) Since y
+one class, by the rule of Chefer et al. 2021 (arXiv:2103.15679, section 3) for self-attention. This rule replaces the
+mixing above by identity + mean over heads of ReLU(dy/dA * A), where y is the class's logit and A the attention of one
+head; rows are not normalised. (Their earlier method, arXiv:2012.09838, takes layer-wise relevance for the second A.) Since y
 depends on the mean of CLS's rows over the frames, the relevances of these rows are added.
 
 The network may never compute A as an array, so dy/dA is not taken from the network. Attention's output is A V, so that
@@ -114,7 +114,7 @@ def joint(over_all: Sequence[jax.Array], frames: int) -> jax.Array:
 
 
 def per_frame(over_space: Sequence[jax.Array]) -> jax.Array:
-    """The row of CLS in each frame over the number of frames, float32[t n].
+    """The row of CLS in each frame, divided by the number of frames, float32[t n].
 
     Each frame is a sequence of its own. `over_space` has the mixing [t 1+n 1+n] of each block.
     """

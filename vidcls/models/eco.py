@@ -79,8 +79,8 @@ class ECOFull(ECOLite):
 
     The classifier sees the mean of the frames' features [1024] and after it the 3-D part's features [512].
     `backbone.tap_and_features` makes the maps and the features of frames. `frame_dropout` acts on the features of each
-    frame before the mean is taken, `dropout` on the 3-D part's features. Except for the head, the parameters of
-    `ECOLite` are a subset of these.
+    frame before the mean is taken, `dropout` on the 3-D part's features. Except for the head, this network has all
+    parameters of `ECOLite`.
     """
 
     dropout: float = 0.5

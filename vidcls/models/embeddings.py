@@ -2,7 +2,7 @@
 
 `pos_embed` [1 1+n d] has the embedding of CLS, then the embeddings of the n patches of an h x w grid, row by row.
 `time_embed` [1 t d] has the embedding of each frame. Positions are resized along both axes of the grid, times along
-their one axis. The nearest-neighbour forms exist to repeat published results. They read at index floor(i * old / new),
+their one axis. The nearest-neighbour forms exist to repeat published results: they read at index floor(i * old / new),
 as PyTorch does; `jax.image.resize` would read at the nearest centre.
 """
 
@@ -77,7 +77,7 @@ def resize_embeddings(
 def _linear(x, sizes: Sequence[int]):
     """x[... d], resized along all axes except the last.
 
-    It is linear between half-pixel centres, and constant beyond the outer centres.
+    The values are linear between half-pixel centres, and constant beyond the outer centres.
     """
     return jax.image.resize(x, (*sizes, x.shape[-1]), 'linear', antialias=False)
 

@@ -108,19 +108,20 @@ SCHEMES = {
 class TimeSformer(nn.Module):
     """Tokens of every frame's patches, then blocks of attention, then a linear classifier of CLS.
 
-    `attention` is a key of `SCHEMES`. The parameters are made for `num_frames` frames of `image_size` pixels, which is
-    one number or (h, w). For other sizes build another network; `vidcls.models.embeddings` resizes the parameters.
-    `drop_path` is the rate of the last block; the rates of the earlier blocks rise linearly from 0. `dropout` acts on
-    the features before the classifier; the published configurations name 0.5, but their code never uses it.
+    `attention` is a key of `SCHEMES`. The parameters are made for `num_frames` frames of the size `image_size`: one
+    number or (h, w), in pixels. For other sizes build another network; `vidcls.models.embeddings` resizes the
+    parameters. `drop_path` is the rate of the last block; the rates of the earlier blocks rise linearly from 0.
+    `dropout` acts on the features before the classifier; the published configurations name 0.5, but their code never
+    uses it.
 
     With `embedding_std` None the network starts as published: the time embedding and `temporal_fc` are zero, so that
     frames meet in CLS alone, and positions have a deviation of 0.02. This suits the weights of an image network. From
     scratch, this start learns slowly: on clips that differ in motion alone, a small network learnt the kind of motion
     and never its direction.
 
-    With a number, position and time embeddings start with that deviation (0.5 did well on those clips), and every
-    layer, `temporal_fc` included, starts so that it keeps the scale of its input. The published deviation of 0.02 keeps
-    that scale at width 768 and not at width 64.
+    If `embedding_std` is a number, position and time embeddings start with this deviation (0.5 did well on those
+    clips). Every layer, `temporal_fc` included, then starts so that it keeps the scale of its input. The published
+    deviation of 0.02 keeps that scale at width 768 and not at width 64.
 
     `dtype` is the compute type; parameters, features and logits are float32. `remat` computes a block's activations
     again in the backward pass instead of keeping them. `attention_implementation` is passed to
@@ -188,8 +189,8 @@ class TimeSformer(nn.Module):
             )
             x = recomputed(block, x, train) if self.remat and not self.is_initializing() else block(x, train)
 
-        # As published, the CLS tokens of all frames are averaged before the norm. Where the whole video is one sequence,
-        # its one CLS token is its own average.
+        # As published, the CLS tokens of all frames are averaged before the norm. If the whole video is one sequence, its
+        # one CLS token is its own average.
         cls = einops.reduce(x[..., 0, :].astype(jnp.float32), 'b ... d -> b d', 'mean')
         features = LayerNorm(name='norm')(cls)
         features = nn.Dropout(self.dropout, deterministic=not train)(features)

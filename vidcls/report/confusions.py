@@ -54,8 +54,8 @@ def largest(clips: Scored, most: int) -> list[Pair]:
 def order(counts: np.ndarray) -> np.ndarray:
     """An order of the classes, int64[k], in which classes that are taken for each other are near.
 
-    It is the order of the leaves of a clustering with average links. The distance of two classes falls with the share
-    of their clips that are taken for the other class.
+    The order is taken from the leaves of a clustering with average links. The distance of two classes falls with the
+    share of their clips that are taken for the other class.
     """
     if len(counts) < 3:
         return np.arange(len(counts))
@@ -83,7 +83,7 @@ def close_up(clips: Scored) -> np.ndarray:
 
 
 def heatmap(clips: Scored, labels: np.ndarray) -> go.Figure:
-    """A picture of the matrix's rows and columns of these labels.
+    """A picture of the matrix, with the rows and columns of these labels alone.
 
     The colour of a cell is the square root of its share of the row's clips, so that a single clip of fifty can be seen.
     """

@@ -68,7 +68,7 @@ def of_class_means(
 ) -> Interval:
     """The interval of the mean over classes of each class's mean over its clips, such as the mean class accuracy.
 
-    A class of which a draw has no clip is left out of that draw's mean.
+    Where a draw has no clip of a class, the class is left out of that draw's mean.
 
     Args:
       values: [n], a value of each clip.

@@ -43,7 +43,7 @@ class Scored:
     def found(self) -> np.ndarray:
         """The class that each clip is taken for, int64[n]; -1 for none.
 
-        It equals the label exactly where `hit` is true.
+        The class equals the label exactly where `hit` is true.
         """
         rivals = np.where(self.finite[:, None], self.probabilities, -1)
         wrong = np.flatnonzero(~self.hit)
@@ -64,7 +64,7 @@ class Scored:
 
 
 def scored(stored: StoredResult) -> Scored:
-    """Makes the arrays of an evaluation."""
+    """The scores of an evaluation's clips, as arrays."""
     found, probabilities = stored.predictions, stored.probabilities
     within = {
         k: np.asarray(metrics.in_top_k(probabilities, found.labels, k)) for k in metrics.ranks(len(stored.classes))

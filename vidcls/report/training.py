@@ -1,6 +1,6 @@
 """The page of one or several trainings.
 
-It shows curves by step and by time, the best step, resumptions, and the settings that differ.
+The page shows curves by step and by time, the best step, resumptions, and the settings that differ.
 """
 
 from collections import Counter

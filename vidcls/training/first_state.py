@@ -168,10 +168,10 @@ def _named(tree: Any) -> Arrays:
 
 
 def _optimizer(saved: Any, theirs: Config, ours: Config, fresh: Any, found: Converted) -> tuple[Any, str]:
-    """The state of the optimizer at step 0, and a text for the log that says where it comes from.
+    """The state of the optimizer at step 0, and a text for the log that says where the state comes from.
 
-    It is the other run's state, with the schedule set back to step 0, if that state fits our optimizer and all
-    parameters come from the other run. Otherwise it is `fresh`.
+    The state is the other run's, with the schedule set back to step 0, if it fits our optimizer and all parameters come
+    from the other run. Otherwise the state is `fresh`.
     """
     if found.started:
         return fresh, 'starts anew, as some parameters do'

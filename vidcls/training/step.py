@@ -1,7 +1,7 @@
 """The state of training, and the step: a pure function of (state, batch), written for one device.
 
 The step averages gradients and measurements over all devices (`vidcls.distributed.devices.AXIS`). No random key is part
-of the state: a key is folded from the seed, the step, the device and the number of the part of the device's share.
+of the state: a key is folded from the seed, the step, the device, and the number of the part within the device's share.
 """
 
 from collections.abc import Callable
@@ -46,7 +46,7 @@ class TrainState:
 
 
 def init_state(model: nn.Module, optimizer: optax.GradientTransformation, config: Config) -> TrainState:
-    """The state at step 0, with random numbers that depend on the seed alone. Its arrays are numpy's."""
+    """The state at step 0, in numpy's arrays, with random numbers that depend on the seed alone."""
     size = config.augment.crop_size
 
     def init(key):
@@ -128,8 +128,8 @@ def num_parts(share: int, at_once: int) -> int:
 def ema_decay(decay: float, step: jax.Array) -> jax.Array:
     """The decay of the moving averages at the update that follows `step` updates.
 
-    It is smaller at first, to forget the random start, by the rule of TensorFlow's `tf.train.ExponentialMovingAverage`
-    with `num_updates`.
+    The decay is smaller at first, to forget the random start, by the rule of TensorFlow's
+    `tf.train.ExponentialMovingAverage` with `num_updates`.
     """
     return jnp.minimum(decay, (1 + step) / (10 + step))
 

@@ -2,9 +2,9 @@
 
 Each operation has two forms. `*_xla` hands the operation to XLA, which is right on an accelerator. `*_cpu` writes the
 operation as matrix products and elementwise maxima or sums. XLA's CPU backend runs matrix products near the processor's
-limit, but its own gradients of convolution and pooling far below. The results are the same up to rounding;
-`vidcls.models.layers` chooses the form. The times below are for 12 images in float32, on 2 threads of an AVX2 processor
-that multiplies matrices at 60 GFLOP/s.
+limit, but runs its own gradients of convolution and pooling far below that limit. The results are the same up to
+rounding; `vidcls.models.layers` chooses the form. The times below are for 12 images in float32, on 2 threads of an AVX2
+processor that multiplies matrices at 60 GFLOP/s.
 """
 
 import functools
@@ -61,8 +61,8 @@ def convolve_cpu(x, kernel, stride: int, padding: int):
     """The result of `convolve_xla`, in the form that is fastest on the CPU.
 
     A 1x1 kernel is one matrix product. A kernel with 64 output channels or more is computed by `windowed`. With fewer
-    channels matrix products are too small to gain from: at 16 channels both forms took as long, and the products took
-    four times as long to compile.
+    channels the matrix products of `windowed` are too small to gain from: at 16 channels both forms took equally long,
+    and the matrix products took four times as long to compile.
     """
     window, channels = kernel.shape[:-2], kernel.shape[-2:]
     if math.prod(window) == 1 and padding == 0:
@@ -165,8 +165,8 @@ windowed.defvjp(_windowed_forward, _windowed_backward)
 def _suits_winograd(x, kernel, stride, padding) -> bool:
     """Whether `winograd` can compute this convolution, and is faster than `convolve_xla`.
 
-    The cost of Winograd's transforms grows with the number of channels, and its saving with the square of that number,
-    so that it is clearly faster from 128 channels on. On maps under 14x14 the half-filled tiles cost more than is
+    The cost of Winograd's transforms grows with the number of channels, and the saving with the square of that number,
+    so that Winograd is clearly faster from 128 channels on. On maps under 14x14 the half-filled tiles cost more than is
     saved. In bfloat16 the transforms would lose digits.
     """
     return (
