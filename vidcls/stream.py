@@ -69,8 +69,8 @@ def stream_init(
 def stream_update(model: nn.Module, variables: Any, state: State, frames: jax.Array) -> tuple[State, jax.Array]:
     """Updates the state with a queue of t >= 1 normalised frames, float32[b t h w c].
 
-    The first update fills the whole memory from its queue. An update runs `encode_frames` on min(t, N / 2) frames, the
-    first update on min(t, N) frames, and `classify` on N frames.
+    An update runs `encode_frames` on min(t, N / 2) frames and `classify` on N frames. The first update fills the whole
+    memory from its queue, so it runs `encode_frames` on min(t, N) frames.
 
     Returns:
       The next state, and the logits float32[b k] of the frames that are now in memory. The state's `frames` are the

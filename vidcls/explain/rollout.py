@@ -13,8 +13,8 @@ no matrix of all tokens is made.
 Rollout shows what is attended to, not what for: it is the same for every class. The gradient-weighted variant explains
 one class, by the rule of Chefer et al. 2021 (arXiv:2103.15679, section 3) for self-attention. This rule replaces the
 mixing above by identity + mean over heads of ReLU(dy/dA * A), where y is the class's logit and A the attention of one
-head; rows are not normalised. (Their earlier method, arXiv:2012.09838, takes layer-wise relevance for the second A.) Since y
-depends on the mean of CLS's rows over the frames, the relevances of these rows are added.
+head; rows are not normalised. (Their earlier method, arXiv:2012.09838, takes layer-wise relevance for the second A.)
+Since y depends on the mean of CLS's rows over the frames, the relevances of these rows are added.
 
 The network may never compute A as an array, so dy/dA is not taken from the network. Attention's output is A V, so that
 dy/dA = dy/d(A V) V'. To get dy/d(A V), `nn.intercept_methods` adds a zero to the input of the projection, and y is

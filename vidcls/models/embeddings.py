@@ -58,7 +58,7 @@ def resize_embeddings(
     position: str = 'bilinear',
     time: str = 'linear',
 ) -> dict[str, Any]:
-    """TimeSformer's parameters, resized from the patches of `grid` to those of `new_grid`, and to `num_frames` frames.
+    """TimeSformer's parameters, resized from a `grid` of patches to `new_grid`, and to `num_frames` frames.
 
     Args:
       position: the method of `resize_position`.

@@ -189,8 +189,8 @@ class TimeSformer(nn.Module):
             )
             x = recomputed(block, x, train) if self.remat and not self.is_initializing() else block(x, train)
 
-        # As published, the CLS tokens of all frames are averaged before the norm. If the whole video is one sequence, its
-        # one CLS token is its own average.
+        # As published, the CLS tokens of all frames are averaged before the norm. If the whole video is one sequence,
+        # its one CLS token is its own average.
         cls = einops.reduce(x[..., 0, :].astype(jnp.float32), 'b ... d -> b d', 'mean')
         features = LayerNorm(name='norm')(cls)
         features = nn.Dropout(self.dropout, deterministic=not train)(features)

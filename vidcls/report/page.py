@@ -1,4 +1,4 @@
-"""Writes a page: one HTML file with everything in it, plotly.js included once, which loads nothing from the network.
+"""Writes a page: one HTML file that has everything in it, plotly.js once, and loads nothing from the network.
 
     write(path, 'Evaluation', 'One sentence.', [Section('Scores', [tiles(...), plot(figure, 'What it shows.')])])
 
