@@ -1,11 +1,13 @@
 """Classification of a live stream: queues of frames [b t h w c] -> logits [b k], each frame encoded once.
 
-Zolfaghari et al. 2018 (arXiv:1804.09066), section 3.4 and algorithm 1. A memory holds N frames. At each update, half of its
-places go to frames of the queue, which holds the frames that came since the last update; the other half go to half of the
-frames in memory, so that older frames become sparser. The prediction is averaged with the average so far. The queue of
-the paper has N frames; here its length is free. In place of a frame the memory keeps what the model's `encode_frames` made
-of it: for ECO and TSN the features of the 2-D network; for TimeSformer, whose tokens depend on all frames from the first
-block on, the frame itself, so that it computes everything again at each update.
+Zolfaghari et al. 2018 (arXiv:1804.09066), section 3.4 and algorithm 1. A memory has N places for frames, and a queue
+collects the frames that come between two updates. At an update, half of the places get frames of the queue. The other
+half keep half of the frames that are in memory, so that older frames become sparser. The new prediction is averaged
+with the average so far. In the paper the queue has N frames; here its length is free.
+
+In place of a frame, the memory keeps what the model's `encode_frames` made of the frame. For ECO and TSN these are the
+features of the 2-D network. For TimeSformer it is the frame itself, because the tokens depend on all frames from the
+first block on; so TimeSformer computes everything again at each update.
 """
 
 from functools import partial
@@ -65,14 +67,14 @@ def stream_init(
 
 @partial(jax.jit, static_argnums=0)
 def stream_update(model: nn.Module, variables: Any, state: State, frames: jax.Array) -> tuple[State, jax.Array]:
-    """Takes in the queue `frames` float32[b t h w c], normalised, t >= 1.
+    """Updates the state with a queue of t >= 1 normalised frames, float32[b t h w c].
 
-    The first update fills the whole memory from its queue. An update costs `encode_frames` of min(t, N / 2) frames (the
-    first: of min(t, N)) and `classify` of N.
+    An update runs `encode_frames` on min(t, N / 2) frames and `classify` on N frames. The first update fills the whole
+    memory from its queue, so it runs `encode_frames` on min(t, N) frames.
 
     Returns:
-      The next state, and the logits float32[b k] of the frames that are now in memory: those that the model gives for the
-      frames `state.frames` of the stream. The averaged prediction is `state.average`.
+      The next state, and the logits float32[b k] of the frames that are now in memory. The state's `frames` are the
+        numbers of these frames in the stream, and its `average` is the averaged prediction.
     """
     number, queued = len(state.frames), frames.shape[1]
     new = max(number // 2, 1)
@@ -100,9 +102,10 @@ def stream_update(model: nn.Module, variables: Any, state: State, frames: jax.Ar
 
 
 def spread(length: int, places: int) -> np.ndarray:
-    """Indices int[places], evenly from 0 to length - 1; with repeats if length < places. A single place is the last index.
+    """Indices int[places], spread evenly from 0 to length - 1, with repeats if length < places.
 
-    So the first frame of a stream stays in memory for ever, and the newest frame is always taken.
+    A single place gets the last index. The first frame of a stream stays in memory for ever, and the newest frame is
+    always taken.
     """
     if places < 2:
         return np.full(places, length - 1)
@@ -114,13 +117,15 @@ class Stream:
 
     Args:
       classifier: a `vidcls.predict.Classifier`.
-      every: the number of frames from one update to the next, the length of the queue; 0: as many as the memory has.
+      every: the length of the queue, which is the number of frames from one update to the next. 0 means the number of
+        frames in memory.
 
     Raises:
-      UserError: `every` is less than half of the memory, which takes that many new frames at each update.
+      UserError: `every` is less than half the number of frames in memory. An update takes that many new frames.
 
     Attributes:
-      prediction: (label, probability) of every class, best first, averaged over the updates; None before the first update.
+      prediction: (label, probability) of every class, best first, averaged over the updates; None before the first
+        update.
     """
 
     def __init__(self, classifier: Any, every: int = 0):
@@ -145,17 +150,17 @@ class Stream:
         return stream_update(self._classifier.model, variables, state, frames)[0]
 
     def warm_up(self, frame: np.ndarray) -> None:
-        """Compiles the update for frames of this size, which takes seconds; does not take in the frame."""
+        """Compiles the update for frames of this size, which takes seconds. The frame does not enter the stream."""
         jax.block_until_ready(self._next([frame] * self.every))
 
     def push(self, frame: np.ndarray) -> bool:
-        """Takes in a frame uint8[h w c], RGB; its centre window is classified, as in testing.
+        """Takes in an RGB frame uint8[h w c]. Its centre window is classified, as in testing.
 
         Returns:
           Whether the frame completed a queue, so that `prediction` is new.
 
         Raises:
-          ValueError: not a frame of that type and shape, or of another size than the frames that wait in the queue.
+          ValueError: the frame has another type or shape, or another size than the frames that wait in the queue.
         """
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[-1] != 3:
             raise ValueError(f'a frame of {frame.dtype}{list(frame.shape)}: must be uint8[h w 3]')
@@ -167,7 +172,11 @@ class Stream:
         return not self._queue
 
     def flush(self) -> bool:
-        """Ends the stream: classifies the frames that wait, filled up with copies of the last one. False if none waits."""
+        """Ends the stream: fills the queue up with copies of its last frame, and classifies it.
+
+        Returns:
+          Whether frames waited in the queue, so that `prediction` is new.
+        """
         if not self._queue:
             return False
         self._queue += self._queue[-1:] * (self.every - len(self._queue))

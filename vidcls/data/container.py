@@ -1,7 +1,7 @@
-"""Opens a video file, a camera or an address for decoding, within limits that hold for every file.
+"""Opens a video file, a camera or an address for decoding, within the same limits for every source.
 
-The size of frames that a file states is checked (`MAX_PIXELS`, `MAX_SIDE`) before memory is taken for them, and FFmpeg
-itself limits any one piece of memory.
+The frame size that a file states is checked (`MAX_PIXELS`, `MAX_SIDE`) before memory is taken for frames. FFmpeg itself
+limits the size of any one piece of memory.
 """
 
 import contextlib
@@ -18,13 +18,14 @@ from vidcls.data.frame_storage import MAX_SIDE
 from vidcls.errors import UserError, internal_error
 
 MAX_PIXELS = 1 << 26  # of a frame: 8192 x 8192, twice 8K video
-# How texts begin of which FFmpeg opens the files that they name: its own lists, HLS, DASH. A pipe among these files would
-# block for ever.
+# Texts that begin like this name files that FFmpeg would open: FFmpeg's own lists, HLS, DASH. A pipe among the named
+# files would block for ever.
 _LISTS = (b'ffconcat', b'#EXTM3U', b'<?xml', b'<MPD', b'v=0')
 _TIMEOUT = 10.0  # seconds without data from a network address
 
-# An MP4 of 2 kB that promises 80 million frames takes 5 GB as soon as it is opened, for FFmpeg sets up a table of them, and
-# no option of PyAV prevents that. The largest frame allowed needs 268 MB; a table of this size holds 155 hours.
+# An MP4 of 2 kB that promises 80 million frames would take 5 GB as soon as it is opened, because FFmpeg sets up a table
+# of the frames. No option of PyAV prevents that. The largest frame that is allowed needs 268 MB, and a table of this
+# size is enough for 155 hours.
 _MAX_ALLOCATION = 384 << 20
 _libavutil = ctypes.CDLL(av._core.__file__)  # finds the symbols of the libraries that the module is linked with
 _libavutil.av_max_alloc.argtypes, _libavutil.av_max_alloc.restype = [ctypes.c_size_t], None
@@ -32,7 +33,7 @@ _libavutil.av_max_alloc(_MAX_ALLOCATION)
 
 
 class VideoError(UserError):
-    """Nothing can be used of a video (or frame image); the message names path and reason."""
+    """Nothing of a video, or of a frame's image, can be used; the message names the path and the reason."""
 
     def __init__(self, path: str | os.PathLike, reason: str):
         super().__init__(f'{os.fspath(path)}: {reason}')
@@ -44,7 +45,10 @@ class VideoError(UserError):
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike) -> Iterator[None]:
-    """Turns an unforeseen exception inside into a VideoError of this file: one file never ends the work on others."""
+    """A context that turns any unforeseen exception into a `VideoError` of this file.
+
+    So one file never ends the work on others.
+    """
     try:
         yield
     except UserError:
@@ -58,11 +62,11 @@ def open_container(source: str, live: bool) -> av.container.InputContainer:
 
     Args:
       source: the camera's number, the address, or the file's path.
-      live: allows a named pipe, which can block for ever.
+      live: whether a named pipe is allowed, which can block for ever.
 
     Raises:
-      VideoError: the source is a device, a socket or a pipe.
-      OSError, av.error.FFmpegError: the source can't be opened; see `reason`.
+      VideoError: the path is that of a device, a socket, a pipe or a list of other files.
+      OSError, av.error.FFmpegError: the source can't be opened; the function `reason` says why.
     """
     limits = {'max_pixels': str(MAX_PIXELS)}  # FFmpeg decodes a little on opening
     if is_device_or_address(source):
@@ -72,7 +76,7 @@ def open_container(source: str, live: bool) -> av.container.InputContainer:
     mode = os.stat(source).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or (live and stat.S_ISFIFO(mode))):
         raise VideoError(source, 'not a file but a pipe, a socket or a device')
-    # An absolute path, for FFmpeg reads `a:b.avi` as protocol a and `-` as standard input.
+    # An absolute path, because FFmpeg takes `a:b.avi` for the protocol `a`, and `-` for standard input.
     if stat.S_ISREG(mode):
         with open(source, 'rb') as file:
             if file.read(4096).lstrip().startswith(_LISTS):
@@ -96,13 +100,13 @@ def video_stream(path: str, container: av.container.InputContainer) -> av.video.
         raise VideoError(path, 'the codec of its video stream is unknown to FFmpeg')
     check_size(path, context.width, context.height)
     context.options = {**context.options, 'max_pixels': str(MAX_PIXELS)}
-    # Conversion has a process a core, and on small frames threads cost more than they gain.
+    # Conversion runs one process on each core, and on small frames threads cost more than they gain.
     context.thread_count = 1
     return streams[0]
 
 
 def check_size(path: str, width: int, height: int) -> None:
-    """Raises VideoError where a frame is too large to be decoded or stored."""
+    """Raises VideoError if a frame is too large to be decoded or stored."""
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         raise VideoError(
             path,
@@ -112,7 +116,7 @@ def check_size(path: str, width: int, height: int) -> None:
 
 
 def is_device_or_address(source: str) -> bool:
-    """Whether a source is a camera's number or an address; a file of that name comes before a camera."""
+    """Whether a source is a camera's number or an address. A number that is also an existing file means the file."""
     return (source.isdecimal() and not os.path.exists(source)) or bool(re.match(r'[a-z][a-z0-9+.-]+://', source))
 
 

@@ -1,7 +1,7 @@
-"""A video file's decoded frames in the order of presentation, with their times; the only place that decodes video.
+"""Decodes video: a file's frames in the order of presentation, with their times. No other module decodes video.
 
-Decoding starts at the first frame that decodes and ends at the first error after it. What was read until there is kept,
-and `damage` says what is missing. A file without any frame that decodes is a `VideoError`.
+Decoding starts at the first frame that decodes and ends at the first error after it. The frames before the error are
+kept, and `damage` says what is missing. A file without any frame that decodes raises `VideoError`.
 """
 
 import os
@@ -24,12 +24,13 @@ def report_frames(to: Callable[[], None]) -> None:
 class DecodedFrames:
     """Iterates over a file's decoded frames, once, and remembers their times.
 
-    A `live` source may go on for ever: its times are not remembered, and what can't be decoded does not end it.
+    A `live` source may go on for ever: its times are not remembered, and a packet that can't be decoded does not end
+    the iteration.
 
     Attributes:
       path: the file, or the live source.
-      times: of the frames so far, seconds; None where the file states none.
-      nominal_fps: the header's rate, if it states one; known once the iteration has begun.
+      times: the times of the frames so far, seconds; None for a frame to which the file gives no time.
+      nominal_fps: the rate that the header states, frames per second, or None; set once the iteration has begun.
       damage: what ended the iteration too soon, else ''.
     """
 
@@ -41,7 +42,7 @@ class DecodedFrames:
         self._live = live
         self._first: av.VideoFrame | None = None
         self._count = 0
-        self._promised = 0.0  # seconds, by the header
+        self._promised = 0.0  # the duration by the header, seconds
         self._is_sized = True  # whether the header states the frames' size
 
     def __iter__(self) -> Iterator[av.VideoFrame]:
@@ -73,8 +74,8 @@ class DecodedFrames:
                     raise
                 continue  # a stream that is cut before a key frame starts with packets that can't be decoded
             for frame in frames:
-                # libavcodec's order is that of presentation, but time stamps may not be: AVIs with packed B-frames
-                # (all of HMDB51) have 1, 4, 3, 5... on frames in perfect order.
+                # libavcodec returns frames in the order of presentation, but with time stamps that may be out of order:
+                # AVIs with packed B-frames (all of HMDB51) have 1, 4, 3, 5... on frames in perfect order.
                 check_size(self.path, frame.width, frame.height)
                 _report_frame()
                 self._first = self._first or frame
@@ -85,32 +86,39 @@ class DecodedFrames:
 
     @property
     def first(self) -> av.VideoFrame:
-        """The first frame, after iterating; raises VideoError where no frame came."""
+        """The first frame, available after iterating.
+
+        Raises:
+          VideoError: no frame was decoded.
+        """
         if self._first is None:
             limit = '' if self._is_sized else f': all are damaged, or have more than {MAX_PIXELS:,} pixels'
             raise VideoError(self.path, f'no frame can be decoded{limit}')
         return self._first
 
     def check_any(self) -> None:
-        """Raises VideoError where no frame came; after iterating."""
+        """Raises VideoError if no frame was decoded. Call it after iterating."""
         _ = self.first
 
     def missing(self, last: float, rate: float) -> str:
-        """What the file lacks by its header, for `damage`; '' where nothing is missing.
+        """What is missing of the duration that the header promises, as a text for `damage`; '' if nothing is missing.
 
         Args:
-          last: when the last frame came, seconds.
+          last: the time from the first frame to the last, seconds.
           rate: frames per second; the last frame stays for 1 / rate.
         """
         span, promised = last + 1 / rate, self._promised
-        # Headers of whole files are off by a frame or two.
+        # The header of a complete file may be off by a frame or two.
         if span < min(0.9 * promised, promised - 3 / rate):
             return f'it ends after {span:.2f} s of the {promised:.2f} s that its header promises'
         return ''
 
 
 class PacketTimes(DecodedFrames):
-    """The times of a file's packets, one for each frame of most files, without decoding: iterating yields no frame."""
+    """Reads the times of a file's packets without decoding them. Iterating yields no frame.
+
+    Most files have one packet for each frame.
+    """
 
     def _decode(self, container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
         stream = video_stream(self.path, container)

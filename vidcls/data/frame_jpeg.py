@@ -1,9 +1,9 @@
-"""A decoded frame -> the JPEG that is stored: 4:2:0, quality 95, full-range BT.601 (JFIF 1.02).
+"""Turns a decoded frame into the JPEG that is stored: 4:2:0, quality 95, full-range BT.601 (JFIF 1.02).
 
-The stored frame is upright, keeps its aspect, and has a limited short side; it is never enlarged. Video is limited-range:
-the planes go from the decoder through a table straight into libjpeg-turbo, because converting to RGB and back costs more
-than decoding. A file without a colour matrix is taken for BT.601 and one without a range for limited, as OpenCV and ffmpeg
-do.
+The stored frame is upright, keeps its aspect, and has a limited short side; it is never enlarged. Most video has a
+limited range of values. The planes of such video go from the decoder through a table straight into libjpeg-turbo,
+because converting to RGB and back costs more than decoding. As in OpenCV and ffmpeg, a file that states no colour
+matrix is taken for BT.601, and a file that states no range for limited range.
 """
 
 import av
@@ -14,7 +14,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 JPEG_QUALITY = 95
 
 _FULL, _LIMITED = ColorRange.JPEG, ColorRange.MPEG
-# Numbers of AVColorSpace (libavutil/pixfmt.h) that are not BT.601: BT.709, FCC, 240M, BT.2020.
+# The numbers in AVColorSpace (libavutil/pixfmt.h) of matrices other than BT.601: BT.709, FCC, 240M, BT.2020.
 _MATRICES = {
     1: Colorspace.ITU709,
     4: Colorspace.FCC,
@@ -28,13 +28,13 @@ class FrameEncoder:
     """Makes JPEGs of a video's frames, all in the size and orientation of the first frame.
 
     Attributes:
-      short_side: limit on the short side, pixels.
+      short_side: the limit on the JPEGs' short side, pixels.
       height, width: of the JPEGs, pixels.
     """
 
     def __init__(self, first: av.VideoFrame, short_side: int):
         self.short_side = short_side
-        self._quarter_turns = round(first.rotation / 90) % 4  # counter-clockwise, as numpy.rot90
+        self._quarter_turns = round(first.rotation / 90) % 4  # counter-clockwise, as in numpy.rot90
         scale = min(1.0, short_side / min(first.width, first.height))
         self._coded_width = max(1, round(first.width * scale))
         self._coded_height = max(1, round(first.height * scale))
@@ -53,14 +53,14 @@ class FrameEncoder:
         return simplejpeg.encode_jpeg_yuv_planes(y, u, v, quality=JPEG_QUALITY)
 
     def _planes(self, frame: av.VideoFrame) -> list[np.ndarray]:
-        """Full-range BT.601 planes, uint8[h w] and twice uint8[ceil(h/2) ceil(w/2)], not turned."""
+        """The full-range BT.601 planes before rotation: luma uint8[h w], twice chroma uint8[ceil(h/2) ceil(w/2)]."""
         matrix = _MATRICES.get(frame.colorspace, Colorspace.ITU601)
         # `yuvj` formats are full-range by name, whatever the tag says.
         full = frame.color_range == _FULL.value or frame.format.name.startswith('yuvj')
         same_size = (frame.width, frame.height) == (self._coded_width, self._coded_height)
         is_yuv420 = frame.format.name in ('yuv420p', 'yuvj420p')
         if is_yuv420 and matrix is Colorspace.ITU601 and same_size:
-            # Most videos are so, and swscale would take three times as long as the table.
+            # Most videos are like this, and swscale would take three times as long as the table.
             tables = (None, None, None) if full else (_LUMA, _CHROMA, _CHROMA)
         else:
             is_rgb = frame.format.is_rgb
@@ -82,19 +82,24 @@ class FrameEncoder:
 
 
 def _read_plane(plane: av.video.plane.VideoPlane, pairs: np.ndarray | None) -> np.ndarray:
-    """A plane's pixels, uint8[h w], mapped through a table of pixel pairs; the bytes of a row are even in number."""
+    """The pixels of a plane, uint8[h w].
+
+    Args:
+      plane: each of its rows has an even number of bytes.
+      pairs: a table through which pairs of pixels are mapped, or None.
+    """
     if pairs is None:
         pixels = np.frombuffer(memoryview(plane), np.uint8)
     else:
-        # Two pixels a look-up take half the time of one, and are as fast as OpenCV's LUT. `wrap` skips
-        # the check of indices; every uint16 is a valid one.
+        # Looking up two pixels at once takes half the time, and is as fast as OpenCV's LUT. `wrap` skips the check of
+        # indices: every uint16 is a valid index.
         source = np.frombuffer(memoryview(plane), np.uint16)
         pixels = np.take(pairs, source, out=np.empty_like(source), mode='wrap').view(np.uint8)
     return pixels.reshape(-1, plane.line_size)[: plane.height, : plane.width]
 
 
 def _pair_table(black: int, white: int, centre: int) -> np.ndarray:
-    """uint16[65536]: two limited-range bytes -> two full-range bytes (BT.601 limits; JFIF 1.02)."""
+    """The table uint16[65536] from two limited-range bytes to two full-range bytes (BT.601 limits; JFIF 1.02)."""
     full = (np.arange(256) - (centre or black)) * (255 / (white - black)) + centre
     table = np.clip(np.round(full), 0, 255).astype(np.uint16)
     return (table[:, None] << 8 | table[None, :]).ravel()

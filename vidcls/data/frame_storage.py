@@ -1,6 +1,6 @@
 """How a dataset stores frames: their size and their rate, and the limits on both.
 
-A run keeps the same two numbers, so that prediction prepares the frames of a new video as those of its dataset were.
+A run keeps its dataset's size and rate, so that prediction prepares the frames of a new video in the same way.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ SHORT_SIDE = 256  # pixels, by default
 MIN_SHORT_SIDE, MAX_SHORT_SIDE = 16, 4320  # pixels; 4320 is the height of 8K video
 MAX_SIDE = 65_500  # pixels of a JPEG's height or width, the limit of libjpeg
 MAX_FPS = 1000.0
-MAX_CLIP_BYTES = 1 << 30  # of a clip's JPEGs; a TFRecord is one protocol buffer, which ends at 2 GiB
+MAX_CLIP_BYTES = 1 << 30  # of a clip's JPEGs; a TFRecord is one protocol buffer, whose limit is 2 GiB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,13 +30,13 @@ class FrameStorage:
 
 
 def checked(path: Path, short_side: Any, fps: Any) -> FrameStorage:
-    """What a file says of how frames are stored.
+    """Checks the values that a file states for the storage of frames, and returns them.
 
     Args:
       path: the file, for the message.
 
     Raises:
-      UserError: data_prep has no flags for such a storage; names the file, the value and the limits.
+      UserError: data_prep could not store frames like this; the message names the file, the value and the limits.
     """
     if type(short_side) is not int or not MIN_SHORT_SIDE <= short_side <= MAX_SHORT_SIDE:
         raise UserError(

@@ -1,10 +1,11 @@
-"""Which clips of a dataset belong together: those cut from one recording or film are alike, so that their scores are not
-independent.
+"""Groups of a dataset's clips: the clips of a group were cut from one recording or film.
+
+Such clips are alike, so that their scores are not independent.
 
 groups.json   {"of": "recording", "groups": {"v_Archery_g01": ["Archery/v_Archery_g01_c01", ...], ...}}
 
-`data_prep` writes it where the dataset's names tell, as those of UCF101 and HMDB51 do; other datasets lack it. Training does
-not read it. It holds names alone: no pattern that is matched, nothing that is run.
+`data_prep` writes this file if the dataset's names tell the groups, as in UCF101 and HMDB51; other datasets lack the
+file. Training does not read it. The file has names alone: none is matched as a pattern, and none is run.
 """
 
 import json
@@ -24,11 +25,12 @@ _WORD = re.compile('[a-z]{1,20}')
 
 
 class Groups(NamedTuple):
-    """The groups of clips.
+    """The groups of a dataset's n clips.
 
     Attributes:
       of: what a group is, a word in the singular such as 'film'.
-      number: int64[n], of each clip, in the order of their ids; a clip that the file does not name is a group of its own.
+      number: int64[n], the number of each clip's group, in the order of the clips' ids. A clip that the file does not
+        name is a group of its own.
     """
 
     of: str
@@ -39,6 +41,7 @@ def save(folder: Path, of: str, group_of: Mapping[str, str]) -> None:
     """Writes groups.json.
 
     Args:
+      of: what a group is, a word in the singular such as 'film'.
       group_of: a clip's id -> the name of its group.
     """
     groups: dict[str, list[str]] = {}
@@ -48,14 +51,14 @@ def save(folder: Path, of: str, group_of: Mapping[str, str]) -> None:
 
 
 def load(folder: Path, ids: np.ndarray) -> Groups | None:
-    """The groups of the clips with these ids; None where the dataset has no such file.
+    """The groups of the clips with these ids, or None if the dataset has no groups.json.
 
     Args:
-      ids: str[n].
+      ids: str[n], the ids of the clips.
 
     Raises:
-      UserError: the file is not as `save` writes it; names it and what is wrong.
-      OSError: it can't be read.
+      UserError: the file is not as `save` writes it; the message names the file and what is wrong.
+      OSError: the file can't be read.
     """
     path = folder / FILENAME
     if not path.exists():

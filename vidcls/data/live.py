@@ -14,17 +14,18 @@ from vidcls.data.frame_times import IMAGE_FPS, ROUNDING
 
 
 def watch(source: str, *, short_side: int = SHORT_SIDE, fps: float | None = None) -> Iterator[tuple[float, np.ndarray]]:
-    """(seconds since the first frame, RGB uint8[h w c]) of each frame as it comes, in the pixels that would be stored.
+    """Yields (seconds since the first frame, RGB uint8[h w c]) for each frame as it comes.
 
-    What can't be decoded on the way is passed over: a lost packet ends no live stream.
+    The pixels are those that would be stored. Packets that can't be decoded are passed over, so that a lost packet does
+    not end a live stream.
 
     Args:
       source: a file, an address that FFmpeg opens (rtsp://, http://...), or the number of a camera.
-      short_side: limit on the frames' short side, pixels.
-      fps: frames that come faster are left out; None: every frame.
+      short_side: the limit on the frames' short side, pixels.
+      fps: the highest rate; frames that come faster are left out. None keeps every frame.
 
     Raises:
-      VideoError: the source can't be opened, or breaks off; the frames until then were given.
+      VideoError: the source can't be opened, or it breaks off after the frames that were yielded.
     """
     stream = DecodedFrames(source, live=True)
     encoder, start, due, last = None, None, 0.0, 0.0
@@ -38,7 +39,7 @@ def watch(source: str, *, short_side: int = SHORT_SIDE, fps: float | None = None
             if fps is not None:
                 if moment < due - ROUNDING:
                     continue
-                due = (math.floor((moment + ROUNDING) * fps) + 1) / fps  # a gap is not made up for
+                due = (math.floor((moment + ROUNDING) * fps) + 1) / fps  # frames missing in a gap are not made up for
             yield moment, simplejpeg.decode_jpeg(encoder(frame))
         stream.check_any()
         if damage := stream.damage or stream.missing(last, stream.nominal_fps or IMAGE_FPS):

@@ -1,7 +1,7 @@
-"""Mixup and cutmix on the device: each clip is blended with its neighbour in the batch, and so are their targets.
+"""Mixup and cutmix on the device: each clip and its target are blended with those of its neighbour in the batch.
 
-Sources: Zhang et al. 2018 (arXiv:1710.09412), section 2; Yun et al. 2019 (arXiv:1905.04899), section 3.1. All frames of a
-clip have the same draw.
+Sources: Zhang et al. 2018 (arXiv:1710.09412), section 2; Yun et al. 2019 (arXiv:1905.04899), section 3.1. All frames of
+a clip have the same draw.
 """
 
 import jax
@@ -16,11 +16,11 @@ def mix_clips(
     Args:
       video: float32[b t h w c].
       targets: float32[b k], probabilities.
-      mixup_alpha, cutmix_alpha: of the Beta distribution of the weight that a clip keeps; 0 leaves that kind out. With
-        both, each clip draws one kind.
+      mixup_alpha, cutmix_alpha: the weight that a clip keeps is drawn from the distribution Beta(alpha, alpha). With 0,
+        mixup (or cutmix) is left out. If neither is 0, each clip draws one of the two.
 
     Returns:
-      (video, targets), blended; a clip's own target keeps the weight that its own pixels have.
+      The blended (video, targets). A clip's target is blended with the same weight as its pixels.
     """
     which, shares, box = jax.random.split(key, 3)
     count, height, width = video.shape[0], *video.shape[2:4]
@@ -35,7 +35,7 @@ def mix_clips(
         1 - boxes(box, 1 - share, height, width),
         jnp.broadcast_to(share[:, None, None], (count, height, width)),
     )
-    own = weight.mean((1, 2))[:, None]  # counted in pixels, for a box at the border is cut off
+    own = weight.mean((1, 2))[:, None]  # counted in pixels, because a box at the border is cut off
     weight = weight[:, None, :, :, None]
     return (
         weight * video + (1 - weight) * jnp.roll(video, 1, axis=0),
@@ -44,13 +44,14 @@ def mix_clips(
 
 
 def boxes(key: jax.Array, area: jax.Array, height: int, width: int) -> jax.Array:
-    """Rectangles with the frame's proportions and a centre anywhere in it.
+    """Rectangles with the proportions of the frame and a centre anywhere in the frame.
 
     Args:
-      area: float32[b], the rectangle's area as a fraction of the frame's, before the frame's border cuts it off.
+      area: float32[b], the area of each rectangle as a fraction of the frame's area, before the frame's border cuts it
+        off.
 
     Returns:
-      float32[b h w], 1 inside.
+      float32[b h w]: 1 inside the rectangle, 0 outside.
     """
     centre = jax.random.uniform(key, (2, len(area)))
 

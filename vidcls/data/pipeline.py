@@ -1,11 +1,11 @@
-"""Clips -> batches, with tf.data. Order and augmentation are a pure function of (seed, position).
+"""Reads clips in batches, with tf.data. Order and augmentation are pure functions of (seed, position).
 
-Position p of a training run is clip `epoch_order(seed, p // n, n)[p % n]` of the split's n clips, with draws from a
-generator keyed by (seed, p). So a run that resumes at any step sees the same clips as one that never stopped, and
-nothing of the pipeline needs saving. Batches run on across the ends of epochs, so that no clip is dropped.
+Position p of a training run is clip `epoch_order(seed, p // n, n)[p % n]` of the split's n clips; its random draws come
+from a generator whose key is (seed, p). So a run that resumes at any step sees the same clips as a run that never
+stopped, and the pipeline has no state to save. Batches run on across the ends of epochs, so that no clip is dropped.
 
-Frames are chosen before anything is read. The bytes of the chosen frames alone are read; of each JPEG only the rectangle
-that holds all windows is decoded, once, onto a canvas of fixed size. All else is the device's work (`transform`).
+Frames are chosen before anything is read, and only the bytes of the chosen frames are read. Of each JPEG only the
+rectangle around all windows is decoded, once, onto a canvas of fixed size. All else is the device's work (`transform`).
 """
 
 import functools
@@ -22,10 +22,12 @@ from vidcls.data.sampling import Sampler
 from vidcls.data.transform import Views
 from vidcls.data.windows import Window, bounding_window, draw_window, view_windows
 
-_ORDER, _DRAWS = 0, 1  # keep the two kinds of randomness apart
-# TensorFlow gets larger arrays from the system anew each time, in small pages: a quarter fewer frames a second.
+_ORDER, _DRAWS = 0, 1  # separate streams of random numbers: for the order of clips, for the draws of one clip
+# TensorFlow takes larger arrays from the system anew each time, in small pages, and so reads a quarter fewer frames a
+# second.
 _PIECE_BYTES = 24 * 2**20
-_CLIPS_PER_CALL = 16  # of each call from TensorFlow into Python; one clip a call read 12 % fewer frames a second
+# The clips of one call from TensorFlow into Python. With one clip a call, 12 % fewer frames a second are read.
+_CLIPS_PER_CALL = 16
 
 
 class Batch(NamedTuple):
@@ -45,11 +47,11 @@ class Batch(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """What to decode of a clip.
+    """What is decoded of a clip.
 
     Attributes:
       clip: the clip's number in the dataset, or -1 for a filler.
-      frames: int64[t], numbers within the clip.
+      frames: int64[t], the frames' numbers within the clip.
       windows: v windows, each the same in all the frames.
     """
 
@@ -58,11 +60,11 @@ class Sample(NamedTuple):
     windows: list[Window]
 
 
-Plan = Callable[[int], Sample]  # from a position
+Plan = Callable[[int], Sample]  # position -> what is decoded there
 
 
 class _Slice(NamedTuple):
-    """One process's part of each global batch: places process * size to (process + 1) * size - 1."""
+    """The places of each global batch that one process reads: from process * size to (process + 1) * size - 1."""
 
     batch_size: int  # of the global batch
     process: int
@@ -73,19 +75,19 @@ class _Slice(NamedTuple):
         return self.batch_size // self.num_processes
 
     def position(self, number: int) -> int:
-        """The position, among those of all processes, of clip `number` of this process."""
+        """The position, counted over all processes, of clip `number` of this process."""
         step, place = divmod(number, self.size)
         return step * self.batch_size + self.process * self.size + place
 
 
 def generator(seed: int, stream: int, number: int) -> np.random.Generator:
-    """A generator that is a pure function of its arguments."""
+    """A random generator that is a pure function of the arguments."""
     return np.random.Generator(np.random.Philox(key=np.array([seed, 2 * number + stream], np.uint64)))
 
 
 @functools.lru_cache(maxsize=4)
 def epoch_order(seed: int, epoch: int, num_clips: int) -> np.ndarray:
-    """int64[n]: the order of the clips in one epoch."""
+    """The order of the clips in one epoch, int64[n]."""
     return generator(seed, _ORDER, epoch).permutation(num_clips)
 
 
@@ -98,7 +100,7 @@ def train_batches(
 ) -> Iterator[Batch]:
     """Endless batches of `config.batch_size / num_processes` clips, from `start_step` on.
 
-    Each process reads its own part of each global batch.
+    Each process reads its own clips of each global batch.
 
     Raises:
       UserError: the split is unknown or empty.
@@ -130,15 +132,15 @@ def eval_batches(
     process: int = 0,
     num_processes: int = 1,
 ) -> Iterator[Batch]:
-    """Batches in which each clip of the split takes `clips` places, one after the other, one for each moment in time.
+    """The batches of a split for testing. A clip takes `clips` places, one after the other: one for each view in time.
 
-    The last batches are completed with fillers that the mask leaves out, so that all batches have the same shape and all
-    processes the same number of batches.
+    Fillers complete the last batches, and the mask leaves the fillers out. So all batches have the same shape, and all
+    processes have the same number of batches.
 
     Args:
-      batch_size: places in a batch of all processes together.
-      clips: views in time of each clip.
-      crops: windows at each moment.
+      batch_size: the number of places in a batch, over all processes.
+      clips: the number of views in time of each clip.
+      crops: the number of windows (views in space) at each view in time.
 
     Raises:
       UserError: the split is unknown or empty.
@@ -161,7 +163,7 @@ def eval_batches(
 
 
 def _canvas_size(dataset: Dataset, config: Config, selected: np.ndarray, crops: int) -> tuple[int, int]:
-    """Height and width, pixels, that hold the windows of every selected clip."""
+    """The height and width, in pixels, of a canvas with room for the windows of every selected clip."""
     if crops == 1:
         # The canvas of training, so that all splits have one shape.
         side = int(np.minimum(dataset.index.height, dataset.index.width).max())
@@ -174,10 +176,10 @@ def _canvas_size(dataset: Dataset, config: Config, selected: np.ndarray, crops: 
 def _batches(
     dataset: Dataset, plan: Plan, part: _Slice, start_step: int, end_step: int | None, shape: tuple[int, int, int, int]
 ) -> Iterator[Batch]:
-    """The tf.data pipeline over the clips of `part` from `start_step` to `end_step` (None: endless).
+    """The batches of a tf.data pipeline over the clips of `part`, from `start_step` to `end_step` (None: endless).
 
     Args:
-      shape: windows and frames of a clip, height and width of the canvas.
+      shape: the numbers of windows and frames of a clip, the height and width of the canvas.
     """
     import tensorflow as tf
 
@@ -199,7 +201,7 @@ def _batches(
 
     def decode(jpegs: Any, box: Any, windows: Any, label: Any, clip: Any) -> Any:
         pixels = [
-            # The accurate transform costs no measurable time, and gives the same pixels as every other decoder.
+            # The accurate cosine transform costs no measurable time, and gives the same pixels as every other decoder.
             tf.io.decode_and_crop_jpeg(jpegs[frame], box, channels=3, dct_method='INTEGER_ACCURATE')
             for frame in range(num_frames)
         ]
@@ -217,7 +219,7 @@ def _batches(
     data = data.padded_batch(size, shapes, drop_remainder=True).prefetch(2 * pieces)
 
     def check(piece: int) -> None:
-        # A call of `fetch` reads several clips, and where it fails, the piece with the first of them fails.
+        # A call of `fetch` reads several clips. If the call fails, the piece with the first of these clips fails.
         last = -(-(piece + 1) * size // _CLIPS_PER_CALL) * _CLIPS_PER_CALL
         for number in range(start_step * part.size + piece * size, start_step * part.size + last):
             sample = plan(part.position(number))
@@ -227,7 +229,10 @@ def _batches(
 
 
 def _num_pieces(size: int, clip_bytes: int) -> int:
-    """How many equal pieces a batch of `size` clips is read in, so that each has at most `_PIECE_BYTES`."""
+    """The number of equal pieces in which a batch of `size` clips is read.
+
+    A piece has at most `_PIECE_BYTES` bytes, or a single clip.
+    """
     fits = (n for n in range(1, size) if size % n == 0 and size // n * clip_bytes <= _PIECE_BYTES)
     return next(fits, size)
 
@@ -235,11 +240,11 @@ def _num_pieces(size: int, clip_bytes: int) -> int:
 def _fetch(
     reader: FrameReader, labels: np.ndarray, plan: Plan, part: _Slice, numbers: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """What to decode for a process's clips `numbers`.
+    """Reads what will be decoded for a process's clips `numbers`.
 
     Returns:
-      JPEGs [b t], the rectangle to decode of them int32[b 4], windows within the rectangle int32[b v 5], labels int32[b],
-      clip numbers int64[b].
+      The JPEGs [b t]; the rectangle to decode of a clip's JPEGs, int32[b 4]; the windows within this rectangle,
+        int32[b v 5]; the labels int32[b]; the clips' numbers in the dataset, int64[b].
     """
     samples = [plan(part.position(int(number))) for number in numbers]
     clip = np.array([sample.clip for sample in samples])
@@ -254,12 +259,14 @@ def _fetch(
 class _Batches:
     """Iterates over the batches of a tf.data pipeline, and shuts the pipeline down before the interpreter exits.
 
-    TensorFlow's threads call `fetch`. A thread that is inside `fetch` when Python finalises waits for ever, and Python waits
-    for the thread.
+    TensorFlow's threads call `fetch`. A thread that is inside `fetch` when Python finalises waits for ever, and Python
+    waits for the thread.
 
     Args:
-      data: tf.data.Dataset of pieces; `pieces` of them are a batch.
-      check: given a piece's number, raises an error that names the clip that can't be read; TensorFlow's own names none.
+      data: a tf.data.Dataset of pieces.
+      pieces: the number of pieces in a batch.
+      check: a function of a piece's number. It raises an error that names the clip that can't be read, which
+        TensorFlow's error does not name.
     """
 
     def __init__(self, data: Any, pieces: int, check: Callable[[int], None]):
@@ -272,7 +279,7 @@ class _Batches:
 
     def __next__(self) -> Batch:
         found = [self._piece() for _ in range(self._pieces)]
-        # numpy asks the system for large pages.
+        # The pieces are joined by numpy, which asks the system for large pages.
         canvas, windows, label, clip = map(np.concatenate, zip(*found)) if self._pieces > 1 else found[0]
         return Batch(Views(canvas, windows), label, clip, mask=clip >= 0)
 

@@ -1,4 +1,7 @@
-"""Reading of an .npz that `numpy.savez` wrote, from anywhere: no pickle, and no more memory than the file has bytes."""
+"""Reads an .npz that `numpy.savez` wrote and that may come from anywhere.
+
+Reading runs no pickle, and takes no more memory than the file has bytes.
+"""
 
 import math
 import zipfile
@@ -12,7 +15,7 @@ from vidcls.text.bounded_file import check_regular
 
 
 def load(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The arrays of a file that has these names and no others.
+    """The arrays `names` of a file. The file must have all of these arrays and no others.
 
     Raises:
       UserError: the file is damaged, compressed, or has other arrays.
@@ -28,7 +31,10 @@ def load(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def _check_packing(path: Path, names: Sequence[str]) -> None:
-    """Refuses an .npz that states more than it holds, before memory is taken for it; `savez` compresses nothing."""
+    """Refuses an .npz whose arrays are larger than the file, or compressed, before memory is taken for them.
+
+    `numpy.savez` compresses nothing.
+    """
     headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()

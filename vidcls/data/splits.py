@@ -1,4 +1,7 @@
-"""Which splits of a dataset the settings name: `train` means `train1` where the dataset has official splits alone."""
+"""Finds those splits of a dataset that the settings name.
+
+The name `train` means `train1` in a dataset that has official splits alone.
+"""
 
 import dataclasses
 import re
@@ -10,12 +13,12 @@ ROLES = ('train', 'validation', 'test')
 
 
 def resolved(data: DataConfig, splits: Container[str]) -> DataConfig:
-    """The settings with the names of the dataset's splits.
+    """The settings, with names of splits that the dataset has.
 
-    A name without a number stays where the dataset has it, and else becomes that of official split 1. With a numbered
-    `train_split` the others have its number: `train2` goes with `validation2` and `test2`. A validation that the dataset
-    lacks, or whose clips are trained on, becomes '' (none). Any other name that the dataset lacks stays, for an error that
-    names it.
+    A name without a number stays if the dataset has it, and otherwise becomes the name of official split 1. If
+    `train_split` has a number, the other splits get the same number: `train2` goes with `validation2` and `test2`. A
+    validation split that the dataset lacks, or whose clips are trained on, becomes '' (none). Any other name that the
+    dataset lacks stays, so that a later error names it.
 
     Args:
       data: the settings.

@@ -1,8 +1,8 @@
 """What lies in a folder of clips: videos, folders of frame images, and files that are neither.
 
-Hidden files and folders are passed over, and so are those that systems and programs leave. Pipes and devices are never
-opened. A link to a file counts as a file. A link to a folder is followed in place of a class folder alone, since below a
-class folder it could lead round in a circle.
+Hidden files and folders are passed over, and so are the files that operating systems and programs leave behind. Pipes
+and devices are never opened. A link to a file counts as a file. A link to a folder is followed only in the place of a
+class folder; further down it could lead round in a circle.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ _SYSTEM = frozenset(('$RECYCLE.BIN', '@eaDir', '__MACOSX', 'System Volume Inform
 
 @dataclasses.dataclass
 class Found:
-    """What a search found.
+    """The result of `search`.
 
     Attributes:
       clips: files with a video's ending, and folders with images and no video.
@@ -33,7 +33,7 @@ class Found:
 
 
 def search(folder: Path) -> Found:
-    """What lies in a folder and below it, sorted.
+    """Finds the clips in a folder and below it, and the files that belong to no clip. Both lists are sorted.
 
     Raises:
       UserError: a folder can't be read.
@@ -58,7 +58,7 @@ def search(folder: Path) -> Found:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Folders in a folder, and links to folders, sorted.
+    """The folders in a folder, and the links to folders, sorted.
 
     Raises:
       UserError: `folder` can't be read, or a link in it leads to a folder that `folder` lies in.
@@ -71,7 +71,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def files(folder: Path, endings: frozenset[str]) -> list[Path]:
-    """Files with one of these endings in a folder, sorted.
+    """The files in a folder that have one of these endings, sorted.
 
     Raises:
       UserError: the folder can't be read.
@@ -80,22 +80,22 @@ def files(folder: Path, endings: frozenset[str]) -> list[Path]:
 
 
 def describe(left_out: Sequence[Path]) -> str:
-    """How many files of which kind are left out, for a message: '2 .txt, 1 link to a folder'."""
+    """The numbers of files of each kind that are left out, for a message: '2 .txt, 1 link to a folder'."""
     return ', '.join(f'{number} {kind}' for kind, number in Counter(map(_kind, left_out)).most_common())
 
 
 def some(paths: Sequence[Path], root: Path) -> str:
-    """The first few of many paths below `root`, for a message."""
+    """The first three of many paths, relative to `root`, for a message."""
     return few([os.path.relpath(path, root) for path in paths], 3)
 
 
 def few(names: Sequence[str], most: int = 10) -> str:
-    """The first of many names, for a message."""
+    """The first `most` of many names, for a message."""
     return ', '.join(map(readable, names[:most])) + (', ...' if len(names) > most else '')
 
 
 def _scan(folder: Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder, sorted by name, without what is passed over."""
+    """The entries of a folder that are not passed over, sorted by name."""
     try:
         with os.scandir(folder) as entries:
             seen = (entry for entry in entries if not entry.name.startswith('.') and entry.name not in _SYSTEM)
@@ -111,7 +111,7 @@ def _ending(name: str) -> str:
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
-    # `entry` knows what most entries are without another system call, but raises on a link that leads in a circle.
+    # `entry.is_file` needs no system call for most entries, but raises an error at a link that leads in a circle.
     return Path(entry.path).is_file() if entry.is_symlink() else entry.is_file()
 
 

@@ -1,18 +1,20 @@
-"""A video file -> stored frames; conversion and prediction share it.
+"""Turns a video file into stored frames, for conversion and for prediction.
 
-A stored frame is a JPEG as `frame_jpeg` makes it: upright, short side at most `short_side` pixels, never enlarged.
-`encode` makes all frames of a video in one pass. For prediction, `probe` tells how many frames there are, `read_frames`
-makes chosen ones, and `read_chosen` does both in one pass; their bits are those that `encode` stores. Neither TensorFlow
-nor JAX is imported here.
+A stored frame is a JPEG as `frame_jpeg` makes it: upright, with a short side of at most `short_side` pixels, never
+enlarged. `encode` makes all stored frames of a video. For prediction, `probe` tells how many frames there are,
+`read_frames` reads chosen ones, and `read_chosen` does both in one pass. The frames that they read equal those that
+`encode` stores, bit for bit. Neither TensorFlow nor JAX is imported here.
 
-What is stored of what is on disk:
-  - Every frame in the order of presentation; with `fps`, the frame on screen at 0, 1/fps, 2/fps...
-  - A file that breaks off is used as far as it goes, and `Video.damage` says what is missing. A file without any frame that
-    decodes is a `VideoError` (`vidcls.data.decoding`).
-  - A file of frames too large, or with `fps` of times too far apart (`frame_times.LONGEST_GAP`), is refused: what a file
-    states must not decide how much memory is taken. The limits on opening are in `vidcls.data.container`.
+These rules decide what is stored of a file:
+  - Every frame is stored, in the order of presentation. With `fps`, the frames on screen at 0, 1/fps, 2/fps...
+    seconds are stored instead.
+  - A file that breaks off is used as far as it goes, and `Video.damage` says what is missing. A file without any frame
+    that decodes raises `VideoError` (`vidcls.data.decoding`).
+  - A file is refused if its frames are too large or, with `fps`, if their times are too far apart
+    (`frame_times.LONGEST_GAP`): what a file states must not decide how much memory is taken. The limits on opening are
+    in `vidcls.data.container`.
   - Rotation in the metadata is applied. Pixels count as square, interlacing is ignored.
-  - A frame whose size differs from the first one's is resized to it.
+  - A frame whose size differs from the first frame's is resized to the first frame's size.
 """
 
 import dataclasses
@@ -29,7 +31,7 @@ from vidcls.data.frame_jpeg import FrameEncoder
 from vidcls.data.frame_storage import MAX_CLIP_BYTES, SHORT_SIDE
 from vidcls.data.frame_times import check_clock, frame_times, resample
 
-# What counts as a video where a folder is searched; a file that is named is always tried.
+# The endings that a folder is searched for. A file that is named is tried whatever its ending.
 SUFFIXES = frozenset((
     '.3gp', '.avi', '.flv', '.gif', '.m2ts', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.mts',
     '.ogv', '.ts', '.vob', '.webm', '.wmv',
@@ -38,11 +40,11 @@ SUFFIXES = frozenset((
 
 @dataclasses.dataclass(frozen=True)
 class Video:
-    """A video as it is stored (t frames), known after one pass of decoding.
+    """What one pass of decoding tells of a video and of its t stored frames.
 
     Attributes:
       path: the file.
-      short_side: limit on the frames' short side, pixels.
+      short_side: the limit on the stored frames' short side, pixels.
       height, width: of the stored frames, pixels.
       fps: stored frames per second.
       decoded: int64[t], for each stored frame, the number of the decoded frame that it shows.
@@ -82,12 +84,12 @@ def read_frames(
     short_side: int = SHORT_SIDE,
     fps: float | None = None,
 ) -> np.ndarray:
-    """The stored frames `indices` (any order, repeats allowed) as RGB, uint8[t h w c].
+    """Reads the stored frames `indices` (any order, repeats allowed) as RGB, uint8[t h w c].
 
     Each frame passes through the JPEG that would be stored, so that prediction sees what evaluation saw.
 
     Raises:
-      VideoError: nothing in the file can be decoded, or a frame is not there.
+      VideoError: nothing in the file can be decoded, or the video has no frame of such an index.
     """
     jpegs = read_jpegs(path, indices, short_side=short_side, fps=fps)
     return np.stack([simplejpeg.decode_jpeg(jpeg) for jpeg in jpegs])
@@ -100,10 +102,10 @@ def read_chosen(
     short_side: int = SHORT_SIDE,
     fps: float | None = None,
 ) -> tuple[Video, np.ndarray]:
-    """A video, and the stored frames that `choose` wants of it, as `probe` and `read_frames` give them.
+    """Reads a video and the stored frames that `choose` picks, as `probe` and `read_frames` would.
 
-    The number of frames is certain only at the end of decoding, but the packets of most files tell it before. So the file is
-    decoded once, and a second time where its packets said something else. Only chosen frames are kept, however long the
+    The number of frames is certain only at the end of decoding, but the packets of most files tell it before. So a file
+    is decoded once, and a second time only if its packets were wrong. Only chosen frames are kept, however long the
     video is.
 
     Args:
@@ -139,14 +141,17 @@ def choose_of(
     short_side: int = SHORT_SIDE,
     fps: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The frames that `read_chosen` would give of a video with these frames, RGB uint8[t h w c], and their times, seconds.
+    """Chooses frames like `read_chosen`, from a video whose frames are given.
 
     Args:
       frames: all frames of the video, RGB uint8[t h w c].
-      choose: as of `read_chosen`.
-      rate: of `frames`, frames per second.
+      choose: as in `read_chosen`.
+      rate: the rate of `frames`, frames per second.
+
+    Returns:
+      The chosen frames with the pixels that `read_chosen` would give, RGB uint8[t h w c], and their times, seconds.
     """
-    shown = np.arange(len(frames))  # of each frame that would be stored, the number of the frame it shows
+    shown = np.arange(len(frames))  # for each frame that would be stored, the number of the frame that it shows
     if fps is not None:
         shown = resample(shown / rate, rate, fps)
     indices = np.asarray(choose(len(shown), fps or rate), np.int64)
@@ -161,7 +166,7 @@ def _video_frame(frame: np.ndarray) -> av.VideoFrame:
 
 
 def _likely(path: str | os.PathLike, choose: Callable[[int, float], Sequence[int]], fps: float | None) -> list[int]:
-    """Numbers of the decoded frames that `choose` will want, as far as the file's packets tell; perhaps none."""
+    """The numbers of the decoded frames that `choose` will probably pick, judged by the packets; may be empty."""
     packets = PacketTimes(path)
     try:
         for _ in packets:
@@ -169,7 +174,8 @@ def _likely(path: str | os.PathLike, choose: Callable[[int, float], Sequence[int
     except VideoError:
         return []
     found = []
-    # An AVI with packed B-frames (all of HMDB51) has one packet more than frames: the second one, whose time is no frame's.
+    # An AVI with packed B-frames (all of HMDB51) has one packet more than frames: no frame has the time of its second
+    # packet.
     for listed in (packets.times, packets.times[:1] + packets.times[2:]):
         if not listed:
             continue
@@ -178,7 +184,7 @@ def _likely(path: str | os.PathLike, choose: Callable[[int, float], Sequence[int
         if fps is not None:
             try:
                 check_clock(packets.path, times, rate, fps)
-            except VideoError:  # the times of the frames may be better
+            except VideoError:  # the decoded frames may have better times
                 continue
             decoded = resample(times, rate, fps)
         found += decoded[np.asarray(choose(len(decoded), fps or rate), np.int64)].tolist()
@@ -192,7 +198,11 @@ def read_jpegs(
     short_side: int = SHORT_SIDE,
     fps: float | None = None,
 ) -> list[bytes]:
-    """The JPEGs of the stored frames `indices`, equal to those that `encode` makes; raises as `read_frames`."""
+    """Reads the JPEGs of the stored frames `indices`, equal to those that `encode` makes.
+
+    Raises:
+      VideoError: as in `read_frames`.
+    """
     numbers = np.asarray(indices, np.int64)
     if fps is not None:
         decoded = probe(path, short_side=short_side, fps=fps).decoded
@@ -203,7 +213,7 @@ def read_jpegs(
 
 
 def _encode_chosen(path: str | os.PathLike, numbers: np.ndarray, short_side: int) -> list[bytes]:
-    """JPEGs of the decoded frames `numbers`, in that order; decodes no further than the last."""
+    """Makes the JPEGs of the decoded frames `numbers`, in this order. Decoding stops at the last of these frames."""
     pending = set(numbers.tolist())
     jpegs, encoder, decoded = {}, None, DecodedFrames(path)
     with naming(path):
@@ -223,13 +233,13 @@ def _encode_chosen(path: str | os.PathLike, numbers: np.ndarray, short_side: int
 def encode(
     path: str | os.PathLike, *, short_side: int = SHORT_SIDE, fps: float | None = None
 ) -> tuple[Video, list[bytes]]:
-    """All stored frames of a video, as JPEGs.
+    """Makes the JPEGs of all stored frames of a video.
 
     Raises:
-      VideoError: nothing in the file can be decoded, or the JPEGs exceed one record.
+      VideoError: nothing in the file can be decoded, or the JPEGs have more bytes than a clip may have.
     """
     if fps is not None:
-        # Most frames will not be stored: decoding twice is cheaper than encoding them.
+        # Most frames will not be stored: decoding twice is cheaper than encoding all frames.
         video = probe(path, short_side=short_side, fps=fps)
         jpegs = _encode_chosen(path, video.decoded, short_side)
         _check_bytes(path, sum(map(len, jpegs)))
@@ -246,13 +256,17 @@ def encode(
 
 
 def encode_images(paths: Sequence[str | os.PathLike], *, short_side: int = SHORT_SIDE) -> tuple[int, int, list[bytes]]:
-    """Frames that come as image files, as (height, width, JPEGs), made as a video's frames are.
+    """Makes the stored frames of a clip that comes as image files, in the same way as for a video.
 
     Args:
-      paths: at least one.
+      paths: the image of each frame, at least one.
+
+    Returns:
+      The height and the width of the stored frames, pixels, and their JPEGs.
 
     Raises:
       VideoError: an image cannot be read.
+      ValueError: there are no paths.
     """
     encoder: FrameEncoder | None = None
     jpegs = []
@@ -277,7 +291,7 @@ def _check_bytes(path: str | os.PathLike, size: int) -> None:
 
 
 def _describe(frames: DecodedFrames, encoder: FrameEncoder, fps: float | None) -> Video:
-    """What was read, stored at `fps` or at its own rate; after iterating to the end."""
+    """The `Video` of frames that were decoded to the end, stored at `fps` or, with None, at the video's own rate."""
     times, rate = frame_times(frames.times, frames.nominal_fps)
     if fps is not None:
         check_clock(frames.path, times, rate, fps)

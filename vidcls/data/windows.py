@@ -1,8 +1,8 @@
-"""Which window of a clip's frames: a few numbers for a clip, the same for all its frames.
+"""Chooses the window that is seen of a clip: a rectangle that is the same in all frames of the clip.
 
 Windows are whole pixels of the stored frames, so that the host decodes a window and nothing else; `transform` resizes
-the window on the device. The sizes that the sources name are those of a frame scaled to a given short side ("group
-scale"); they are mapped back to the stored frame.
+the window on the device. The sources name sizes in a frame that was scaled to a given short side ("group scale"). Here
+these sizes are mapped back to the stored frame.
 
 Sources: multi-scale crop, TSN (Wang et al. 2016, section 3.2) and its code for the 13 offsets; scale jitter, Simonyan &
 Zisserman 2014, section 3.1, with TimeSformer's 256 to 320; 10 crops, TSN section 4.1; 3 crops, SlowFast section 4.
@@ -21,7 +21,7 @@ MAX_DISTORT = 1  # steps of scale by which height and width may differ (TSN's co
 
 
 class Window(NamedTuple):
-    """A rectangle of the stored frame, pixels, and whether it is mirrored."""
+    """A rectangle of the stored frame, in pixels, and whether it is mirrored."""
 
     top: int
     left: int
@@ -31,7 +31,7 @@ class Window(NamedTuple):
 
 
 def multi_scale_sizes(base: int, size: int, scales: tuple[float, ...]) -> list[tuple[int, int]]:
-    """(height, width) of every crop of multi-scale cropping, in pixels of a frame whose short side is `base`.
+    """The sizes (height, width) of all crops of multi-scale cropping, in pixels of a frame whose short side is `base`.
 
     Args:
       size: the output's side, pixels.
@@ -45,7 +45,10 @@ def multi_scale_sizes(base: int, size: int, scales: tuple[float, ...]) -> list[t
 
 
 def fixed_offsets(height: int, width: int, crop_height: int, crop_width: int) -> list[tuple[int, int]]:
-    """(top, left) of a crop at the 13 fixed places: corners, centre, middles of the edges, and the quarters."""
+    """The places (top, left) of the 13 fixed crops.
+
+    They are the corners, the centre, the middles of the edges, and the places half-way from the centre to the corners.
+    """
     down, right = (height - crop_height) // 4, (width - crop_width) // 4
     places = [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2), (2, 0), (2, 4), (4, 2), (0, 2)]
     places += [(1, 1), (1, 3), (3, 1), (3, 3)]
@@ -53,13 +56,13 @@ def fixed_offsets(height: int, width: int, crop_height: int, crop_width: int) ->
 
 
 def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """The frame's size once its short side is `short_side`, the aspect kept."""
+    """The size (height, width) of a frame that is scaled to the short side `short_side`, with its aspect kept."""
     short = min(height, width)
     return round(height * short_side / short), round(width * short_side / short)
 
 
 def draw_window(height: int, width: int, config: AugmentConfig, rng: np.random.Generator) -> Window:
-    """A random window for training; height and width are the stored frame's, in pixels."""
+    """A random window for training. `height` and `width` are the stored frame's, in pixels."""
     short_side = config.short_side
     if config.short_side_max:
         short_side = int(rng.integers(short_side, config.short_side_max + 1))
@@ -71,7 +74,7 @@ def draw_window(height: int, width: int, config: AugmentConfig, rng: np.random.G
         top, left = offsets[rng.integers(len(offsets))]
     else:
         size = (config.crop_size, config.crop_size)
-        # The last offset can be drawn; the published crop never draws it.
+        # Here the last offset can be drawn too; the published crop never draws it.
         top, left = (int(rng.integers(full - part + 1)) for full, part in zip(scaled, size))
     flip = config.flip and bool(rng.integers(2))
     return _to_stored(height, width, short_side, Window(top, left, *size, flip))
@@ -82,8 +85,8 @@ def view_windows(height: int, width: int, config: AugmentConfig, crops: int) -> 
 
     Args:
       height, width: of the stored frame, pixels.
-      crops: 1, the centre; 3, along the long side at the start, centre and end; 10, four corners and centre, and their
-        mirror images.
+      crops: the number of windows. 1: the centre. 3: the start, the centre and the end of the long side. 10: the four
+        corners, the centre, and the mirror images of these five.
     """
     short_side = config.test_short_side or config.short_side
     scaled = scaled_size(height, width, short_side)
@@ -113,7 +116,7 @@ def view_windows(height: int, width: int, config: AugmentConfig, crops: int) -> 
 
 
 def bounding_window(windows: Sequence[Window]) -> Window:
-    """The smallest rectangle that holds all the windows."""
+    """The smallest rectangle that contains all the windows."""
     top, left = min(window.top for window in windows), min(window.left for window in windows)
     bottom = max(window.top + window.height for window in windows)
     right = max(window.left + window.width for window in windows)
@@ -121,7 +124,7 @@ def bounding_window(windows: Sequence[Window]) -> Window:
 
 
 def _to_stored(height: int, width: int, short_side: int, window: Window) -> Window:
-    """A window of the scaled frame in pixels of the stored frame: at least one pixel, and inside the frame."""
+    """Maps a window of the scaled frame to pixels of the stored frame: at least one pixel, and inside the frame."""
     ratio = min(height, width) / short_side
     rows = min(max(round(window.height * ratio), 1), height)
     columns = min(max(round(window.width * ratio), 1), width)

@@ -7,8 +7,9 @@
     explanation = explainer.explain('video.mp4')           # .map float32[t h w], .weights float32[t], .times float64[t]
     explainer.write('video.mp4', 'pictures')               # a strip, an animation, the numbers
 
-The methods are Grad-CAM (`gradcam`), attention rollout with and without gradients (`rollout`) and occlusion (`occlusion`).
-None of them touches the code of the networks. docs/explaining.md says what each one shows and where it fails.
+The methods are Grad-CAM (`gradcam`), attention rollout with and without gradients (`rollout`) and occlusion
+(`occlusion`). None of them changes the code of the networks. docs/explaining.md says what each method shows and where
+it fails.
 """
 
 from vidcls.explain.explainer import METHODS, Explainer

@@ -1,6 +1,6 @@
-"""Explains what a classifier saw in a video: a method's cells of one view, as a map over the frames.
+"""Explains what a classifier saw in a video: a method's cells of one view become a map over the frames.
 
-The view's frames, window, canvas and transform are those of `vidcls.predict`.
+The view's frames, window, canvas and transform are the same as in `vidcls.predict`.
 """
 
 import dataclasses
@@ -28,7 +28,12 @@ _FILM_BYTES = 256 << 20  # of its stored frames
 
 
 class Method(NamedTuple):
-    """A way to explain: what makes its function (variables, views, label) -> cells, and whether maps are interpolated."""
+    """A method of explaining.
+
+    Attributes:
+      make: makes the method's function (variables, views, label) -> cells.
+      smooth: whether the map is interpolated between cells.
+    """
 
     make: Callable[..., Callable[..., dict[str, Any]]]
     smooth: bool = True
@@ -46,13 +51,13 @@ class Explainer:
     """Explains a classifier by one method. Videos after the first one need no compilation.
 
     Args:
-      classifier: it may have several views; the one that is surest of the label is explained.
-      method: a name of `METHODS`; '' is gradcam for networks with maps, gradient_rollout for TimeSformer, and occlusion for
-        any other.
-      grid: of occlusion: blocks in time, rows, columns.
+      classifier: the classifier. If it has several views, the view that is surest of the label is explained.
+      method: a name of `METHODS`. With '', networks of `gradcam.BRANCHES` get gradcam, TimeSformer gets
+        gradient_rollout, and any other network gets occlusion.
+      grid: for occlusion, the numbers of blocks in time, of rows and of columns.
 
     Raises:
-      UserError: an unknown method, one that the network has nothing for, or a grid that can't work.
+      UserError: the method is unknown or does not suit the network, or the grid can't work.
     """
 
     def __init__(self, classifier: Classifier, method: str = '', grid: occlusion.Grid = occlusion.GRID):
@@ -60,7 +65,7 @@ class Explainer:
             near = spelling.hint(method, METHODS)
             raise UserError(f'unknown method {method!r}{near}; known: {", ".join(METHODS)}')
         config = classifier.config
-        # The activations are wanted here, and not computed again; and attention in a form that has gradients everywhere.
+        # `remat` would hide the activations. With None, attention takes a form that has gradients everywhere.
         plain = dataclasses.replace(config.model, remat=None, attention_implementation=None)
         config = dataclasses.replace(config, model=plain)
         model = build_model(config, len(classifier.labels))
@@ -69,14 +74,14 @@ class Explainer:
         self._cells = METHODS[self.method].make(model, config, **extra)
 
     def explain(self, source: Source, label: str | None = None, fps: float | None = None) -> Explanation:
-        """What speaks for `label` in a video.
+        """Explains what speaks for `label` in a video.
 
         Args:
-          source, fps: as of `Classifier.classify`, one video.
-          label: a class; None is the most probable one.
+          source, fps: as in `Classifier.classify`, for one video.
+          label: a class. None means the most probable class.
 
         Raises:
-          UserError: no such label; or the network's output for this video is not finite.
+          UserError: there is no such label, or the network's output for this video is not finite.
           Other errors are those of `Classifier.classify`.
         """
         classifier = self.classifier
@@ -118,22 +123,22 @@ class Explainer:
         """Explains a video and writes a strip (.png), an animation (.mp4), the arrays (.npz) and a .json into `folder`.
 
         Args:
-          folder: made where it is not there.
-          name: what the files are called; '' is the video's name. The label and the method follow, and a number where
-            another video has the name already.
+          folder: is made if it does not exist.
+          name: the beginning of the files' names; '' means the video's name. The label and the method follow it, and a
+            number if files of another video have this name already.
 
         Returns:
-          The strip.
+          The path of the strip.
 
         Raises:
-          UserError: the libraries that draw are not installed; others are those of `explain`.
+          UserError: the libraries that draw are not installed. Other errors are those of `explain`.
         """
         explanation = self.explain(source, label, fps)
         film = self._film(source, explanation, fps)
         return saving.save(explanation, Path(folder).expanduser(), *film, self.classifier.folder, name)
 
     def _film(self, source: Source, explanation: Explanation, fps: float | None) -> tuple[np.ndarray, np.ndarray]:
-        """Stored frames uint8[t h w c] of the whole video for the animation, evenly chosen, and their times."""
+        """The stored frames for the animation, uint8[t h w c], evenly chosen over the whole video, and their times."""
         most = max(min(FILM_FRAMES, _FILM_BYTES // explanation.frames[0].nbytes), 1)
 
         def choose(num_frames: int, rate: float) -> list[int]:
@@ -144,7 +149,7 @@ class Explainer:
 
 
 def check_label(label: str, labels: tuple[str, ...]) -> None:
-    """Raises UserError where there is no such label; the message has the nearest ones."""
+    """Raises UserError if there is no such label. The message has the nearest labels."""
     if label not in labels:
         raise UserError(
             f'the run has no label {label!r}{spelling.hint(label, labels)}; it has {len(labels)}, in labels.txt'

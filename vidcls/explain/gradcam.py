@@ -1,17 +1,20 @@
 """Grad-CAM for TSN and ECO: where the last stage of each branch has evidence for a class.
 
-Selvaraju et al. 2017 (arXiv:1610.02391), equations 1 and 2: the gradient of the class's logit by the last maps A, averaged
-over the cells, weighs the channels: L = ReLU(sum over c of a[c] A[c]).
+Selvaraju et al. 2017 (arXiv:1610.02391), equations 1 and 2: L = ReLU(sum over c of a[c] A[c]). The A[c] are the
+branch's last maps. The weight a[c] of a channel is the gradient of the class's logit with respect to A[c], averaged
+over the cells.
 
-  A 2-D branch has maps A[t h w c] of single frames, and each frame has weights of its own, a[t c] = mean over h w: the segment
-  consensus passes each frame its part of the gradient. ECO's 3-D part has maps [t/4 h w c] of the clip, and a[c] is the mean
-  over t h w.
+A 2-D branch has maps A[t h w c] of single frames. Each frame has its own weights a[t c], the mean over h w, because the
+segment consensus passes each frame its part of the gradient. ECO's 3-D part has maps [t/4 h w c] of the clip, and a[c]
+is the mean over t h w.
 
-Cells are L times the number t h w of cells, so that the mean over a branch's cells is in logits and branches of different
-grids add. Where a linear layer follows the global mean of A, the mean over the cells before the ReLU is exactly what the
-branch adds to the logit, up to the layer's bias; Grad-CAM is then CAM (Zhou et al. 2016, arXiv:1512.04150).
+Cells are L times the number of cells, so that the mean over a branch's cells is in logits, and branches of different
+grids can be added. Where a linear layer follows the global mean of A, the mean over the cells before the ReLU is
+exactly what the branch adds to the logit, up to the layer's bias; Grad-CAM is then CAM (Zhou et al. 2016,
+arXiv:1512.04150).
 
-The gradient is that by a zero which `nn.intercept_methods` adds to the stage's output.
+To get the gradient, `nn.intercept_methods` adds a zero to the stage's output, and the logit is differentiated with
+respect to this zero.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +29,7 @@ from vidcls.data.transform import Views, transform
 from vidcls.errors import UserError
 from vidcls.models import TSN, ECOFull, ECOLite
 
-# Network -> the networks within it that end in the mean over a map. One of your own is a row more.
+# Network -> its inner networks that end in the mean over a map. For a network of your own, add a row.
 BRANCHES: dict[type[nn.Module], Sequence[str]] = {
     TSN: ('backbone',),
     ECOLite: ('tail',),
@@ -37,7 +40,7 @@ Interceptor = Callable[[Callable, tuple, dict, nn.module.InterceptorContext], An
 
 
 def make(model: nn.Module, config: Config) -> Callable[[Any, Views, int], dict[str, jax.Array]]:
-    """The function (variables, views [1 1], label) -> cells float32[t h w] of each branch, signed.
+    """A function (variables, views [1 1], label) -> the signed cells float32[t h w] of each branch.
 
     Raises:
       UserError: the network has no row in `BRANCHES`.
@@ -56,7 +59,11 @@ def make(model: nn.Module, config: Config) -> Callable[[Any, Views, int], dict[s
 
 
 def weigh(maps: jax.Array, gradients: jax.Array) -> jax.Array:
-    """Cells float32[t h w], before the ReLU, of maps and gradients: [t h w c] of frames, or [1 t h w c] of a clip."""
+    """The cells float32[t h w], before the ReLU.
+
+    Args:
+      maps, gradients: [t h w c] of frames, or [1 t h w c] of a clip.
+    """
     maps, gradients = maps.astype(jnp.float32), gradients.astype(jnp.float32)
     per_clip = maps.ndim == 5
     weights = gradients.mean(tuple(range(1, maps.ndim - 1)), keepdims=True)  # of a frame or of the clip
@@ -67,7 +74,7 @@ def weigh(maps: jax.Array, gradients: jax.Array) -> jax.Array:
 def maps_and_gradients(
     model: nn.Module, variables: Any, video: jax.Array, label: int, branches: Sequence[str]
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """The last maps of each branch for video[1 t h w c], and the gradient of the label's logit by them."""
+    """The last maps of each branch for video[1 t h w c], and the gradients of the label's logit by these maps."""
     stages = last_stages(model, variables, video, branches)
 
     def logit(zeros: dict[str, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -94,10 +101,10 @@ def maps_and_gradients(
 def last_stages(
     model: nn.Module, variables: Any, video: jax.Array, branches: Sequence[str]
 ) -> dict[str, tuple[Path, jax.ShapeDtypeStruct]]:
-    """Of each branch, the path of the module within it that is called last, and the shape of the maps that it returns.
+    """The last stage of each branch: the path of the module that is called last, and the shape of the maps it returns.
 
-    ResNet ends in a block of its last stage, BN-Inception in 5b, ECO's 3-D part in res5b. A block of the 3-D part returns
-    its sum before and after norm and ReLU; the network goes on with what is after.
+    ResNet ends in a block of its last stage, BN-Inception in 5b, ECO's 3-D part in res5b. A block of the 3-D part
+    returns its sum before and after norm and ReLU. The map is the sum after them, with which the network goes on.
     """
     stages: dict[str, tuple[Path, jax.ShapeDtypeStruct]] = {}
 

@@ -1,8 +1,8 @@
-"""What an explanation is: a map float32[t h w] over the frames that the network saw, and all that it belongs to.
+"""An explanation: a map float32[t h w] over the frames that the network saw, and what the map belongs to.
 
-A map is not negative, and a larger value is a place that counted more for the label. Methods give *cells*, float32[t h w] of
-their own coarse grid; `resize` brings these to the pixels of the frames. Values compare over the whole clip: a frame that
-counted little is dark in every picture.
+A map is not negative, and a larger value means a place that counted more for the label. Methods give *cells*,
+float32[t h w] on a coarse grid of their own; `resize` brings the cells to the pixels of the frames. Values can be
+compared over the whole clip: a frame that counted little has low values everywhere.
 """
 
 import dataclasses
@@ -17,16 +17,17 @@ class Explanation:
     """Where, and when, the evidence for a label lies in one view of a video.
 
     Attributes:
-      video: path of the video, '' for frames from memory.
+      video: the path of the video, '' for frames from memory.
       label: the class that is explained.
-      probability: of this class, averaged over all views, as a prediction has it.
+      probability: the probability of this class, averaged over all views as in a prediction.
       method: a name of `vidcls.explain.METHODS`.
       view, views: the number of the view that is explained, counted from 0, and how many there are.
       frames: uint8[t h w c], the whole stored frames.
-      window: what the network saw of them.
+      window: the rectangle of the frames that the network saw.
       times: float64[t], when each frame appears, seconds.
-      map: float32[t h w] of the window's pixels, upright even where the network saw them mirrored; not negative.
-      cells: float32[t h w] of each part of the network, on the part's own grid; signed where a method has signs.
+      map: float32[t h w], a value for each pixel of the window, not negative. If the network saw the pixels mirrored,
+        the map is mirrored back.
+      cells: float32[t h w] of each part of the network, on the part's own grid; signed if the method has signs.
       smooth: whether the map is interpolated between cells.
     """
 
@@ -45,13 +46,13 @@ class Explanation:
 
     @property
     def seen(self) -> np.ndarray:
-        """uint8[t h w c], the window's pixels."""
+        """The window's pixels, uint8[t h w c]."""
         top, left, height, width, _ = self.window
         return self.frames[:, top : top + height, left : left + width]
 
     @property
     def weights(self) -> np.ndarray:
-        """float32[t], the share of each frame in the mass of the map; all zero where the map is."""
+        """The share of each frame in the sum of the map, float32[t]; all zero if the map is zero."""
         mass = self.map.sum(axis=(1, 2), dtype=np.float64)
         return (mass / (mass.sum() or 1)).astype(np.float32)
 
@@ -68,10 +69,11 @@ def merged(cells: dict[str, np.ndarray], shape: tuple[int, int, int], flip: bool
 
 
 def resize(cells: np.ndarray, shape: tuple[int, int, int], smooth: bool) -> np.ndarray:
-    """Cells float32[t h w] -> float32 of another `shape`.
+    """Resizes cells float32[t h w] to another `shape`, float32.
 
-    Smooth: linear between the centres of cells, constant beyond the outer ones (align_corners=False elsewhere). Otherwise
-    each pixel has the value of its cell. The mean stays, for cells of equal size.
+    With `smooth`, values are linear between the centres of cells and constant beyond the outer centres (elsewhere
+    called align_corners=False). Without it, each pixel has the value of its cell. The mean is kept if the cells have
+    equally many pixels.
     """
     for axis, size in enumerate(shape):
         cells = np.moveaxis(np.tensordot(_matrix(cells.shape[axis], size, smooth), cells, (1, axis)), 0, axis)
@@ -79,7 +81,7 @@ def resize(cells: np.ndarray, shape: tuple[int, int, int], smooth: bool) -> np.n
 
 
 def _matrix(old: int, new: int, smooth: bool) -> np.ndarray:
-    """float64[new old], the weights of old cells in each new one."""
+    """The weights of the old cells in each new cell, float64[new old]."""
     place = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)[:, None]
     if not smooth:
         place = np.floor((np.arange(new) + 0.5) * old / new)[:, None]

@@ -1,11 +1,12 @@
-"""Occlusion, for every network: how much less sure of a class it is when a block of space and time is covered.
+"""Occlusion, for every network: how much less sure of a class the network is when a block of the clip is covered.
 
-Zeiler & Fergus 2014 (arXiv:1311.2901), section 4.2, with blocks of a video for squares of an image. The clip is cut into
-t x h x w blocks. Each block in turn is set to the mean colour of the training data, which is zero after normalisation, and
-a cell is the fall of the class's log-probability, in nats. It is negative where the class becomes more probable.
+Zeiler & Fergus 2014 (arXiv:1311.2901), section 4.2, with blocks of a video in place of squares of an image. The clip is
+cut into t x h x w blocks. Each block in turn is set to the mean colour of the training data, which is zero after
+normalisation. A cell is the fall of the class's log-probability, in nats; it is negative if the class becomes more
+probable.
 
-It takes one forward pass a block and knows nothing of the network. Evidence that stands in several blocks at once is
-underestimated, for the others still show it.
+The method takes one forward pass for each block, and uses nothing of the network but its output. Evidence that stands
+in several blocks at once is underestimated, because the other blocks still show it.
 """
 
 from collections.abc import Callable
@@ -27,10 +28,10 @@ MOST = 20_000  # blocks
 
 
 def make(model: nn.Module, config: Config, grid: Grid = GRID) -> Callable[[Any, Views, int], dict[str, np.ndarray]]:
-    """The function (variables, views [1 1], label) -> cells {'blocks': float32[t h w]}, signed.
+    """A function (variables, views [1 1], label) -> cells {'blocks': float32[t h w]}, signed.
 
     Raises:
-      UserError: a grid of no blocks, of blocks below a pixel, or of more than `MOST`.
+      UserError: the grid has no blocks, blocks smaller than a pixel, or more than `MOST` blocks.
     """
     frames, side = Sampler(config.sampling, training=False).num_frames, config.augment.crop_size
     shown = 'x'.join(map(str, grid))
@@ -44,7 +45,10 @@ def make(model: nn.Module, config: Config, grid: Grid = GRID) -> Callable[[Any, 
 
     @jax.jit
     def log_probabilities(variables: Any, views: Views, blocks: jax.Array, label: int) -> jax.Array:
-        """float32[n], of the label, with each of the blocks int32[n] covered; block `total` covers nothing."""
+        """The label's log-probabilities float32[n], each with one of the blocks int32[n] covered.
+
+        Block `total` covers nothing.
+        """
         video = transform(views, augment.crop_size, augment.mean, augment.std)
         covered = block_of_pixels(video.shape[1:4], grid)[None, ..., None] == blocks[:, None, None, None, None]
         logits: Any = model.apply(variables, jnp.where(covered, 0, video), train=False)
@@ -61,6 +65,6 @@ def make(model: nn.Module, config: Config, grid: Grid = GRID) -> Callable[[Any, 
 
 
 def block_of_pixels(shape: tuple[int, ...], grid: Grid) -> np.ndarray:
-    """int32[t h w]: the number of the block that each pixel is in, blocks counted frame by frame and row by row."""
+    """The number of the block that each pixel is in, int32[t h w]. Blocks are counted frame by frame and row by row."""
     t, h, w = (np.floor((np.arange(size) + 0.5) * parts / size).astype(np.int32) for size, parts in zip(shape, grid))
     return (t[:, None, None] * grid[1] + h[None, :, None]) * grid[2] + w[None, None, :]

@@ -1,8 +1,8 @@
 """Draws an explanation: a strip of frames with the map over them, and an animation over the whole video.
 
-The colours are matplotlib's `inferno`, whose lightness rises evenly, so that they read in grey and for the colour-blind.
-Where the map is low the frame shows through, nearly grey: what has a colour is the map. All frames share one scale, whose
-top is the largest value of the map.
+The colours are matplotlib's `inferno`. Its lightness rises evenly, so that the colours can be read in grey and by the
+colour-blind. Where the map is low the frame shows through, nearly grey, so that whatever has a colour is the map. All
+frames share one scale, whose top is the largest value of the map.
 
 Between the frames that the network saw, the animation interpolates the map in time.
 """
@@ -36,12 +36,12 @@ FILM_SIDE = 640  # pixels, the longer side of a film's frames
 FPS = (8.0, 30.0)  # of a film
 INK, FAINT, PAPER = (26, 26, 26), (190, 190, 190), (255, 255, 255)
 OUTSIDE = 0.4  # brightness of what the network did not see
-# Shares of the map's maximum: up to the first the map is transparent, from the second on it covers the frame by OPACITY.
+# Shares of the map's maximum: up to CLEAR the map is transparent, and from SOLID on it covers the frame by OPACITY.
 CLEAR, SOLID, OPACITY = 0.1, 0.7, 0.7
 
 
 def check_libraries() -> None:
-    """Raises UserError where the libraries that draw are not installed."""
+    """Raises UserError if the libraries that draw are not installed."""
     try:
         for name in ('PIL', 'matplotlib'):
             importlib.import_module(name)
@@ -50,7 +50,10 @@ def check_libraries() -> None:
 
 
 def strip(explanation: Explanation) -> 'Image.Image':
-    """The frames that the network saw, row by row, with their times and weights; of many frames, 16 evenly chosen."""
+    """A picture of the frames that the network saw, row by row, with their times and weights.
+
+    Of many frames, `MOST_SHOWN` evenly chosen ones are shown.
+    """
     from PIL import Image, ImageDraw
 
     count = len(explanation.times)
@@ -74,7 +77,7 @@ def strip(explanation: Explanation) -> 'Image.Image':
 
 
 def _title(draw: 'ImageDraw.ImageDraw', explanation: Explanation, note: str) -> None:
-    """The label and its probability; below, the method, and what the colours mean."""
+    """Draws the label and its probability; below them the method, and what the colours mean."""
     _label(draw, explanation, (MARGIN, MARGIN), WIDTH - 2 * MARGIN, TITLE)
     y = MARGIN + TITLE + 14
     what = ', '.join(filter(None, (TITLES.get(explanation.method, explanation.method), note)))
@@ -89,7 +92,7 @@ def _title(draw: 'ImageDraw.ImageDraw', explanation: Explanation, note: str) -> 
 
 
 def _label(draw: 'ImageDraw.ImageDraw', explanation: Explanation, at: tuple[int, int], room: float, size: int) -> None:
-    """The label, bold and cut to its room, and its probability."""
+    """Draws the label in bold, and its probability. The label is cut so that both fit into `room` pixels."""
     probability, bold = f'  {100 * explanation.probability:.1f} %', font(size, bold=True)
     label = fitted(readable(explanation.label), bold, room - font(size).getlength(probability))
     draw.text(at, label, INK, bold)
@@ -99,7 +102,7 @@ def _label(draw: 'ImageDraw.ImageDraw', explanation: Explanation, at: tuple[int,
 def _caption(
     draw: 'ImageDraw.ImageDraw', at: tuple[int, int], side: int, time: float, weights: np.ndarray, number: int
 ) -> None:
-    """Below a frame: a bar as long as its weight, the time, and the weight."""
+    """Draws what is below a frame: a bar as long as the frame's weight, the time, and the weight."""
     (x, y), weight = at, float(weights[number])
     most = float(weights.max()) or 1.0
     draw.rectangle([x, y + 6, x + side - 1, y + 11], FAINT)
@@ -111,14 +114,17 @@ def _caption(
 
 
 class Tint:
-    """Lays maps of one explanation over frames, all on one scale: (frame uint8[h w c], map float32[h w], size) -> uint8."""
+    """Lays maps of one explanation over frames, all on one scale.
+
+    A call is (frame uint8[h w c], map float32[h w], size) -> uint8[h w c].
+    """
 
     def __init__(self, explanation: Explanation):
         self._most = float(explanation.map.max()) or 1.0
         self._how: Any = _resampling().BILINEAR if explanation.smooth else _resampling().NEAREST
 
     def __call__(self, frame: np.ndarray, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """Of `size` (width, height), pixels."""
+        """The frame under the map, scaled to `size` (width, height), pixels."""
         from PIL import Image
 
         pixels = np.asarray(Image.fromarray(frame).resize(size, _resampling().BICUBIC), np.float32)
@@ -133,22 +139,28 @@ def faded(pixels: np.ndarray) -> np.ndarray:
 
 
 def blend(pixels: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Pixels [... c] under the colours of the map's shares [...] of its maximum, in 0 to 1."""
+    """Lays the map's colours over pixels [... c].
+
+    Args:
+      share: [...], the map as a fraction of its maximum, from 0 to 1.
+    """
     from matplotlib import colormaps
 
     opacity = OPACITY * np.clip((share - CLEAR) / (SOLID - CLEAR), 0, 1)[..., None]
-    # Its first quarter is nearly black, and would look like a shadow.
+    # The first quarter of the colours is nearly black, and would look like a shadow.
     colours = 255 * colormaps['inferno'](0.25 + 0.75 * share)[..., :3]
     return (1 - opacity) * pixels + opacity * colours
 
 
 def write_film(path: Path, explanation: Explanation, film: np.ndarray, times: np.ndarray) -> None:
-    """The animation, H.264 in MP4: the whole frames with the map in the window, over a bar of time with each frame's weight.
+    """Writes the animation, H.264 in MP4: whole frames with the map in the window, and below them a bar of time.
 
-    It plays at the video's own pace, and faster where the video is longer than the film's frames allow.
+    The bar shows the weight of each frame that the network saw. The film plays at the video's own pace, or faster if
+    the video is longer than the film's frames allow.
 
     Args:
-      film: uint8[t h w c], stored frames of the whole video; `times`: float64[t], seconds.
+      film: uint8[t h w c], stored frames of the whole video.
+      times: float64[t], when these frames appear, seconds.
     """
     span = float(times[-1] - times[0])
     rate = min(max((len(film) - 1) / span if span else FPS[0], FPS[0]), FPS[1])
@@ -219,12 +231,15 @@ class Painter:
         return (1 - part) * maps[after - 1] + part * maps[after]
 
     def _x(self, time: float) -> int:
-        """Where a time stands on the bar, pixels."""
+        """The place of a time on the bar, pixels from the left."""
         first, last = self._span
         return round(12 + (self.size[0] - 25) * (time - first) / (last - first))
 
     def _drawn_ground(self) -> np.ndarray:
-        """The label above, and the bar of time below: each frame that the network saw, as high as its weight."""
+        """The background of all frames: the label above, and the bar of time below.
+
+        On the bar each frame that the network saw is a mark as high as its weight.
+        """
         from PIL import Image, ImageDraw
 
         picture = Image.new('RGB', self.size, PAPER)
@@ -249,7 +264,7 @@ ORANGE = (213, 94, 0)  # vermilion of Okabe & Ito 2008
 
 @functools.cache
 def font(size: int, bold: bool = False) -> 'ImageFont.FreeTypeFont':
-    """DejaVu Sans, which comes with matplotlib and has more scripts than Pillow's own."""
+    """DejaVu Sans, which comes with matplotlib and has more scripts than Pillow's own font."""
     import matplotlib
     from PIL import ImageFont
 

@@ -1,23 +1,24 @@
-"""Attention rollout for TimeSformer: how much of each patch of each frame reaches the token that is classified, CLS.
+"""Attention rollout for TimeSformer: how much of each patch of each frame reaches CLS, the token that is classified.
 
-Abnar & Zuidema 2020 (arXiv:2005.00928), section 4: a block mixes its input tokens by (mean over heads of the attention +
-identity) / 2, and the product over blocks says how much of every input token is in every output token. For divided attention
-a block mixes over time and then over space:
+Abnar & Zuidema 2020 (arXiv:2005.00928), section 4: a block mixes its input tokens by (mean over heads of the attention
++ identity) / 2, and the product over blocks says how much of every input token is in every output token. For divided
+attention a block mixes over time and then over space:
 
     W[p t, k q] = S[t p k] T[k t q]      patch p of frame t, from patch k of frame q
 
-S and T are the attention over space and over time; CLS has no attention over time, and its row is the mean over the copies
-that the frames have. Only the row of CLS is needed, so it is carried back from the last block to the first, and no matrix of
-all tokens is made.
+S and T are the attention over space and over time. CLS has no attention over time, and its row is the mean over its
+copies in the frames. Only the row of CLS is needed, so this row is carried back from the last block to the first, and
+no matrix of all tokens is made.
 
-Rollout asks what is attended to, not what for: it is the same for every class. The gradient-weighted variant asks for a
-class, by the rule of Chefer et al. 2021 (arXiv:2103.15679, section 3) for self-attention: in place of the mixing
-above stand identity + mean over heads of ReLU(dy/dA * A), with y the class's logit and A the attention of one head; rows
-are not normalised. (Their earlier method, arXiv:2012.09838, takes layer-wise relevance for the second A.) As y sees CLS's row
-of every frame through the mean over frames, the relevances of these rows are added.
+Rollout shows what is attended to, not what for: it is the same for every class. The gradient-weighted variant explains
+one class, by the rule of Chefer et al. 2021 (arXiv:2103.15679, section 3) for self-attention. This rule replaces the
+mixing above by identity + mean over heads of ReLU(dy/dA * A), where y is the class's logit and A the attention of one
+head; rows are not normalised. (Their earlier method, arXiv:2012.09838, takes layer-wise relevance for the second A.)
+Since y depends on the mean of CLS's rows over the frames, the relevances of these rows are added.
 
-dy/dA is not asked of the network, which may never hold A: attention's output is A V, so that dy/dA = dy/d(A V) V', and
-dy/d(A V) is the gradient by a zero that `nn.intercept_methods` adds to the input of the projection.
+The network may never compute A as an array, so dy/dA is not taken from the network. Attention's output is A V, so that
+dy/dA = dy/d(A V) V'. To get dy/d(A V), `nn.intercept_methods` adds a zero to the input of the projection, and y is
+differentiated with respect to this zero.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,11 +40,11 @@ Key = tuple[str, str]  # the block's name, and which attention
 
 
 class Attended(NamedTuple):
-    """One attention of one block, of m heads: queries and keys and values [n d] of each sequence, and a gradient.
+    """What one attention of m heads in one block computed, and the gradient of its output.
 
     Attributes:
-      qkv: [1 ... n 3*m*d], as `Attention` makes them.
-      gradient: [1 ... n m*d], of the logit by attention's output before the projection.
+      qkv: [1 ... n 3*m*d], queries, keys and values of each sequence of n tokens, as `Attention` makes them.
+      gradient: [1 ... n m*d], of the logit with respect to the attention's output before the projection.
     """
 
     qkv: jax.Array
@@ -51,10 +52,10 @@ class Attended(NamedTuple):
 
 
 def make(model: nn.Module, config: Config, by_gradient: bool) -> Callable[[Any, Views, int], dict[str, jax.Array]]:
-    """The function (variables, views [1 1], label) -> cells {'patches': float32[t h w]}, h x w patches a frame.
+    """A function (variables, views [1 1], label) -> cells {'patches': float32[t h w]}, with h x w patches in a frame.
 
     Args:
-      by_gradient: the variant for a class; otherwise the label is not used.
+      by_gradient: whether the variant for a class is computed; otherwise the label is not used.
 
     Raises:
       UserError: the network is no TimeSformer.
@@ -86,9 +87,9 @@ def divided(over_time: Sequence[jax.Array], over_space: Sequence[jax.Array], add
     """The row of CLS, float32[t n], for divided attention.
 
     Args:
-      over_time: of each block, mixing [n t t] of the frames, for each patch.
-      over_space: of each block, mixing [t 1+n 1+n] of CLS and patches, for each frame.
-      add_frames: add what CLS's copies in the frames have of patches, in place of the mean.
+      over_time: for each block, the mixing [n t t] of the frames of each patch.
+      over_space: for each block, the mixing [t 1+n 1+n] of CLS and patches in each frame.
+      add_frames: whether what CLS's copies have of the patches is added over the frames, in place of the mean.
     """
     frames = over_space[0].shape[0]
     cls: Any = 1.0
@@ -105,7 +106,7 @@ def divided(over_time: Sequence[jax.Array], over_space: Sequence[jax.Array], add
 
 
 def joint(over_all: Sequence[jax.Array], frames: int) -> jax.Array:
-    """The row of CLS, float32[t n], from the mixing [1+n*t 1+n*t] of each block; tokens stand patch by patch."""
+    """The row of CLS, float32[t n], from the mixing [1+n*t 1+n*t] of each block. Tokens stand patch by patch."""
     row = jnp.eye(over_all[0].shape[-1])[0]
     for mixed in reversed(over_all):
         row = jnp.einsum('p,pk->k', row, mixed, precision='highest')
@@ -113,8 +114,10 @@ def joint(over_all: Sequence[jax.Array], frames: int) -> jax.Array:
 
 
 def per_frame(over_space: Sequence[jax.Array]) -> jax.Array:
-    """The row of CLS in each frame over the number of frames, float32[t n]. Each frame is a sequence of its own; a block
-    mixes by [t 1+n 1+n]."""
+    """The row of CLS in each frame, divided by the number of frames, float32[t n].
+
+    Each frame is a sequence of its own. `over_space` has the mixing [t 1+n 1+n] of each block.
+    """
     frames, tokens = over_space[0].shape[:2]
     row = jnp.tile(jnp.eye(tokens)[0] / frames, (frames, 1))
     for space in reversed(over_space):
@@ -123,13 +126,13 @@ def per_frame(over_space: Sequence[jax.Array]) -> jax.Array:
 
 
 def mixing(one: Attended, heads: int) -> jax.Array:
-    """(mean over heads of the attention + identity) / 2, float32[1 ... n n]."""
+    """The mixing of rollout, (mean over heads of the attention + identity) / 2, float32[1 ... n n]."""
     weights = attention(one, heads)[0].mean(-3)
     return (weights + jnp.eye(weights.shape[-1])) / 2
 
 
 def relevance(one: Attended, heads: int) -> jax.Array:
-    """identity + mean over heads of ReLU(dy/dA * A), float32[1 ... n n]."""
+    """The mixing of the variant for a class, identity + mean over heads of ReLU(dy/dA * A), float32[1 ... n n]."""
     weights, values = attention(one, heads)
     gradient = einops.rearrange(one.gradient.astype(jnp.float32), '... n (m d) -> ... m n d', m=heads)
     by_weight = jnp.einsum('...nd,...kd->...nk', gradient, values, precision='highest')
@@ -145,7 +148,7 @@ def attention(one: Attended, heads: int) -> tuple[jax.Array, jax.Array]:
 
 
 def attended(model: TimeSformer, variables: Any, video: jax.Array, label: int) -> dict[Key, Attended]:
-    """What every attention of a network saw of video[1 t h w c], and the gradients of the label's logit."""
+    """What every attention of a network computes for video[1 t h w c], with the gradients of the label's logit."""
 
     def key(context: nn.module.InterceptorContext, layer: str) -> Key | None:
         path = context.module.path

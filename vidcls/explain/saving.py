@@ -8,9 +8,9 @@
 map      float32[t h w]     of the window's pixels
 frames   uint8[t h w c]     these pixels, RGB
 times    float64[t]         seconds
-weights  float32[t]         share of each frame in the map's mass
+weights  float32[t]         the share of each frame in the sum of the map
 window   int32[5]           top, left, height, width in the stored frame, and 1 if the network saw it mirrored
-cells_*  float32[t h w]     of each part of the network, on its own grid; signed where the method has signs
+cells_*  float32[t h w]     of each part of the network, on the part's own grid; signed if the method has signs
 """
 
 import itertools
@@ -46,13 +46,14 @@ def save(
 ) -> Path:
     """Writes the four files, and returns the path of the strip.
 
-    An explanation of the same video file by the same run, of the same label, method, views and grid, is replaced. No other
-    file is.
+    An earlier explanation is replaced if it is of the same video file, run, label, method, views and grid. No other
+    file is replaced.
 
     Args:
       run: the work directory of the network.
-      film: uint8[t h w c], frames of the whole video for the animation; `film_times`: float64[t], seconds.
-      name: what the files are called; '' is the video's name.
+      film: uint8[t h w c], frames of the whole video for the animation.
+      film_times: float64[t], when these frames appear, seconds.
+      name: the beginning of the files' names; '' means the video's name.
     """
     pictures.check_libraries()
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +61,7 @@ def save(
     base = free_path(folder, name or Path(explanation.video).stem or 'frames', described)
     to = {ending: base.with_name(f'{base.name}.{ending}') for ending in ('json', 'png', 'mp4', 'npz')}
     text = json.dumps(described, indent=2) + '\n'
-    # First, so that a save that was cut short is known for this explanation's, and replaced by the next.
+    # The JSON comes first: by it the next save sees that files of a save that was cut short may be replaced.
     whole_file.write_text(to['json'], text)
     with replacing(to['png']) as path:
         pictures.strip(explanation).save(path)
@@ -72,7 +73,7 @@ def save(
 
 
 def description(explanation: Explanation) -> dict[str, Any]:
-    """What the JSON file has beside the run."""
+    """The content of the JSON file, except the run."""
     return {
         'video': os.path.abspath(explanation.video) if explanation.video else '',
         'label': explanation.label,
@@ -88,7 +89,7 @@ def description(explanation: Explanation) -> dict[str, Any]:
 
 
 def arrays(explanation: Explanation) -> dict[str, Any]:
-    """What the .npz file has."""
+    """The arrays of the .npz file."""
     return {
         'map': explanation.map,
         'frames': explanation.seen,
@@ -100,14 +101,17 @@ def arrays(explanation: Explanation) -> dict[str, Any]:
 
 
 def free_path(folder: Path, name: str, described: dict[str, Any]) -> Path:
-    """The path without ending: a number follows where files of something else have the name."""
+    """The path of the files, without ending. A number is added if files of another explanation have the name."""
     stem = '-'.join((safe(name), safe(described['label']), described['method']))
     names = itertools.chain([stem], (f'{stem}-{number}' for number in itertools.count(2)))
     return next(folder / one for one in names if _is_free(folder / one, described))
 
 
 def safe(name: str) -> str:
-    """A name of letters, digits and -+=. in `_MOST_NAME` bytes, as part of a file's name; it hides no file."""
+    """The name as a part of a file's name: letters, digits and _-+=. in at most `_MOST_NAME` bytes.
+
+    A dot in front is replaced, so that no file is hidden.
+    """
     name = re.sub(r'[^\w.+=-]', '_', name).encode()[:_MOST_NAME].decode(errors='ignore')
     return re.sub(r'^\.', '_', name) or '_'
 
@@ -119,5 +123,5 @@ def _is_free(base: Path, described: dict[str, Any]) -> bool:
         there = read_json(base.with_name(f'{base.name}.json'), _MOST_JSON)
     except (UserError, OSError):  # something else
         return False
-    # Frames in memory have no name by which they could be known again.
+    # Frames in memory have no name by which they could be recognised.
     return bool(described['video']) and all(there.get(key) == described[key] for key in _SAME)

@@ -1,20 +1,23 @@
-"""The networks by name. Every model is video [b t h w c] -> logits [b k].
+"""The networks by name. Every model maps a video [b t h w c] to logits [b k].
 
-The image networks and ECO's 3-D part, which the models are given, share these settings: `width`, the channels of the first
-stage, to which all other widths stand in a fixed proportion; `dtype`, the compute type (parameters, features and logits are
-float32); `axis_name`, the pmap axis over which BatchNorm is synchronised (None: each device has its own statistics);
-`remat`, which computes a block's activations again in the backward pass instead of keeping them.
+TSN and ECO are given their image network, and ECO its 3-D part too. These inner networks share four settings:
 
-`MODELS` is the table of networks, and a network of one's own is a row more:
+    width        the channels of the first stage; all other widths are in a fixed proportion to it
+    dtype        the type that the network computes in; parameters, features and logits are float32
+    axis_name    the pmap axis over which BatchNorm is synchronised; with None, each device has its own statistics
+    remat        whether a block's activations are computed again in the backward pass instead of being kept
+
+`MODELS` is the table of networks. To add a network of your own, add a row:
 
     models.MODELS['mine'] = (MyNetwork, {'backbone': ResNet}, {'stage_sizes': (2, 2, 2, 2)})
 
-The row is (module class, {field: class of a network that the module is given}, {setting: value}). The settings are those that
-differ from the defaults of these classes, and go to each class that has a field of the name. The module has a field
-`num_classes` and is called as `module(video, train)`; with methods `encode_frames` and `classify` it can be streamed.
+A row is (module class, {field: class of the inner network that this field gets}, {setting: value}). The settings of a
+row are those that differ from the defaults of these classes. A setting goes to every class that has a field of this
+name. The module must have a field `num_classes`, and is called as `module(video, train)`. A module that also has the
+methods `encode_frames` and `classify` can be streamed.
 
-Intermediate features and attention of every network come from Flax's `capture_intermediates`. Its filter takes a module and
-the name of the method that was called, and keeps what the method returned:
+Flax's `capture_intermediates` gives the intermediate features and the attention of every network. Its filter gets a
+module and the name of a method; where the filter returns True, the method's result is kept:
 
     def chosen(module, method):
         return module.name in ('norm', 'qkv') and method == '__call__'
@@ -27,15 +30,17 @@ the name of the method that was called, and keeps what the method returned:
     q, k, _ = (einops.rearrange(x, 'b t n (m d) -> b t m n d', m=model.num_heads) for x in jnp.split(qkv, 3, -1))
     weights = jax.nn.softmax(q @ k.swapaxes(-1, -2) / q.shape[-1] ** 0.5)     # [b t m 1+n 1+n], of m heads
 
-The path in `captured` is that of the parameters. The last features of each branch, with segments n:
+A module has the same path in `captured` as in the parameters. The last features of each branch, for n segments, come
+from these modules and methods:
 
     TSN             backbone, `__call__`            [(b n) d]
     ECO, 2-D        backbone, `tap`                 maps [(b n) h/8 w/8 c], which the 3-D part reads
-    ECO Full, 2-D   backbone, `tap_and_features`    these maps, and features [(b n) d]
+    ECO Full, 2-D   backbone, `tap_and_features`    the same maps, and features [(b n) d]
     ECO, 3-D        tail, `__call__`                [b d]
     TimeSformer     norm, `__call__`                [b d]
 
-TimeSformer's blocks give nothing when it is built with `remat`; its parameters fit the network without.
+A TimeSformer that was built with `remat` captures nothing from its blocks. Its parameters also fit a TimeSformer
+without `remat`, which captures everything.
 """
 
 import dataclasses
@@ -79,10 +84,10 @@ def build(name: str, num_classes: int, **overrides) -> nn.Module:
     """The model called `name`.
 
     Args:
-      overrides: setting of the model -> value.
+      overrides: values of the model's settings, by the name of the setting.
 
     Raises:
-      UserError: the name or an override is unknown; the message lists the known ones.
+      UserError: the name or an override is unknown; the message lists the known names.
     """
     known = settings(name)
     unknown = sorted(set(overrides) - known)
@@ -99,10 +104,10 @@ def build(name: str, num_classes: int, **overrides) -> nn.Module:
 
 
 def settings(name: str) -> set[str]:
-    """The settings of a model: its fields and those of the networks that it is given, without `num_classes`.
+    """The names of a model's settings: the fields of the model and of its inner networks, except `num_classes`.
 
     Raises:
-      UserError: the name is unknown; the message lists the known ones.
+      UserError: the model's name is unknown; the message lists the known names.
     """
     if name not in MODELS:
         raise UserError(f'unknown model {name!r}{spelling.hint(name, MODELS)}; known: {", ".join(sorted(MODELS))}')

@@ -1,10 +1,10 @@
 """BN-Inception: images [n h w c] -> features [n d], and the intermediate map ("tap") that ECO's 3-D part reads.
 
-Ioffe & Szegedy 2015 (arXiv:1502.03167), figure 5, in the form that TSN and ECO publish weights for:
-every convolution has a bias and is followed by BatchNorm and ReLU, the maximum pools are Caffe's
-(ceil mode, 112-56-28-14-7), the mean pools count their padding. A published name maps by joining the
-path: `inception_3a/double_3x3_1/kernel` is `inception_3a_double_3x3_1.weight`, and its norm's scale
-`inception_3a/double_3x3_1_bn/scale` is `inception_3a_double_3x3_1_bn.weight`.
+Ioffe & Szegedy 2015 (arXiv:1502.03167), figure 5, in the form that TSN and ECO publish weights for: every convolution
+has a bias and is followed by BatchNorm and ReLU; the maximum pools are Caffe's, in ceil mode, so that the sides are
+112, 56, 28, 14 and 7; and the mean pools count their padding. The published name of a parameter is its path, joined by
+underscores: `inception_3a/double_3x3_1/kernel` is `inception_3a_double_3x3_1.weight`, and the scale of its norm,
+`inception_3a/double_3x3_1_bn/scale`, is `inception_3a_double_3x3_1_bn.weight`.
 """
 
 from collections.abc import Callable
@@ -17,19 +17,19 @@ import jax.numpy as jnp
 
 from vidcls.models.layers import BatchNorm, Conv, avg_pool, max_pool
 
-STEM_WIDTH = 64  # channels of the first convolution, to which the widths below belong
+STEM_WIDTH = 64  # the channels of the first convolution for which the widths below are given
 
 mean_3x3 = partial(avg_pool, window=3, stride=1, padding=1)
 max_3x3 = partial(max_pool, window=3, stride=1, padding=1)
-# `halve` is ceil mode. `halve_up` stands beside a strided convolution and has to round up as that convolution does. On an
-# even side this is ceil mode too. On an odd side, where the published layers don't fit together, the pool sees one more
-# column of the border.
+# `halve` is a pool in ceil mode. `halve_up` is the pool beside a strided convolution and has to round up as that
+# convolution does. On an even side `halve_up` is ceil mode too. On an odd side the published layers don't fit together;
+# here the pool sees one more column of the border.
 halve = partial(max_pool, window=3, stride=2, padding=(0, 1))
 halve_up = partial(max_pool, window=3, stride=2, padding=(0, 2))
 
 
 class Branches(NamedTuple):
-    """One Inception block: the channels of its convolutions, and its pool. With 0 channels there is no such convolution."""
+    """One Inception block: the channels of its convolutions, and its pool. A convolution of 0 channels is left out."""
 
     one: int  # 1x1
     reduce: int  # 1x1 before the 3x3
@@ -69,13 +69,13 @@ def unit(name: str, features: int, window: int, stride: int, width: int, dtype: 
 
 
 def activate(layers: Unit, x, train: bool):
-    """Convolution, norm and ReLU."""
+    """Applies convolution, norm and ReLU to x[n h w c]."""
     conv, norm = layers
     return jax.nn.relu(norm(conv(x), not train))
 
 
 class Inception(nn.Module):
-    """A 1x1, a 3x3, two 3x3 and a pool, side by side: [n h w c] -> [n h/stride w/stride c']."""
+    """A 1x1, a 3x3, two successive 3x3 and a pool, side by side: [n h w c] -> [n h/stride w/stride c']."""
 
     branches: Branches
     width: int = STEM_WIDTH
@@ -100,7 +100,7 @@ class Inception(nn.Module):
         }
 
     def tap(self, x, train: bool):
-        """The output [n h w c'] of the first of the two 3x3, which is never strided."""
+        """The output [n h w c'] of the first of the two successive 3x3. This convolution is never strided."""
         x = activate(self.units['double_3x3_reduce'], x, train)
         return activate(self.units['double_3x3_1'], x, train)
 
@@ -123,11 +123,11 @@ class Inception(nn.Module):
 
 
 class BNInception(nn.Module):
-    """The network up to its global average.
+    """BN-Inception up to its global average.
 
-    Parameters exist for the layers that the called method reaches. `width` is the number of channels of the first
-    convolution; the others stand in proportion. `remat` computes a block's activations again in the backward pass instead
-    of keeping them.
+    Initialisation makes parameters only for the layers that the initialised method reaches. `width` is the number of
+    channels of the first convolution; all other widths are in proportion to it. `remat` computes a block's activations
+    again in the backward pass instead of keeping them.
     """
 
     width: int = STEM_WIDTH
@@ -144,7 +144,7 @@ class BNInception(nn.Module):
         self.blocks = {name: block(branches, **shared, name=name) for name, branches in BLOCKS.items()}
 
     def __call__(self, x, train: bool = False):
-        """Features float32 [n, 16 * width] of images [n h w c]."""
+        """The features float32 [n, 16 * width] of images [n h w c]."""
         return self.tap_and_features(x, train)[1]
 
     def tap(self, x, train: bool = False):
@@ -152,7 +152,7 @@ class BNInception(nn.Module):
         return self.blocks[TAPPED].tap(self._before_tap(x, train), train)
 
     def tap_and_features(self, x, train: bool = False):
-        """The results of `tap` and of a call, in one pass."""
+        """The result of `tap` and the features of `__call__`, in one pass."""
         x = self._before_tap(x, train)
         tap = self.blocks[TAPPED].tap(x, train)
         x = self.blocks[TAPPED].after_tap(x, tap, train)

@@ -1,4 +1,4 @@
-"""The network of a configuration, and the step that predicts with it."""
+"""The network that a configuration describes, and the step that predicts with it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,10 +19,10 @@ PredictStep = Callable[[Any, Views], jax.Array]
 
 
 def build_model(config: Config, num_classes: int) -> nn.Module:
-    """The configured network, for clips as the configuration samples and crops them.
+    """The network that the configuration names, built for its number of frames and its frame size.
 
     Raises:
-      UserError: an unknown model, or a setting that it does not have.
+      UserError: the model is unknown, or lacks a setting that the configuration gives.
     """
     given = {
         'num_segments': config.sampling.num_segments,
@@ -37,13 +37,13 @@ def build_model(config: Config, num_classes: int) -> nn.Module:
         raise UserError(f'--config.model.sync_batch_norm=true: {config.model.name} has no BatchNorm')
     given = {name: value for name, value in given.items() if name in known} | config.model.overrides()
     if given.get('attention_implementation') == 'cudnn' and jax.default_backend() != 'gpu':
-        # A network trained on a GPU: without the fused kernel it is the same function of the same parameters.
+        # The network was trained on a GPU. Without the fused kernel it is the same function of the same parameters.
         del given['attention_implementation']
     return models.build(config.model.name, num_classes, **given)
 
 
 def make_predict_step(model: nn.Module, config: Config) -> PredictStep:
-    """The function (variables, views) -> logits float32 [(b v) k] of b clips with v views each, for one device."""
+    """A function for one device: (variables, views) -> logits float32 [(b v) k], for b clips with v views each."""
     augment = config.augment
 
     def step(variables: Any, views: Views) -> jax.Array:
@@ -60,7 +60,7 @@ def check_frames(config: Config, model: nn.Module, variables: Any) -> None:
     Without this check the first validation would fail, after an epoch of training.
 
     Raises:
-      UserError: the network can't take them; the message names the setting and what the network takes.
+      UserError: the network can't take this number; the message names the setting and what the network takes.
     """
     frames, size = Sampler(config.sampling, training=False).num_frames, config.augment.crop_size
     if frames == config.sampling.num_frames:

@@ -1,9 +1,9 @@
 """ECO: video [b t h w c] -> logits [b k].
 
-Zolfaghari et al. 2018 (arXiv:1804.09066), figure 2: a 2-D network looks at one frame of each segment, and a
-3-D network relates the 2-D network's intermediate maps in time (Lite). In the Full form the 2-D network's
-final features are averaged beside it. The part that sees single frames and the part that sees the clip are
-two methods, so that a stream computes each frame once:
+Zolfaghari et al. 2018 (arXiv:1804.09066), figure 2. ECO Lite: a 2-D network looks at one frame of each segment, and a
+3-D network relates the 2-D network's intermediate maps in time. ECO Full: a second branch averages the 2-D network's
+final features over the frames. One method sees single frames and another the whole clip, so that a stream computes each
+frame once:
 
     features = model.apply(variables, video, method='encode_frames')    # of each frame, to be kept
     logits = model.apply(variables, features, method='classify')        # of the kept frames
@@ -22,11 +22,11 @@ xavier = nn.initializers.variance_scaling(1.0, 'fan_in', 'uniform')
 
 
 class ECOLite(nn.Module):
-    """The 3-D branch alone: `backbone.tap` makes maps of frames, and `tail` features [b d] of a clip of maps.
+    """ECO with the 3-D branch alone.
 
-    `num_segments` is the number that training samples; the network takes any multiple of 4. `seg_len` consecutive
-    frames of a segment are stacked on the channel axis (published: 1). The dropout rate is that of the published
-    training on UCF101 and HMDB51.
+    `backbone.tap` makes maps of frames, and `tail` makes features [b d] of a clip's maps. `num_segments` is the number
+    of segments in training; the network takes any multiple of 4. `seg_len` consecutive frames of a segment are stacked
+    on the channel axis (published: 1). The dropout rate is that of the published training on UCF101 and HMDB51.
     """
 
     num_classes: int
@@ -41,29 +41,29 @@ class ECOLite(nn.Module):
         self.head = nn.Dense(self.num_classes, kernel_init=xavier)
 
     def __call__(self, video, train: bool = False):
-        """Logits float32 [b k] of a normalised float32 video [b t h w c], t = segments * seg_len.
+        """The logits float32 [b k] of a normalised float32 video [b t h w c] with t = segments * seg_len.
 
         Raises:
-          UserError: the number of segments is not a multiple of 4.
+          UserError: t is no multiple of `seg_len`, or the number of segments is no multiple of 4.
           ValueError: the video has not five axes.
         """
         return self.classify(self.encode_frames(video, train), train)
 
     def encode_frames(self, video, train: bool = False):
-        """Maps [b n h/8 w/8 c'] of the n segments of a video."""
+        """The maps [b n h/8 w/8 c'] of a video's n segments."""
         x = segments.stack(video, self.seg_len)
         tap = self.backbone.tap(einops.rearrange(x, 'b n h w c -> (b n) h w c'), train)
         return einops.rearrange(tap, '(b n) h w c -> b n h w c', n=x.shape[1])
 
     def classify(self, features, train: bool = False):
-        """Logits [b k] of what `encode_frames` returned, for all segments or for any 4, 8, 12, ... of them."""
+        """The logits [b k] of the maps from `encode_frames`, of all segments or of any 4, 8, 12, ... of them."""
         return self.head(self.clip_features(features, train))
 
     def clip_features(self, maps, train: bool):
-        """The 3-D part's features [b d] of maps [b n h w c], after dropout.
+        """The features [b d] that the 3-D part makes of maps [b n h w c], after dropout.
 
         Raises:
-          UserError: n is not a multiple of 4.
+          UserError: n is zero or no multiple of 4.
         """
         number = maps.shape[1]
         if number % SHORTENS or number == 0:
@@ -75,11 +75,12 @@ class ECOLite(nn.Module):
 
 
 class ECOFull(ECOLite):
-    """Both branches: the mean of the frames' features [1024], then the 3-D part's features [512].
+    """ECO with both branches.
 
+    The classifier sees the mean of the frames' features [1024] and after it the 3-D part's features [512].
     `backbone.tap_and_features` makes the maps and the features of frames. `frame_dropout` acts on the features of each
-    frame before their mean, `dropout` on those of the 3-D part. All parameters of `ECOLite` but the head's are among
-    these.
+    frame before the mean is taken, `dropout` on the 3-D part's features. Except for the head, this network has all
+    parameters of `ECOLite`.
     """
 
     dropout: float = 0.5
@@ -90,7 +91,7 @@ class ECOFull(ECOLite):
         self.drop_frame = nn.Dropout(self.frame_dropout)
 
     def encode_frames(self, video, train: bool = False):
-        """Maps [b n h/8 w/8 c'] and features [b n d] of the n segments of a video."""
+        """The maps [b n h/8 w/8 c'] and the features [b n d] of a video's n segments."""
         x = segments.stack(video, self.seg_len)
         tap, features = self.backbone.tap_and_features(einops.rearrange(x, 'b n h w c -> (b n) h w c'), train)
         return (
@@ -99,7 +100,7 @@ class ECOFull(ECOLite):
         )
 
     def classify(self, features, train: bool = False):
-        """As `ECOLite.classify`."""
+        """The logits [b k] of what `encode_frames` returned, of all segments or of any 4, 8, 12, ... of them."""
         maps, of_frames = features
         mean = self.drop_frame(of_frames, deterministic=not train).mean(1)
         return self.head(jnp.concatenate([mean, self.clip_features(maps, train)], axis=-1))

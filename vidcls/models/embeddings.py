@@ -1,9 +1,9 @@
-"""Resizing of position and time embeddings, for another frame size or number of frames than they were learnt with.
+"""Resizes position and time embeddings, for another frame size or number of frames than they were learnt with.
 
-`pos_embed` [1 1+n d] has the embedding of CLS, then that of each patch of an h x w grid, row by row. `time_embed` [1 t d]
-has the embedding of each frame. Positions are resized along both axes of the grid, times along their one axis. The
-nearest-neighbour forms serve to repeat published results: they take index floor(i * old / new), as PyTorch does, where
-`jax.image.resize` takes the nearest centre.
+`pos_embed` [1 1+n d] has the embedding of CLS, then the embeddings of the n patches of an h x w grid, row by row.
+`time_embed` [1 t d] has the embedding of each frame. Positions are resized along both axes of the grid, times along
+their one axis. The nearest-neighbour forms exist to repeat published results: they read at index floor(i * old / new),
+as PyTorch does; `jax.image.resize` would read at the nearest centre.
 """
 
 from collections.abc import Sequence
@@ -18,16 +18,16 @@ from vidcls.errors import UserError
 
 
 def resize_position(embedding, grid: tuple[int, int], new_grid: tuple[int, int], method: str = 'bilinear'):
-    """The embedding [1 1+h*w d] of a grid (h, w) for `new_grid`; CLS's is kept.
+    """The embedding [1 1+h*w d] of a grid (h, w), resized to `new_grid`. The embedding of CLS is kept.
 
     Args:
-      method: 'bilinear'; or 'nearest', as the published network does for a frame of another size; or 'nearest_flat', as the
-        published code does when it loads weights. 'nearest_flat' resizes the row-by-row list of patches, which mixes the
-        rows and is right only when the grid stays the same.
+      method: 'bilinear', 'nearest' or 'nearest_flat'. The published network uses 'nearest' for a frame of another size.
+        The published code uses 'nearest_flat' when it loads weights: it resizes the row-by-row list of patches, which
+        mixes the rows and is right only when the grid stays the same.
 
     Raises:
-      UserError: the embedding is not of such a grid.
-      ValueError: an unknown method.
+      UserError: the embedding has not h * w patches.
+      ValueError: the method is unknown.
     """
     resize = _method(_POSITION, method)
     patches = embedding.shape[1] - 1
@@ -39,10 +39,13 @@ def resize_position(embedding, grid: tuple[int, int], new_grid: tuple[int, int],
 
 
 def resize_time(embedding, num_frames: int, method: str = 'linear'):
-    """The embedding [1 t d] for `num_frames` frames; method 'linear' or 'nearest' (as published).
+    """The embedding [1 t d], resized to `num_frames` frames.
+
+    Args:
+      method: 'linear', or 'nearest' as published.
 
     Raises:
-      ValueError: an unknown method.
+      ValueError: the method is unknown.
     """
     return _method(_TIME, method)(embedding[0], (num_frames,))[None]
 
@@ -55,11 +58,15 @@ def resize_embeddings(
     position: str = 'bilinear',
     time: str = 'linear',
 ) -> dict[str, Any]:
-    """TimeSformer's parameters for `num_frames` frames and a grid of patches `new_grid`, from those for `grid`.
+    """TimeSformer's parameters, resized from a `grid` of patches to `new_grid`, and to `num_frames` frames.
+
+    Args:
+      position: the method of `resize_position`.
+      time: the method of `resize_time`.
 
     Raises:
-      UserError: `grid` is not that of the parameters.
-      ValueError: an unknown method.
+      UserError: the parameters have another number of patches than `grid`.
+      ValueError: a method is unknown.
     """
     resized = {**params, 'pos_embed': resize_position(params['pos_embed'], grid, new_grid, position)}
     if 'time_embed' in params:
@@ -68,13 +75,16 @@ def resize_embeddings(
 
 
 def _linear(x, sizes: Sequence[int]):
-    """x[... d] resized along all axes but the last: linear between half-pixel centres, constant beyond the outer ones."""
+    """x[... d], resized along all axes except the last.
+
+    The values are linear between half-pixel centres, and constant beyond the outer centres.
+    """
     return jax.image.resize(x, (*sizes, x.shape[-1]), 'linear', antialias=False)
 
 
 def _nearest(x, sizes: Sequence[int]):
     for axis, new in enumerate(sizes):
-        # PyTorch multiplies in float32. The product may fall just short of a whole number, as from 8 to 82.
+        # PyTorch multiplies in float32. The product may fall just short of a whole number, for example from 8 to 82.
         index = np.arange(new, dtype=np.float32) * np.float32(x.shape[axis] / new)
         x = jnp.take(x, index.astype(np.int32), axis)
     return x

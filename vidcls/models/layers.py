@@ -1,9 +1,9 @@
 """Layers of the networks, each in the form that suits the backend.
 
-Convolution, pooling and batch normalisation take images [n h w c] or maps of clips [n t h w c]; attention, GELU and layer
-normalisation take tokens [... n d]. `vidcls.models.cpu` has the forms for XLA's CPU backend, and only this module chooses
-them. Every padding is explicit, because 'SAME' pads a strided convolution on the right only, where the published networks
-pad both sides.
+Convolution, pooling and batch normalisation take images [n h w c] or maps of clips [n t h w c]; attention, GELU and
+layer normalisation take tokens [... n d]. `vidcls.models.cpu` has the forms for XLA's CPU backend, and only this module
+chooses them. Every padding is explicit, because 'SAME' pads a strided convolution on the right only; the published
+networks pad both sides.
 """
 
 import functools
@@ -24,7 +24,7 @@ kaiming_fan_out = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 
 
 def convolve(x, kernel, stride: int, padding: int):
-    """The convolution of x[n ... c] by kernel[... c c']; `padding` zeros on all sides."""
+    """The convolution of x[n ... c] by kernel[... c c'], with `padding` zeros on every side."""
     form = convolution.convolve_cpu if on_cpu() else convolution.convolve_xla
     return form(x, kernel, stride, padding)
 
@@ -32,23 +32,24 @@ def convolve(x, kernel, stride: int, padding: int):
 def max_pool(x, window: int, stride: int, padding: int | tuple[int, int]):
     """The maximum over windows of x[n ... c]; the border counts as minus infinity.
 
-    `padding` is the border's width, on all sides or (before, after). With (0, 1), a window of 3 and a stride of 2 are
-    Caffe's and PyTorch's ceil mode.
+    `padding` is the border's width: one number for all sides, or (before, after). With padding (0, 1), a window of 3
+    and a stride of 2, this is the pool of Caffe, and of PyTorch in ceil mode.
     """
     form = convolution.max_pool_cpu if on_cpu() else convolution.max_pool_xla
     return form(x, window, stride, padding)
 
 
 def avg_pool(x, window: int, stride: int, padding: int | tuple[int, int]):
-    """The mean over windows of x[n ... c]; the border counts, as zeros."""
+    """The mean over windows of x[n ... c]; the border counts as zeros."""
     form = convolution.sum_pool_cpu if on_cpu() else convolution.sum_pool_xla
     return form(x, window, stride, padding) / window ** (x.ndim - 2)
 
 
 def attend(q, k, v, implementation: Implementation | None = None):
-    """Attention of each head, softmax(q k' / sqrt(d)) v, with float32 scores: [b n m d] each -> [b n m d], m heads.
+    """The attention softmax(q k' / sqrt(d)) v of each of m heads: three arrays [b n m d] -> [b n m d].
 
-    `implementation` is that of `jax.nn.dot_product_attention`; None takes what suits the backend.
+    The scores are float32. `implementation` is passed to `jax.nn.dot_product_attention`; None takes the form that suits
+    the backend.
     """
     if implementation is None and on_cpu():
         return token_ops.attend_cpu(q, k, v)
@@ -58,9 +59,10 @@ def attend(q, k, v, implementation: Implementation | None = None):
 
 
 def attend_even(q, k, v, implementation: Implementation):
-    """`attend` over an even number of tokens: an odd number gets one more token, which is zero and masked.
+    """The result of `attend`, computed over an even number of tokens.
 
-    jax differentiates cuDNN's kernel for even numbers only.
+    An odd number gets one more token, which is zero and masked, because jax differentiates cuDNN's kernel for even
+    numbers only.
     """
     n = q.shape[1]
     if n % 2 == 0:
@@ -74,14 +76,17 @@ def attend_even(q, k, v, implementation: Implementation):
 
 
 def gelu(x):
-    """x times the normal distribution function of x (Hendrycks & Gimpel 2016, arXiv:1606.08415), not approximated."""
+    """The GELU of x: x times the normal distribution function of x, not approximated.
+
+    Hendrycks & Gimpel 2016, arXiv:1606.08415.
+    """
     return token_ops.gelu_cpu(x) if on_cpu() else jax.nn.gelu(x, approximate=False)
 
 
 def recomputed(block: nn.Module, x: jax.Array, train: bool) -> jax.Array:
-    """`block(x, train)`, whose activations are computed again in the backward pass instead of being kept.
+    """The result of `block(x, train)`, whose activations are computed again in the backward pass instead of being kept.
 
-    The form that XLA's CPU backend needs serves every backend, so that dropout draws the same numbers on all of them.
+    Every backend uses the form that XLA's CPU backend needs, so that dropout draws the same numbers on all of them.
     """
     return remat.recomputed(block, x, train)
 
@@ -107,19 +112,20 @@ class Conv(nn.Module):
         y = convolve(x.astype(self.dtype), kernel, self.stride, self.padding)
         if not self.use_bias:
             return y
-        # The sum is float32 and rounded once. A rounded bias would move every output of a channel by the same amount, and
-        # a norm with published statistics would take that for a shift.
+        # The sum is float32 and rounded once. A rounded bias would move every output of a channel by the same amount,
+        # and a norm with published statistics would not remove that shift.
         bias = self.param('bias', nn.initializers.zeros, (self.features,))
         return (y.astype(jnp.float32) + bias).astype(self.dtype)
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015, arXiv:1502.03167).
+    """Batch normalisation over all axes except the last (Ioffe & Szegedy 2015, arXiv:1502.03167).
 
-    Statistics and normalisation are float32 in every precision; the output is rounded once, to `dtype`. The running
-    averages move by 0.1 a step (momentum 0.9). As in PyTorch they hold the unbiased variance, so that published weights
-    and ours mean the same, and the batch itself is normalised by the biased variance. With `axis_name` the statistics are
-    those of all devices of that pmap axis together; without, each device has its own.
+    Statistics and normalisation are float32 in every precision; the output is rounded once, to `dtype`. With momentum
+    0.9, a step moves the running averages by a tenth of the way to the batch's statistics. As in PyTorch, the running
+    variance is unbiased, so that published weights and ours mean the same, while the batch itself is normalised by its
+    biased variance. With `axis_name` the statistics are taken over all devices of that pmap axis; without it, each
+    device has its own.
     """
 
     momentum: float = 0.9
@@ -145,7 +151,7 @@ class BatchNorm(nn.Module):
                 keep = self.momentum
                 running_mean.value = keep * running_mean.value + (1 - keep) * mean
                 running_var.value = keep * running_var.value + (1 - keep) * unbiased
-        # One multiplication and one addition an element are 6 % faster on the CPU than the usual order of
+        # One multiplication and one addition for each element are 6 % faster on the CPU than the usual order of
         # operations, and the centred input need not be kept for the backward pass.
         factor = scale * lax.rsqrt(var + self.epsilon)
         shift = bias - mean * factor
@@ -153,7 +159,10 @@ class BatchNorm(nn.Module):
 
 
 def batch_statistics(x, axis_name: str | None = None):
-    """Mean and biased variance of x[... c], float32 [c] each, and the number of values that each is taken over."""
+    """The mean float32[c] and the biased variance float32[c] of x[... c], and the number of values in each channel.
+
+    With `axis_name`, the three are taken over all devices of that pmap axis.
+    """
     x = x.astype(jnp.float32)
     axes = tuple(range(x.ndim - 1))
     mean, square = x.mean(axes), (x * x).mean(axes)
@@ -165,7 +174,7 @@ def batch_statistics(x, axis_name: str | None = None):
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation of each token, with a scale and a bias for each of its values: [... d] -> [... d], of x's type."""
+    """Layer normalisation of each token: [... d] -> [... d] of the same type. Scale and bias have d values each."""
 
     @nn.compact
     def __call__(self, x):
@@ -176,10 +185,11 @@ class LayerNorm(nn.Module):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def layer_norm(x, scale, bias, epsilon: float):
-    """Layer normalisation over the last axis (Ba et al. 2016, arXiv:1607.06450), float32 within, of x's type.
+    """The layer normalisation of x[... d] over its last axis (Ba et al. 2016, arXiv:1607.06450).
 
-    x is [... d]; scale and bias are float32 [d]. The gradients are written by hand, for reverse mode only: on the CPU they
-    take 6 ms where those of flax's form take 15 (TimeSformer-B, one clip of 8 frames, 2 threads).
+    The computation is float32, the result is of x's type. `scale` and `bias` are float32[d]. The gradients are written
+    by hand, for reverse mode only: on the CPU they take 6 ms, and flax's form takes 15 ms (TimeSformer-B, one clip of 8
+    frames, 2 threads).
     """
     return _normalise(x, scale, bias, epsilon)[0]
 

@@ -1,11 +1,10 @@
 """ResNet with bottleneck blocks: images [n h w c] -> features [n d].
 
-He et al. 2015 (arXiv:1512.03385), table 1, in the form that torchvision publishes weights for
-("v1.5"): a strided block strides in its 3x3 convolution, and every padding is on both sides. The
-scale of a block's last norm is initialised to zero, so that every block starts as its shortcut (Goyal
-et al. 2017, arXiv:1706.02677, section 5.1); with ones the first losses were above 10. A torchvision
-name maps by replacing dots: `layer1.0.conv1.weight` is `layer1_0/conv1/kernel`, and
-`layer1.0.downsample.1` is `layer1_0/downsample_1`.
+He et al. 2015 (arXiv:1512.03385), table 1, in the form that torchvision publishes weights for ("v1.5"): a strided block
+strides in its 3x3 convolution, and every padding is on both sides. The scale of a block's last norm is initialised to
+zero, so that every block starts as its shortcut (Goyal et al. 2017, arXiv:1706.02677, section 5.1); with a scale of one
+the first losses were above 10. Our names have slashes and underscores where torchvision's have dots:
+`layer1.0.conv1.weight` is `layer1_0/conv1/kernel`, and `layer1.0.downsample.1` is `layer1_0/downsample_1`.
 """
 
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ EXPANSION = 4  # table 1: a block's output is four times as wide as its 3x3 conv
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 and a shortcut: [n h w c] -> [n h/stride w/stride 4*width]."""
+    """Convolutions 1x1, 3x3 and 1x1, and a shortcut: [n h w c] -> [n h/stride w/stride 4*width]."""
 
     width: int
     stride: int = 1
@@ -46,11 +45,11 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """The network up to its global average.
+    """ResNet up to its global average.
 
-    `stage_sizes` are the numbers of blocks of the stages. `width` is the number of channels of the first stage's 3x3
-    convolutions; each later stage halves height and width of the maps and doubles the channels. `remat` computes a block's
-    activations again in the backward pass instead of keeping them.
+    `stage_sizes` has the number of blocks of each stage. `width` is the number of channels of the first stage's 3x3
+    convolutions; each later stage halves height and width of the maps and doubles the channels. `remat` computes a
+    block's activations again in the backward pass instead of keeping them.
     """
 
     stage_sizes: Sequence[int]
@@ -61,7 +60,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool = False):
-        """Features float32 [n, 4 * width * 2**(stages - 1)] of images [n h w c]."""
+        """The features float32 [n, 4 * width * 2**(stages - 1)] of images [n h w c]."""
         x = Conv(self.width, (7, 7), 2, 3, self.dtype, name='conv1')(x)
         x = BatchNorm(dtype=self.dtype, axis_name=self.axis_name, name='bn1')(x, not train)
         x = max_pool(jax.nn.relu(x), window=3, stride=2, padding=1)

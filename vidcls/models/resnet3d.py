@@ -1,10 +1,10 @@
 """The 3-D part of ECO: maps [n t h w c] of a clip's frames -> features [n d].
 
-Zolfaghari et al. 2018 (arXiv:1804.09066), table 1: conv3_x to conv5_x of a 3-D ResNet-18 (Tran et al.
-2017, arXiv:1708.05038) over the maps of the frames. The layout of the blocks is that of the published weights,
-which the paper doesn't draw: a block passes on its sum as it is before norm and ReLU, convolutions have
-biases, and a strided shortcut is a 3x3x3 convolution without norm. A published name maps by joining the
-path: `res4a/down/kernel` is `res4a_down.weight`.
+Zolfaghari et al. 2018 (arXiv:1804.09066), table 1: conv3_x to conv5_x of a 3-D ResNet-18 (Tran et al. 2017,
+arXiv:1708.05038) over the maps of the frames. The paper doesn't draw the blocks; here they are laid out as in the
+published weights. A block passes on its sum before norm and ReLU, convolutions have biases, and a strided shortcut is a
+3x3x3 convolution without norm. The published name of a parameter is its path, joined by underscores:
+`res4a/down/kernel` is `res4a_down.weight`.
 """
 
 from functools import partial
@@ -31,7 +31,10 @@ conv3x3x3 = partial(Conv, kernel_size=(3, 3, 3), padding=1)
 
 
 class Opening(nn.Module):
-    """One convolution. Blocks take and give (x, x after norm and ReLU), [n t h w c] each."""
+    """The first block: one convolution.
+
+    Every block takes and returns a pair (x, x after norm and ReLU), both [n t h w c].
+    """
 
     width: int
     stride: int = 1
@@ -46,7 +49,11 @@ class Opening(nn.Module):
 
 
 class PreActivation(nn.Module):
-    """Two convolutions and a shortcut. Convolutions see the input after norm and ReLU; a shortcut without one is before them."""
+    """A block of two convolutions and a shortcut.
+
+    Every convolution, the shortcut's included, sees its input after norm and ReLU. A shortcut without a convolution
+    passes on the input before norm and ReLU.
+    """
 
     width: int
     stride: int = 1
@@ -71,7 +78,7 @@ _BLOCKS = (Opening, *(PreActivation,) * 5)
 
 
 class ResNet3D(nn.Module):
-    """The blocks and the average over time and space.
+    """The blocks, then the average over time and space.
 
     `width` is the width of the ResNet's first stage, which ECO leaves out: the first block here is twice as wide.
     `remat` computes a block's activations again in the backward pass instead of keeping them.
@@ -84,7 +91,7 @@ class ResNet3D(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool = False):
-        """Features float32 [n, 8 * width] of maps [n t h w c]."""
+        """The features float32 [n, 8 * width] of maps [n t h w c]."""
         x = (x, x)
         for module, (name, widen, stride) in zip(_BLOCKS, ROWS, strict=True):
             block = nn.remat(module, static_argnums=(2,)) if self.remat else module

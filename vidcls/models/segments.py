@@ -1,4 +1,4 @@
-"""The images that an image network sees of a video: [b t h w c] -> [b n h w c'], one for each of n segments."""
+"""What an image network sees of a video [b t h w c]: images [b n h w c'], one for each of n segments."""
 
 import einops
 
@@ -6,7 +6,9 @@ from vidcls.errors import UserError
 
 
 def stack(video, seg_len: int):
-    """Stacks the `seg_len` consecutive frames of every segment on the channel axis. The video has t = n * seg_len frames.
+    """Stacks the `seg_len` consecutive frames of every segment on the channel axis.
+
+    The video [b t h w c] has t = n * seg_len frames; the result is [b n h w seg_len*c].
 
     Raises:
       UserError: t is zero or no multiple of `seg_len`.

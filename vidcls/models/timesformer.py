@@ -1,10 +1,10 @@
 """TimeSformer: video [b t h w c] -> logits [b k].
 
-Bertasius et al. 2021 (arXiv:2102.05095), section 3: a Vision Transformer whose tokens are the
-patches of all frames. Divided attention (T+S) looks first at the same patch of every frame, then
-at every patch of the same frame; joint attention looks at every patch of every frame; space-only
-attention stays within a frame. What the paper leaves open is as in the authors' code, so that their weights fit:
-`blocks.0.temporal_attn.qkv.weight` is `blocks_0/temporal_attn/qkv/kernel`.
+Bertasius et al. 2021 (arXiv:2102.05095), section 3: a Vision Transformer whose tokens are the patches of all frames.
+Divided attention (T+S) looks first at the same patch of every frame, then at every patch of the same frame. Joint
+attention looks at every patch of every frame. Space-only attention stays within a frame. What the paper leaves open is
+as in the authors' code, so that their weights fit: `blocks.0.temporal_attn.qkv.weight` is
+`blocks_0/temporal_attn/qkv/kernel`.
 """
 
 from collections.abc import Callable
@@ -25,13 +25,13 @@ from vidcls.text import spelling
 class DividedBlock(nn.Module):
     """Attention over time, then over space, then the MLP: tokens [b 1+n*t d] -> [b 1+n*t d].
 
-    After CLS the tokens stand patch by patch, and for each patch frame by frame. CLS takes no part in the attention over
-    time. For the attention over space each frame gets a copy of CLS, and the outputs of the copies are averaged. The layer
-    `temporal_fc` ends the attention over time; `temporal_init` initialises its kernel.
+    After CLS the tokens stand patch by patch, and for each patch frame by frame. CLS takes no part in the attention
+    over time. For the attention over space each frame gets a copy of CLS, and the outputs of the copies are averaged.
+    The layer `temporal_fc` ends the attention over time; `temporal_init` initialises its kernel.
 
-    `drop_path` is the rate at which a path is left out in training. It is drawn, as published, for each sequence by itself:
-    attention over time for each patch of a clip ([b n 1 1]), attention over space for each frame ([b t 1 1]), the MLP for
-    each clip ([b 1 1]).
+    `drop_path` is the rate at which a path is left out in training. As published, the attention over time draws for
+    each patch of a clip ([b n 1 1]), the attention over space for each frame ([b t 1 1]), and the MLP for each clip
+    ([b 1 1]).
     """
 
     num_heads: int
@@ -66,7 +66,7 @@ class DividedBlock(nn.Module):
 
 
 class Start(NamedTuple):
-    """Initialisers of the parameters, as `TimeSformer` describes them."""
+    """The initialisers of the parameters, which the docstring of `TimeSformer` describes."""
 
     position: Callable
     time: Callable
@@ -83,14 +83,15 @@ class Start(NamedTuple):
 
 
 def divided_settings(model: 'TimeSformer') -> dict[str, Any]:
-    """The fields that `DividedBlock` has beside those of `Block`."""
+    """The values of the fields that `DividedBlock` has and `Block` has not."""
     return {'num_frames': model.num_frames, 'temporal_init': Start.of(model.embedding_std).temporal_fc}
 
 
 class Scheme(NamedTuple):
     """A scheme of attention: the block, the fields that only this block has, and whether a sequence is a frame.
 
-    With `per_frame` each frame is a sequence with a CLS of its own; without, the whole video is one sequence.
+    With `per_frame` each frame is a sequence with a CLS of its own; without `per_frame` the whole video is one
+    sequence.
     """
 
     block: type[nn.Module]
@@ -107,23 +108,26 @@ SCHEMES = {
 
 
 class TimeSformer(nn.Module):
-    """Tokens of every frame's patches, blocks of the scheme `attention` (a key of `SCHEMES`), a linear classifier of CLS.
+    """Tokens of every frame's patches, then blocks of attention, then a linear classifier of CLS.
 
-    The parameters are made for `num_frames` frames of `image_size` pixels, which is one number or (h, w). For other sizes
-    build another network; `vidcls.models.embeddings` resizes the parameters. `drop_path` is the rate of the last block; the
-    rates of the earlier blocks rise linearly from 0. `dropout` acts on the features before the classifier; the published
-    configurations name 0.5, but their code never uses it.
+    `attention` is a key of `SCHEMES`. The parameters are made for `num_frames` frames of the size `image_size`: one
+    number or (h, w), in pixels. For other sizes build another network; `vidcls.models.embeddings` resizes the
+    parameters. `drop_path` is the rate of the last block; the rates of the earlier blocks rise linearly from 0.
+    `dropout` acts on the features before the classifier; the published configurations name 0.5, but their code never
+    uses it.
 
-    With `embedding_std` None the network starts as published, which suits the weights of an image network: the time
-    embedding and `temporal_fc` are zero, so that frames meet in CLS alone. From scratch, this start learns slowly: with
-    positions of deviation 0.02 as well, a small network on clips that differ in motion alone learnt the kind of motion and
-    never its direction. With a number, positions and times start with that deviation (0.5 did well on those clips), and
-    every layer, `temporal_fc` included, starts so that it keeps the scale of its input; the published deviation of 0.02
-    does so at width 768 and not at width 64.
+    With `embedding_std` None the network starts as published: the time embedding and `temporal_fc` are zero, so that
+    frames meet in CLS alone, and positions have a deviation of 0.02. This suits the weights of an image network. From
+    scratch, this start learns slowly: on clips that differ in motion alone, a small network learnt the kind of motion
+    and never its direction.
 
-    `dtype` is the compute type; parameters, features and logits are float32. `remat` computes a block's activations again in
-    the backward pass instead of keeping them. `attention_implementation` is that of `jax.nn.dot_product_attention`; None
-    takes what suits the backend.
+    If `embedding_std` is a number, position and time embeddings start with this deviation (0.5 did well on those
+    clips). Every layer, `temporal_fc` included, then starts so that it keeps the scale of its input. The published
+    deviation of 0.02 keeps that scale at width 768 and not at width 64.
+
+    `dtype` is the compute type; parameters, features and logits are float32. `remat` computes a block's activations
+    again in the backward pass instead of keeping them. `attention_implementation` is passed to
+    `jax.nn.dot_product_attention`; None takes the form that suits the backend.
     """
 
     num_classes: int
@@ -143,22 +147,22 @@ class TimeSformer(nn.Module):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of patches."""
+        """The numbers of rows and columns of patches."""
         h, w = self.frame_size
         return h // self.patch_size, w // self.patch_size
 
     @property
     def frame_size(self) -> tuple[int, int]:
-        """Height and width of a frame, in pixels."""
+        """The height and width of a frame, in pixels."""
         h, w = (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
         return h, w
 
     @nn.compact
     def __call__(self, video, train: bool = False):
-        """Logits float32 [b k] of a normalised float32 video [b t h w c].
+        """The logits float32 [b k] of a normalised float32 video [b t h w c].
 
         Raises:
-          UserError: the fields don't go together, or the video is not of the size that they say.
+          UserError: the fields contradict each other, or the video has another size than the fields give.
           ValueError: the video has not five axes.
         """
         self.check(video)
@@ -187,22 +191,23 @@ class TimeSformer(nn.Module):
             )
             x = recomputed(block, x, train) if self.remat and not self.is_initializing() else block(x, train)
 
-        # As published, the CLS of all frames are averaged before the norm. A whole video's one CLS is its own average.
+        # As published, the CLS tokens of all frames are averaged before the norm. If the whole video is one sequence,
+        # its one CLS token is its own average.
         cls = einops.reduce(x[..., 0, :].astype(jnp.float32), 'b ... d -> b d', 'mean')
         features = LayerNorm(name='norm')(cls)
         features = nn.Dropout(self.dropout, deterministic=not train)(features)
         return nn.Dense(self.num_classes, kernel_init=dense_init, name='head')(features)
 
     def encode_frames(self, video, train: bool = False):
-        """The frames themselves, which are what a stream keeps: the features of a frame depend on its place in time."""
+        """The frames themselves. A stream keeps frames, because the features of a frame depend on its place in time."""
         return video
 
     def classify(self, features, train: bool = False):
-        """Logits of what `encode_frames` returned."""
+        """The logits float32 [b k] of the frames from `encode_frames`."""
         return self(features, train)
 
     def check(self, video) -> None:
-        """Refuses fields that don't go together, and a video of another size than the fields say."""
+        """Refuses fields that contradict each other, and a video of another size than the fields give."""
         if self.attention not in SCHEMES:
             near = spelling.hint(self.attention, SCHEMES)
             raise UserError(f'attention={self.attention!r}: must be one of {", ".join(SCHEMES)}{near}')

@@ -1,9 +1,8 @@
-"""Parts of a Vision Transformer: images -> tokens, and a block tokens [b ... n d] -> tokens [b ... n d].
+"""The parts of a Vision Transformer: images -> tokens, and a block that maps tokens [b ... n d] to tokens [b ... n d].
 
-Dosovitskiy et al. 2020 (arXiv:2010.11929), section 3.1, in the form that timm publishes weights
-for: pre-norm blocks, LayerNorm with epsilon 1e-6, biased qkv, exact GELU. The names are timm's too:
-`blocks.0.attn.qkv.weight` is `blocks_0/attn/qkv/kernel`. Axes between b and n count further sequences; a token sees its own
-sequence alone.
+Dosovitskiy et al. 2020 (arXiv:2010.11929), section 3.1, in the form that timm publishes weights for: pre-norm blocks,
+LayerNorm with epsilon 1e-6, biased qkv, exact GELU. The names are timm's too: `blocks.0.attn.qkv.weight` is
+`blocks_0/attn/qkv/kernel`. Axes between b and n count sequences; a token attends to its own sequence alone.
 """
 
 from collections.abc import Callable
@@ -17,17 +16,17 @@ from vidcls.models.layers import Implementation, LayerNorm, attend, gelu
 
 MLP_RATIO = 4  # table 1: the MLP's hidden layer is four times as wide as a token
 
-# The published initialisation, `trunc_normal_(std=.02)`, cuts at +-2, a hundred deviations away: the normal distribution.
+# The published `trunc_normal_(std=.02)` cuts at +-2, a hundred deviations away, so that it is the normal distribution.
 dense_init = nn.initializers.normal(0.02)
-# How PyTorch starts a convolution, which the published patch embedding is.
+# PyTorch's initialisation of a convolution: the published patch embedding is one.
 patch_init = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 
 class PatchEmbed(nn.Module):
     """One token for each patch, row by row: images [... h*p w*p c] -> tokens [... h*w d].
 
-    It is a convolution whose stride is its kernel's size, written as one matrix product. The kernel of `proj` has the
-    convolution's shape, [p p c d].
+    The embedding is a convolution whose stride is its kernel's size, written as one matrix product. The kernel of
+    `proj` has the convolution's shape, [p p c d].
     """
 
     width: int
@@ -45,9 +44,9 @@ class PatchEmbed(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention within each sequence: [... n d] -> [... n d].
 
-    `qkv` yields queries, keys and values one after another, each head by head, as the published weights have it.
-    `implementation` is that of `jax.nn.dot_product_attention`: 'xla' for any backend, 'cudnn' for the fused kernel of a GPU,
-    which takes bfloat16 only, None for what suits the backend.
+    The layer `qkv` gives all queries, then all keys, then all values, each head by head, as in the published weights.
+    `implementation` is passed to `jax.nn.dot_product_attention`: 'xla' runs on any backend; 'cudnn' is the fused kernel
+    of a GPU, which takes bfloat16 only; None takes the form that suits the backend.
     """
 
     num_heads: int
@@ -59,8 +58,8 @@ class Attention(nn.Module):
     def __call__(self, x):
         d = x.shape[-1]
         qkv = nn.Dense(3 * d, dtype=self.dtype, kernel_init=self.kernel_init, name='qkv')(x)
-        # Queries, keys and values are split before the heads: the gradient of this split is a concatenation. The gradient
-        # of indexing an axis of three would be a sum of three padded arrays.
+        # Queries, keys and values are split before the heads: the gradient of this split is a concatenation. The
+        # gradient of indexing an axis of three would be a sum of three padded arrays.
         parts = jnp.split(qkv, 3, axis=-1)
         q, k, v = (einops.rearrange(part, '... n (m k) -> (...) n m k', m=self.num_heads) for part in parts)
         y = attend(q, k, v, self.implementation)
@@ -84,8 +83,8 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Attention within each sequence, then the MLP, each added to its input: [b ... n d] -> [b ... n d].
 
-    `drop_path` is the rate at which either is left out in training, drawn for each sequence by itself (function
-    `drop_path`).
+    `drop_path` is the rate at which the attention, or the MLP, is left out in training; the function `drop_path` draws
+    for each sequence by itself.
     """
 
     num_heads: int
@@ -103,10 +102,10 @@ class Block(nn.Module):
 
 
 def drop_path(x, rate: float, train: bool):
-    """x[... n d]; in training each sequence [n d] is set to zero at this rate, and the others are divided by 1 - rate.
+    """Returns x[... n d]. In training each sequence [n d] is set to zero at this rate, or else divided by 1 - rate.
 
-    This is stochastic depth (Huang et al. 2016, arXiv:1603.09382). It is drawn for each sequence by itself, as in the
-    authors' code of TimeSformer, where the axes before n are the batch. It is called within a module, whose 'dropout'
-    stream gives the random numbers.
+    This is stochastic depth (Huang et al. 2016, arXiv:1603.09382). Each sequence is drawn by itself, as in the code of
+    TimeSformer's authors, in which all axes before n are the batch. Call the function within a module: the module's
+    stream 'dropout' gives the random numbers.
     """
     return nn.Dropout(rate, broadcast_dims=(-2, -1))(x, deterministic=not train)

@@ -1,7 +1,7 @@
-"""Pages that show what an evaluation or a training found: one HTML file each, which opens anywhere and asks no network.
+"""Pages about evaluations, trainings and datasets. A page is one HTML file, which opens anywhere without a network.
 
-`page` has the shell and the blocks that pages are made of; `theme` has the colours and the look of plots.
-The libraries that draw are an extra. Scripts call `check_installed` before they import a module of this room.
+`page` has the shell and the blocks that pages are made of; `theme` has the colours and the look of plots. The libraries
+that draw are an extra. Scripts call `check_installed` before they import a module of this room.
 """
 
 import importlib.util
@@ -13,13 +13,13 @@ _LIBRARIES = ('plotly', 'jinja2', 'PIL')
 
 
 def check_installed(*more: str) -> None:
-    """Checks that the extra is there.
+    """Checks that the libraries of the extra are installed.
 
     Args:
       more: modules of the extra that this page needs beside those of every page.
 
     Raises:
-      UserError: a library is missing; says how to get it.
+      UserError: a library is missing; the message says how to get it.
     """
     missing = [name for name in (*_LIBRARIES, *more) if importlib.util.find_spec(name) is None]
     if missing:

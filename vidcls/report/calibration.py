@@ -1,7 +1,7 @@
 """Whether probabilities mean what they say: of the clips that a network is 80 % sure of, are 80 % right?
 
-Source: Guo, Pleiss, Sun and Weinberger, On Calibration of Modern Neural Networks, ICML 2017, section 2: equation 3 (expected
-calibration error), 15 bins of equal width as in their experiments.
+Source: Guo, Pleiss, Sun and Weinberger, On Calibration of Modern Neural Networks, ICML 2017, section 2. The expected
+calibration error is equation 3, with 15 bins of equal width as in their experiments.
 """
 
 from typing import NamedTuple
@@ -15,10 +15,11 @@ class Calibration(NamedTuple):
     """A reliability diagram.
 
     Attributes:
-      error: the expected calibration error: mean distance between confidence and accuracy of a bin, weighted by its clips.
-      clips: int64[bins]; a bin (m/15, (m + 1)/15] takes its upper edge.
-      confidence: float64[bins], mean over the bin's clips; nan without clips.
-      accuracy: float64[bins], share of them that are right.
+      error: the expected calibration error: the mean distance between confidence and accuracy of a bin, weighted by its
+        clips.
+      clips: int64[bins], the number of clips in each bin. Of 15 bins, bin m has the confidences in (m/15, (m + 1)/15].
+      confidence: float64[bins], the mean confidence of the bin's clips; nan for a bin without clips.
+      accuracy: float64[bins], the share of the bin's clips that are right; nan for a bin without clips.
     """
 
     error: float

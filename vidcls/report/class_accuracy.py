@@ -1,4 +1,7 @@
-"""The accuracy of each class, sorted: bars with names where there is room, a curve and the ends of it where there is not."""
+"""The accuracy of each class, sorted.
+
+Few classes are drawn as bars with names. Many classes are drawn as a curve, with bars for the lowest classes alone.
+"""
 
 import numpy as np
 import plotly.graph_objects as go

@@ -15,10 +15,10 @@ def blocks(hit: np.ndarray, units: Units, seconds: np.ndarray, num_frames: np.nd
     """A plot by seconds and a plot by frames.
 
     Args:
-      hit: bool[n].
-      units: what intervals draw.
-      seconds: float[n].
-      num_frames: int[n].
+      hit: bool[n], whether each clip is right.
+      units: the units that the bootstrap draws for the intervals.
+      seconds: float[n], the length of each clip.
+      num_frames: int[n], the number of frames of each clip.
     """
     return [
         _block(hit, units, seconds, 'length of the clip (s)', 'Accuracy against the length in seconds', '{:.2f} s'),
@@ -27,7 +27,7 @@ def blocks(hit: np.ndarray, units: Units, seconds: np.ndarray, num_frames: np.nd
 
 
 def bins(values: np.ndarray) -> list[np.ndarray]:
-    """Clips of each bin, in ascending order of the values; equal values are in one bin, and no bin is empty."""
+    """The clips of each bin, in ascending order of the values. Equal values are in one bin, and no bin is empty."""
     count = max(min(_BINS, len(values) // _CLIPS), 1)
     edges = np.unique(np.quantile(values, np.arange(1, count) / count, method='closest_observation'))
     place = np.searchsorted(edges, values, side='left')

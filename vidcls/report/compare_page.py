@@ -1,4 +1,4 @@
-"""The page and the lines of a comparison: runs B, C... each against run A, on the same clips."""
+"""The page of a comparison, and its lines for a terminal: runs B, C... each against run A, on the same clips."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +20,11 @@ _PROTOCOL = (
 
 
 def write(path: Path, pairs: Sequence[Comparison]) -> list[str]:
-    """Writes the page, and its numbers beside it as JSON; returns the lines.
+    """Writes the page, and its numbers beside it as JSON; returns one line for each pair.
 
     Args:
-      path: of the page, .html.
-      pairs: each against the same first run.
+      path: the page's path, which ends in .html.
+      pairs: comparisons with the same first run.
     """
     results = [pairs[0].a, *(pair.b for pair in pairs)]
     called, rows, several = names(results), summary(pairs), len(pairs) > 1

@@ -1,8 +1,8 @@
-"""What two evaluations of the same clips say of each other: the difference of their top-1, and whether it is more than chance.
+"""Compares two evaluations of the same clips: the difference of their top-1, and whether it is more than chance.
 
-McNemar's exact test (McNemar 1947; Dietterich 1998, section 3.1) looks at the clips that one of the two gets right and the other
-wrong: if both were equally good, each such clip would fall to either with probability 1/2. It takes clips to be independent;
-the bootstrap interval over groups does not.
+McNemar's exact test (McNemar 1947; Dietterich 1998, section 3.1) looks at the clips that only one of the two gets
+right. If both were equally good, each such clip would be right in either with probability 1/2. The test takes clips to
+be independent; the bootstrap interval over groups does not.
 """
 
 import dataclasses
@@ -19,19 +19,19 @@ from vidcls.report.strips import find_clips
 from vidcls.run.stored_results import StoredResult
 from vidcls.text.names import readable
 
-# What must agree unless the user says otherwise; what a network needs for itself, such as its frames, may differ.
+# What must agree unless the user says otherwise. What a network needs for itself, such as its frames, may differ.
 SAME = ('dataset_digest', 'clips', 'crops')
 KINDS = ('lost', 'gained', 'wrong in both')  # of clips whose answer changed
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Two evaluations A and B, clip by clip; n clips.
+    """Two evaluations A and B of the same n clips.
 
     Attributes:
-      a, b: with the same clips in the same order.
-      clips_a, clips_b: what they say of each clip.
-      units: what the bootstrap draws, clips or groups of clips.
+      a, b: the evaluations, with the clips in the same order.
+      clips_a, clips_b: what A and B say of each clip.
+      units: the units that the bootstrap draws, clips or groups of clips.
     """
 
     a: StoredResult
@@ -42,22 +42,22 @@ class Comparison:
 
     @property
     def difference(self) -> float:
-        """Top-1 of B less that of A, in [-1, 1]."""
+        """The top-1 of B less the top-1 of A, in [-1, 1]."""
         return float(self.clips_b.hit.mean() - self.clips_a.hit.mean())
 
     @property
     def interval(self) -> intervals.Interval:
-        """The 95 % interval of the difference: each draw takes the same clips for both (paired bootstrap)."""
+        """The 95 % interval of the difference. Each draw takes the same clips for A and B (paired bootstrap)."""
         return intervals.of_mean(self.clips_b.hit.astype(float) - self.clips_a.hit, self.units)
 
     @property
     def discordant(self) -> tuple[int, int]:
-        """How many clips A alone, and B alone, gets right."""
+        """The number of clips that A alone gets right, and the number of clips that B alone gets right."""
         return int((self.clips_a.hit & ~self.clips_b.hit).sum()), int((self.clips_b.hit & ~self.clips_a.hit).sum())
 
     @property
     def p_value(self) -> float:
-        """Of McNemar's exact test, two-sided; 1 where no clip is discordant."""
+        """The two-sided p-value of McNemar's exact test; 1 if no clip is discordant."""
         from scipy import stats
 
         only_a, only_b = self.discordant
@@ -65,7 +65,7 @@ class Comparison:
 
     @property
     def by_class(self) -> dict[int, tuple[int, int, int]]:
-        """Label -> (clips that A gets right, clips that B gets right, clips), of the labels present."""
+        """Label -> (clips that A gets right, clips that B gets right, all clips), for the labels that have clips."""
         labels = self.clips_a.labels
         return {
             int(label): (int(self.clips_a.hit[of].sum()), int(self.clips_b.hit[of].sum()), int(of.sum()))
@@ -75,8 +75,10 @@ class Comparison:
 
     @property
     def changed(self) -> np.ndarray:
-        """int64[m], the clips whose answers differ: those that B lost, those that it gained, and those wrong in both; of each
-        kind, those first whose true label's probability changed most.
+        """The clips for which A and B give different answers, int64[m].
+
+        The clips that B lost come first, then the clips that B gained, then those that are wrong in both. Clips of one
+        kind are sorted by the change of their true label's probability, largest first.
         """
         kind = np.where(self.clips_a.hit, 0, np.where(self.clips_b.hit, 1, 2))
         own = self.clips_a.labels[:, None]
@@ -86,16 +88,18 @@ class Comparison:
 
 
 def compare(a: StoredResult, b: StoredResult, units: intervals.Units) -> Comparison:
-    """Arguments as of `Comparison`."""
+    """The comparison of two evaluations. The arguments are fields of `Comparison`."""
     return Comparison(a, b, scored(a), scored(b), units)
 
 
 def units_of(results: Sequence[StoredResult], data_dir: str = '') -> intervals.Units:
-    """What the bootstrap draws for these clips: the groups that the dataset tells of, else clips, with a warning.
+    """The units that the bootstrap draws for these clips: the dataset's groups of clips, or else single clips.
+
+    If the dataset isn't found, the units are single clips, and a warning is logged.
 
     Args:
-      results: with the same clips in the same order.
-      data_dir: the dataset's folder; empty: where it was when the first was evaluated.
+      results: evaluations with the same clips in the same order.
+      data_dir: the dataset's folder; '' means the folder that the first evaluation read.
 
     Raises:
       UserError, OSError: `data_dir` is not the dataset that was evaluated.
@@ -110,7 +114,10 @@ def units_of(results: Sequence[StoredResult], data_dir: str = '') -> intervals.U
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values of several tests, corrected so that the chance of any false alarm stays what it is for one (Holm 1979)."""
+    """The p-values of several tests, corrected for the number of tests (Holm 1979).
+
+    The chance of any false alarm among the tests is then no greater than the chance in a single test.
+    """
     order = np.argsort(p_values, kind='stable')
     factors = len(p_values) - np.arange(len(p_values))
     corrected = np.minimum(np.maximum.accumulate(np.asarray(p_values)[order] * factors), 1)
@@ -120,7 +127,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def names(results: Sequence[StoredResult]) -> list[str]:
-    """A short name of each run: its folder, and its evaluation where two folders have one name."""
+    """A letter and a name for each run: its folder, and also its evaluation if two folders have the same name."""
     folders = [result.run for result in results]
     return [
         f'{chr(65 + number)} ({folder})' if folders.count(folder) == 1 else f'{chr(65 + number)} ({folder}, {readable(result.path.stem)})'
@@ -129,7 +136,7 @@ def names(results: Sequence[StoredResult]) -> list[str]:
 
 
 def summary(pairs: Sequence[Comparison]) -> list[dict[str, Any]]:
-    """The numbers of each pair, fit for JSON; rates in [0, 1]."""
+    """The numbers of each pair, as JSON takes them. Rates are in [0, 1]."""
     corrected = holm([pair.p_value for pair in pairs])
     return [
         {

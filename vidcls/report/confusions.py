@@ -1,4 +1,4 @@
-"""Which classes are taken for which: the matrix, its largest entries, and pictures of both that stay readable at 400 classes."""
+"""The confusion matrix, its largest entries, and a picture of the matrix that stays readable at 400 classes."""
 
 from typing import NamedTuple
 
@@ -21,9 +21,9 @@ class Pair(NamedTuple):
     """A class that is taken for another.
 
     Attributes:
-      truth, found: labels.
+      truth, found: the label of the class, and the label of the class that it is taken for.
       clips: how many clips of `truth` are taken for `found`.
-      share: of the clips of `truth`.
+      share: `clips` as a share of all clips of `truth`.
     """
 
     truth: int
@@ -33,14 +33,17 @@ class Pair(NamedTuple):
 
 
 def matrix(clips: Scored) -> np.ndarray:
-    """Clips of class i that are taken for class j, int64[k k]; clips without probabilities are in no column."""
+    """The confusion matrix int64[k k]: how many clips of class i are taken for class j.
+
+    Clips without probabilities are in no column.
+    """
     counts = np.zeros((len(clips.classes),) * 2, np.int64)
     np.add.at(counts, (clips.labels[clips.finite], clips.found[clips.finite]), 1)
     return counts
 
 
 def largest(clips: Scored, most: int) -> list[Pair]:
-    """The pairs of different classes with the most clips; of equal numbers, the larger share first."""
+    """The pairs of different classes with the most clips. Of equally many clips, the larger share comes first."""
     counts, totals = matrix(clips), np.bincount(clips.labels, minlength=len(clips.classes))
     np.fill_diagonal(counts, 0)
     truths, founds = np.nonzero(counts)
@@ -49,10 +52,10 @@ def largest(clips: Scored, most: int) -> list[Pair]:
 
 
 def order(counts: np.ndarray) -> np.ndarray:
-    """An order of the classes in which those that are taken for each other are near: int64[k].
+    """An order of the classes, int64[k], in which classes that are taken for each other are near.
 
-    It is that of the leaves of a clustering with average links, where the distance of two classes falls with the share of
-    their clips that change sides.
+    The order is taken from the leaves of a clustering with average links. The distance of two classes falls with the
+    share of their clips that are taken for the other class.
     """
     if len(counts) < 3:
         return np.arange(len(counts))
@@ -64,14 +67,14 @@ def order(counts: np.ndarray) -> np.ndarray:
 
 
 def shown(clips: Scored) -> np.ndarray:
-    """The classes that have a clip or that a clip is taken for, in the order of the matrix: int64[m]."""
+    """The classes that have a clip or that a clip is taken for, int64[m], in the order of the matrix's rows."""
     counts = matrix(clips)
     used = np.flatnonzero((np.bincount(clips.labels, minlength=len(counts)) > 0) | (counts.sum(axis=0) > 0))
     return used if len(used) <= _NAMED_COLUMNS else used[order(counts[np.ix_(used, used)])]
 
 
 def close_up(clips: Scored) -> np.ndarray:
-    """The classes of the largest confusions, at most CLOSE_UP, in the order of the matrix."""
+    """The classes of the largest confusions, at most `CLOSE_UP` of them, in the order of the matrix's rows."""
     chosen: set[int] = set()
     for pair in largest(clips, 10 * CLOSE_UP):
         if len(chosen | {pair.truth, pair.found}) <= CLOSE_UP:
@@ -80,9 +83,9 @@ def close_up(clips: Scored) -> np.ndarray:
 
 
 def heatmap(clips: Scored, labels: np.ndarray) -> go.Figure:
-    """The rows and columns of these labels.
+    """A picture of the matrix, with the rows and columns of these labels alone.
 
-    The colour is the square root of the share of a row's clips, so that a single clip of fifty can be seen.
+    The colour of a cell is the square root of its share of the row's clips, so that a single clip of fifty can be seen.
     """
     totals = np.bincount(clips.labels, minlength=len(clips.classes))[labels]
     counts = matrix(clips)[np.ix_(labels, labels)]

@@ -1,18 +1,20 @@
 """Clips that are in a dataset twice: with the same bytes, with the same pictures, or of the same scene.
 
-Same bytes: two clips whose every stored JPEG is equal. The frame index has the sizes of all JPEGs, and clips whose sizes
-differ anywhere are not read.
+Same bytes: all stored JPEGs of the two clips are equal. The frame index has the sizes of all JPEGs, so that clips whose
+sizes differ anywhere are not read.
 
-Same look: a perceptual hash (pHash: the signs of the 64 lowest frequencies of a 32 x 32 grey picture, Zauner 2010, section
-3.2.1; by imagehash) of FRAMES frames spread evenly over a clip. The distance of two clips is the number of bits that differ, of
-64 * FRAMES. On UCF101, copies that were encoded again, scaled or made brighter by 25 levels stay within 40 bits of 512, two clips
-of one recording with a still camera within 10 to 200, and clips of other recordings beyond 130.
+Same look: the perceptual hashes of FRAMES frames, spread evenly over each clip, are near each other. The hash is
+imagehash's pHash: the signs of the 64 lowest frequencies of a 32 x 32 grey picture (Zauner 2010, section 3.2.1). The
+distance of two clips is the number of bits that differ, of 64 * FRAMES = 512 bits. On UCF101, copies that were encoded
+again, scaled or made brighter by 25 levels have distances of at most 40. Two clips of one recording with a still camera
+have distances of 10 to 200, and clips of different recordings have distances above 130.
 
-So a second look divides the pairs within MOST_BITS. What moves is what is left of grey pictures when the mean picture of their
-clip is taken away. One clip is a copy of the other if what moves in both correlates by LEAST_CORRELATION; otherwise both are of one
-scene, such as two clips cut from one recording. On UCF101 that was 0.98 to 1 for 120 such copies, 0.1 for the clips of Basketball's
-groups 3 and 23, and below 0.7 for the two halves of 86 of 88 clips; the other two are push-ups in step. A copy that is cut in time,
-mirrored or cropped is not found, and a copy of a clip in which nothing moves passes for a scene.
+So a second look divides the pairs within MOST_BITS into copies and scenes. What moves in a clip is its grey pictures
+less their mean. If what moves in two clips correlates by at least LEAST_CORRELATION, one is a copy of the other.
+Otherwise both are of one scene, such as two clips cut from one recording. On UCF101 the correlation was 0.98 to 1 for
+120 copies of the kinds above, 0.1 for the clips of Basketball's groups 3 and 23, and below 0.7 for the two halves of 86
+of 88 clips; the other two clips are push-ups in step. A copy that is cut in time, mirrored or cropped is not found, and
+a copy of a clip in which nothing moves passes for a scene.
 """
 
 import hashlib
@@ -34,7 +36,10 @@ _SIDE = 64  # pixels of the pictures of the second look
 
 
 class Pair(NamedTuple):
-    """Two clips, by their numbers in the dataset's index, and the bits in which their hashes differ; 0 for same bytes."""
+    """Two clips, by their numbers in the dataset's index, and the number of bits in which their hashes differ.
+
+    For clips with the same bytes, `bits` is 0.
+    """
 
     first: int
     second: int
@@ -58,13 +63,13 @@ def equal_clips(dataset: Dataset) -> list[list[int]]:
 
 
 def crossing(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Which clips must have nothing in common.
+    """The parts of a dataset, and which of them must have nothing in common.
 
-    Two splits cross if they share no clip and their names have the same number, such as train2 and test2.
+    Clips that are in the same splits form a part. Two splits cross if they share no clip and their names have the same
+    number, such as train2 and test2.
 
     Returns:
-      int64[n], the number of each clip's part: clips of one part are in the same splits; and bool[parts parts], whether two
-      parts lie in splits that cross.
+      int64[n], the number of each clip's part; and bool[parts parts], whether two parts lie in splits that cross.
     """
     names = list(dataset.splits)
     member = np.zeros((len(dataset.index), len(names)), bool)
@@ -96,16 +101,16 @@ def near_pairs(
     group_of: np.ndarray,
     most_bits: int = MOST_BITS,
 ) -> tuple[list[Pair], int]:
-    """Pairs of clips in crossing parts whose hashes differ in at most `most_bits`, and that are not of one group.
+    """The pairs of clips in crossing parts whose hashes differ in at most `most_bits` bits, except pairs of one group.
 
     Args:
-      hashes: uint64[n f].
+      hashes: uint64[n f], of f frames of each clip.
       known: bool[n], whether the hashes mean something; a black clip looks like every other.
       part, cross: what `crossing` returns.
-      group_of: int[n], the same for clips that are known to be equal.
+      group_of: int[n], the group of each clip. Clips that are known to be equal are in one group.
 
     Returns:
-      The nearest MOST_PAIRS pairs, nearest first, and how many there are.
+      The nearest MOST_PAIRS pairs, nearest first, and the number of all such pairs.
     """
     rows, counted, kept = np.flatnonzero(known), 0, []
     for start in range(0, len(rows), _BLOCK):
@@ -126,7 +131,7 @@ def near_pairs(
 
 
 def is_copy(dataset: Dataset, reader: FrameReader, pair: Pair) -> bool:
-    """Whether the clips of a pair show the same pictures, not the same scene alone.
+    """Whether the clips of a pair show the same pictures, and not only the same scene.
 
     Raises:
       UserError, ValueError: a frame can't be read or decoded.
@@ -137,7 +142,7 @@ def is_copy(dataset: Dataset, reader: FrameReader, pair: Pair) -> bool:
 
 
 def _moving(dataset: Dataset, reader: FrameReader, clip: int) -> np.ndarray:
-    """Grey pictures less their mean over the clip, float64[FRAMES h w]."""
+    """What moves in a clip: the grey pictures of its frames less their mean, float64[FRAMES h w]."""
     frames = spread(dataset.index.num_frames(clip), FRAMES)
     found = np.stack([grey(jpeg, (_SIDE, _SIDE)) for jpeg in reader.read(clip, frames)]).astype(float)
     return found - found.mean(axis=0)

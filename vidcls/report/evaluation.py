@@ -1,7 +1,8 @@
-"""The page of an evaluation, `eval/<name>.html` beside its two files: where the network fails, and what can be believed.
+"""The page of an evaluation: where the network fails, and how far its scores can be believed.
 
-It is made from the stored logits (`vidcls.run.stored_results`). Frames and lengths of clips come from the dataset, if it is
-where it was; without it, the page says so and goes without them.
+The page is `eval/<name>.html`, beside the evaluation's two files. It is made from the stored logits
+(`vidcls.run.stored_results`). Frames and lengths of clips come from the dataset, if the dataset is where it was;
+otherwise the page says so and goes without them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,7 @@ def write(path: Path, data_dir: str = '') -> Path:
 
     Args:
       path: the evaluation's JSON file, in `eval/` of a work directory.
-      data_dir: the dataset's folder; empty: where it was in the evaluation.
+      data_dir: the dataset's folder; '' means the folder that the evaluation read.
 
     Returns:
       The page's path.
@@ -75,7 +76,7 @@ def write(path: Path, data_dir: str = '') -> Path:
 
 
 def _scores(stored: StoredResult, clips: Scored, units: Units) -> list[Markup]:
-    """The scores with their intervals, and what was drawn again for these."""
+    """The scores with their intervals, and sentences about what the bootstrap draws for the intervals."""
     by_class = [clips.hit[clips.labels == label].mean() for label in np.unique(clips.labels)]
     found = [_tile('Top-1', clips.hit.mean(), intervals.of_mean(clips.hit, units))]
     if clips.hit5 is not None:
@@ -132,7 +133,7 @@ def _drawn(units: Units, clips: int) -> str:
 
 
 def _protocol(scores: Mapping[str, Any]) -> dict[str, str]:
-    """The protocol in words; a file may hold anything, so values are shown as text and cut."""
+    """The protocol in words. Values in the file may be anything, so they are shown as text and cut."""
     shown = {}
     for key, name in _PROTOCOL.items():
         if key in scores:
@@ -227,7 +228,7 @@ def _named(
 
 
 def _card(clips: Scored, clip: int, dataset: Clips | None) -> Card:
-    """A clip: four of its frames, its true class and the three most probable ones."""
+    """The card of a clip: four of its frames, its true class and the three most probable classes."""
     truth, name = clips.classes[clips.labels[clip]], str(clips.ids[clip])
     return Card(
         name,

@@ -30,7 +30,7 @@ def write(path: Path, found: Inspection) -> None:
     """Writes the page.
 
     Args:
-      path: .html.
+      path: the page's path, which ends in .html.
     """
     dataset = found.dataset
     sections = [
@@ -77,7 +77,7 @@ def _summary(found: Inspection) -> list[Markup]:
 
 
 def _absent(found: Inspection) -> list[str]:
-    """'2 in test1 (Archery, ...)' for each split that lacks a class."""
+    """A text for each split that lacks a class, such as '2 in test1 (Archery, ...)'."""
     labels, lines = found.dataset.labels, []
     for split, clips in found.dataset.splits.items():
         missing = np.setdiff1d(np.arange(len(labels)), found.dataset.index.labels[clips])
@@ -274,7 +274,7 @@ def _sheets(found: Inspection) -> list[Markup]:
 
 
 def _frames_of(found: Inspection, clip: int, count: int, cell: tuple[int, int]) -> list[Image.Image]:
-    """`count` frames of a clip as cells; a grey cell for one that can't be decoded."""
+    """`count` frames of a clip as cells. A frame that can't be decoded becomes a grey cell."""
     cells = []
     for frame in spread(found.dataset.index.num_frames(clip), count):
         try:

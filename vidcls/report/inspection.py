@@ -1,4 +1,7 @@
-"""What may be wrong with a dataset: clips that are in it twice, that cross its splits, that show nothing, that seem mislabelled."""
+"""Finds what may be wrong with a dataset.
+
+Clips may be in it twice, be on both sides of its splits, show nothing, or seem mislabelled.
+"""
 
 import dataclasses
 import itertools
@@ -26,8 +29,8 @@ class Suspect(NamedTuple):
     """A clip whose label a run finds unlikely.
 
     Attributes:
-      clip: its number in the dataset's index.
-      probability: of its label.
+      clip: the clip's number in the dataset's index.
+      probability: the probability of the clip's label.
       ranking: (label, probability) of the most probable classes.
     """
 
@@ -44,11 +47,11 @@ class Inspection:
       equal: pairs of clips with the same bytes.
       copies: pairs in crossing splits that show the same pictures and are not equal, nearest first.
       scenes: pairs in crossing splits that are of one scene.
-      num_more: pairs in crossing splits that are in neither list, for there are too many.
-      looks: of each clip.
-      suspects: the least likely labels first.
-      judge: the name of the run that found these; '' if none was asked.
-      unrated: how many clips the run has logits of that are not finite.
+      num_more: the number of pairs in crossing splits that look the same and were too many to be looked at again.
+      looks: what the frames of each clip look like.
+      suspects: clips with unlikely labels, the least likely first.
+      judge: the name of the run that found the suspects; '' if there was no run.
+      unrated: the number of clips for which the run's logits are not finite.
     """
 
     dataset: Dataset
@@ -62,21 +65,21 @@ class Inspection:
     unrated: int
 
     def clips(self, wanted: Callable[[ClipLooks], Any]) -> list[int]:
-        """The clips whose looks are so."""
+        """The clips for whose looks `wanted` returns something true."""
         return [clip for clip, looks in enumerate(self.looks) if wanted(looks)]
 
     @property
     def seconds(self) -> np.ndarray:
-        """float64[n], the length of each clip."""
+        """The length of each clip, float64[n], seconds."""
         return np.diff(self.dataset.index.first) / self.dataset.index.fps.astype(float)
 
     @property
     def short(self) -> np.ndarray:
-        """int64[m], the clips with fewer than SHORT frames."""
+        """The clips with fewer than SHORT frames, int64[m]."""
         return np.flatnonzero(np.diff(self.dataset.index.first) < SHORT)
 
     def crossed(self, pairs: Sequence[Pair]) -> list[Pair]:
-        """The pairs whose clips must have nothing in common."""
+        """The pairs that lie in crossing splits, whose clips must have nothing in common."""
         part, cross = duplicates.crossing(self.dataset)
         return [pair for pair in pairs if cross[part[pair.first], part[pair.second]]]
 
@@ -95,8 +98,8 @@ def inspect(
     """Looks at every clip of a dataset.
 
     Args:
-      judged: an evaluation of a split of this dataset, for labels that are unlikely.
-      progress: is told how many clips were looked at.
+      judged: an evaluation on a split of this dataset, which tells the unlikely labels.
+      progress: is called with the number of clips that were looked at.
 
     Raises:
       UserError: the evaluation is of another dataset.
@@ -118,7 +121,7 @@ def inspect(
 
 
 def _pairs_of(group: list[int]) -> list[tuple[int, int]]:
-    """Every pair of a small group; of a large one, each clip with the first, for pairs grow as the square."""
+    """All pairs of a small group. For a large group, whose pairs are too many, the pairs with its first clip alone."""
     if len(group) <= _SMALL_GROUP:
         return list(itertools.combinations(group, 2))
     return [(group[0], other) for other in group[1:]]
@@ -151,7 +154,7 @@ def find_suspects(dataset: Dataset, judged: StoredResult) -> list[Suspect]:
 
 
 def summary(found: Inspection) -> list[str]:
-    """Lines for a terminal."""
+    """What was found, in lines for a terminal."""
     dataset, index, seconds = found.dataset, found.dataset.index, found.seconds
     frames, length = len(index.offset), f'{seconds.min():.1f} to {seconds.max():.1f} s'
     size = f'{len(index):,} clips of {len(dataset.labels)} classes, {frames:,} frames, {seconds.sum() / 3600:.2f} hours'
@@ -174,7 +177,7 @@ def summary(found: Inspection) -> list[str]:
 
 
 def problems(found: Inspection) -> dict[str, np.ndarray]:
-    """Kind of problem -> the clips that have it, int64[m]."""
+    """The clips that have each kind of problem: kind -> int64[m]."""
     kinds = {
         'clips with frozen frames': found.clips(lambda looks: looks.frozen[1]),
         'clips with black frames': found.clips(lambda looks: looks.black),

@@ -1,10 +1,10 @@
 """95 % intervals of scores by the bootstrap: clips, or whole groups of clips, are drawn again with replacement.
 
-Clips that were cut from one recording are alike, so that an interval over clips would be too narrow; where the dataset
-says which clips belong together, groups are drawn (the cluster bootstrap).
+Clips that were cut from one recording are alike, so that an interval over clips would be too narrow. Where the dataset
+says which clips belong together, groups are drawn instead (the cluster bootstrap).
 
-Sources: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13 (percentile interval); Field and Welsh,
-Bootstrapping clustered data, JRSS B 2007, section 3 (whole clusters are drawn).
+Sources: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13 (percentile interval); Field and
+Welsh, Bootstrapping clustered data, JRSS B 2007, section 3 (whole clusters are drawn).
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ class Interval(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Units:
-    """What is drawn again.
+    """The units that the bootstrap draws.
 
     Attributes:
       of: 'clip', or what a group is, such as 'recording'.
@@ -45,12 +45,12 @@ class Units:
 
 
 def each_clip(count: int) -> Units:
-    """Units of one clip each."""
+    """Units that are single clips."""
     return Units('clip', np.arange(count))
 
 
 def of_groups(of: str, groups: np.ndarray) -> Units:
-    """Units from any numbers of groups, int[n]."""
+    """Units that are groups of clips. `groups` is int[n], the group of each clip as any number."""
     return Units(of, np.unique(groups, return_inverse=True)[1])
 
 
@@ -58,7 +58,7 @@ def of_mean(values: np.ndarray, units: Units, draws: int = DRAWS, seed: int = SE
     """The interval of the mean over clips.
 
     Args:
-      values: [n], such as whether each clip is right.
+      values: [n], a value of each clip, such as whether the clip is right.
     """
     return of_class_means(values, np.zeros(len(values), int), units, draws, seed)
 
@@ -66,13 +66,13 @@ def of_mean(values: np.ndarray, units: Units, draws: int = DRAWS, seed: int = SE
 def of_class_means(
     values: np.ndarray, labels: np.ndarray, units: Units, draws: int = DRAWS, seed: int = SEED
 ) -> Interval:
-    """The interval of the mean over classes of the mean over their clips, such as of the mean class accuracy.
+    """The interval of the mean over classes of each class's mean over its clips, such as the mean class accuracy.
 
-    A class that no clip of a draw is of is left out of that draw's mean.
+    Where a draw has no clip of a class, the class is left out of that draw's mean.
 
     Args:
-      values: [n].
-      labels: int[n], of any numbers.
+      values: [n], a value of each clip.
+      labels: int[n], the class of each clip as any number.
     """
     classes, label = np.unique(labels, return_inverse=True)
     sums, clips = np.zeros((2, units.count, len(classes)))
@@ -89,7 +89,7 @@ def of_class_means(
 
 
 def _drawn(units: int, draws: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each unit was drawn, float64[d units], in pieces whose d sum to `draws`."""
+    """Yields how often each unit is drawn in each of d draws, float64[d units]. The d of all arrays sum to `draws`."""
     rng = np.random.default_rng(seed)
     at_once = max(_AT_ONCE // units, 1)
     for first in range(0, draws, at_once):

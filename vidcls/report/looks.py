@@ -1,7 +1,8 @@
 """What the stored frames of every clip look like: perceptual hashes, frames of one brightness, frames that repeat.
 
-The sizes of all JPEGs are in the frame index, which tells most clips' frames apart without reading them: a frame of one
-brightness needs few bytes, and a repeated frame has the size of the one before it. What is suspicious is then read.
+The frame index has the sizes of all JPEGs. The sizes show that most frames are neither of one brightness nor repeated:
+a frame of one brightness needs few bytes, and a repeated frame has the size of the frame before it. Only frames of
+suspicious sizes are then read.
 """
 
 import os
@@ -26,14 +27,14 @@ _HEADER_BYTES = 700  # of a JPEG without its picture: tables and markers
 
 
 class ClipLooks(NamedTuple):
-    """One clip.
+    """What the frames of one clip look like.
 
     Attributes:
-      hashes: uint64[FRAMES], pHashes of frames spread evenly; 0 of a flat frame.
-      textured: whether most of these frames are not flat; else the hashes mean nothing.
-      flat, black: how many of all frames have one brightness, and are black among these.
-      frozen: (first frame, number of frames) of the longest run of frames that are equal byte by byte; of at least
-        FROZEN_FRAMES frames and FROZEN_SECONDS, else (0, 0).
+      hashes: uint64[FRAMES], the pHashes of frames spread evenly over the clip; 0 for a flat frame.
+      textured: whether most of these frames are not flat; otherwise the hashes mean nothing.
+      flat, black: how many frames of the clip have one brightness, and how many of these are black.
+      frozen: (first frame, number of frames) of the longest run of frames that are equal byte by byte; (0, 0) if the
+        run is shorter than FROZEN_FRAMES or FROZEN_SECONDS.
       broken: what is wrong with a frame that can't be decoded; '' if nothing is.
     """
 
@@ -49,7 +50,7 @@ def look(dataset: Dataset, progress: Callable[[int], None] = lambda done: None) 
     """Looks at every clip, in as many threads as there are cores.
 
     Args:
-      progress: is told how many clips are done.
+      progress: is called with the number of clips that are done.
     """
     reader, found = dataset.reader(), []
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
@@ -83,7 +84,7 @@ def _hash(jpeg: bytes) -> np.uint64:
     picture = grey(jpeg)
     if picture.std() < FLAT:
         return np.uint64(0)
-    # A hash of 64 equal bits can't be: the bits are signs about their median.
+    # Here no hash is 0: the bits are signs about their median, so they are not all equal.
     return np.packbits(imagehash.phash(Image.fromarray(picture)).hash.ravel()).view(np.uint64)[0]
 
 
@@ -115,6 +116,6 @@ def _frozen(dataset: Dataset, reader: FrameReader, clip: int) -> tuple[int, int]
 
 
 def _runs(values: np.ndarray) -> list[tuple[int, int]]:
-    """(start, length) of each run of equal values."""
+    """The runs of equal values, each as (start, length)."""
     starts = np.flatnonzero(np.diff(values, prepend=values[0] - 1))
     return list(zip(starts.tolist(), np.diff(starts, append=len(values)).tolist()))

@@ -1,10 +1,10 @@
-"""A page: one HTML file with everything in it, plotly.js once, and nothing that asks the network.
+"""Writes a page: one HTML file that has everything in it, plotly.js once, and loads nothing from the network.
 
     write(path, 'Evaluation', 'One sentence.', [Section('Scores', [tiles(...), plot(figure, 'What it shows.')])])
 
 A section is made of blocks, which the functions here return. Text goes through jinja2, which escapes it, and through
-`vidcls.text.names.readable`; plotly's JSON escapes `<`, `>` and `/`. A browser that opens the page is told to load
-nothing from elsewhere (Content-Security-Policy), so a mistake here can't make it.
+`vidcls.text.names.readable`; plotly's JSON escapes `<`, `>` and `/`. The page tells the browser to load nothing from
+elsewhere (Content-Security-Policy), so that a mistake here can't make the browser do it.
 """
 
 import base64
@@ -37,18 +37,18 @@ _CONFIG = {'displaylogo': False, 'responsive': True, 'displayModeBar': False, 's
 
 
 class Section(NamedTuple):
-    """A part of a page, with an entry in its list of contents."""
+    """A section of a page, with an entry in the page's list of contents."""
 
     title: str
     blocks: Sequence[Markup]
 
 
 class Card(NamedTuple):
-    """A clip or a class: a picture and what is to be said of it.
+    """A card about a clip or a class: a picture, lines of text, a ranking.
 
     Attributes:
       title: such as the clip's id.
-      picture: a JPEG or PNG; None: no picture.
+      picture: a JPEG or PNG, or None for no picture.
       alt: the picture in words.
       lines: (name, text), such as ('true label', 'Archery').
       ranking: labels and their probabilities in [0, 1], drawn as bars.
@@ -67,7 +67,7 @@ def write(path: Path, title: str, lead: str, sections: Sequence[Section]) -> Non
     """Writes the page, whole or not at all.
 
     Args:
-      lead: one or two sentences below the title: what the page is of.
+      lead: one or two sentences below the title that say what the page is about.
     """
     text = _TEMPLATES.get_template('page.html').render(
         title=title, lead=lead, sections=sections, version=vidcls.__version__, plotly=_plotly_script(sections)
@@ -81,7 +81,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def _plotly_script(sections: Sequence[Section]) -> Markup:
-    """plotly.js, where a section has a plot."""
+    """The code of plotly.js if a section has a plot, otherwise nothing."""
     drawn = any('plotly-graph-div' in block for section in sections for block in section.blocks)
     return Markup(plotly.offline.get_plotlyjs()) if drawn else Markup()
 
@@ -102,7 +102,7 @@ def tiles(values: Iterable[tuple[str, str, str]]) -> Markup:
 
 
 def facts(values: Mapping[str, str]) -> Markup:
-    """Names and values, a line each."""
+    """Names and values, one pair on each line."""
     return _BLOCKS.facts(values)
 
 
@@ -110,18 +110,18 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = '',
     """A table.
 
     Args:
-      caption: one sentence below it.
-      numbers: the columns that hold numbers, which are aligned at the right.
+      caption: one sentence below the table.
+      numbers: the columns of numbers, which are aligned at the right.
     """
     return _BLOCKS.table(head, list(rows), caption, numbers)
 
 
 def plot(figure: go.Figure, title: str, caption: str, most_width: int = 0) -> Markup:
-    """A plot with its title above and one sentence below: what it shows and how to read it.
+    """A plot with its title above, and below it one sentence that says what the plot shows and how to read it.
 
     Args:
-      figure: made by `theme.figure`, with a height.
-      most_width: pixels; 0: the page's width.
+      figure: a figure made by `theme.figure`, with a height.
+      most_width: the greatest width, pixels; 0 means the page's width.
     """
     mark = hashlib.sha256(f'{title} {caption} {figure.to_json()}'.encode()).hexdigest()[:12]
     drawn = plotly.io.to_html(figure, _CONFIG, include_plotlyjs=False, full_html=False, div_id=f'plot-{mark}')
@@ -134,7 +134,7 @@ def cards(found: Iterable[Card]) -> Markup:
 
 
 def picture(image: bytes, alt: str, caption: str = '') -> Markup:
-    """A JPEG or PNG at its own size, or the page's width if that is less."""
+    """A JPEG or PNG at its own size, or at the page's width if the page is narrower."""
     return _BLOCKS.picture(_address(image), alt, caption)
 
 
@@ -149,9 +149,10 @@ def heading(title: str) -> Markup:
 
 
 def axis_switch(names: Sequence[str]) -> Markup:
-    """Buttons that change the horizontal axis of every plot of the page; one switch a page.
+    """Buttons that change the horizontal axis of every plot of the page. A page may have one such switch.
 
-    A plot that follows has in `layout.meta` an object for each name: `x`, the values of each trace, and `title`, the axis's.
+    The buttons change a plot whose `layout.meta` has an object for each name: `x`, the values of each trace, and
+    `title`, the title of the axis.
     """
     return _BLOCKS.axis_switch(names)
 

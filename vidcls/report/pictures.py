@@ -1,4 +1,4 @@
-"""Small pictures of clips: grey ones to measure; a thumbnail, a strip of frames, a sheet of many clips for a page.
+"""Small pictures of clips: grey pictures to measure, and thumbnails and sheets of many clips for a page.
 
 A picture is scaled to fit its cell and never enlarged beyond it, so a sheet's bytes are bounded by its cells.
 """
@@ -18,15 +18,17 @@ _GREY_SIDE = 64  # pixels: twice what a perceptual hash looks at
 
 
 def spread(frames: int, count: int) -> np.ndarray:
-    """int64[count]: the frames in the middle of `count` equal parts of a clip."""
+    """The frames in the middle of `count` equal parts of a clip, int64[count]."""
     return ((np.arange(count) + 0.5) * frames / count).astype(np.int64)
 
 
 def grey(jpeg: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
-    """The brightness of a frame, uint8[h w]; decoded at a fraction of its size that has _GREY_SIDE pixels a side or more.
+    """The brightness of a frame, uint8[h w].
+
+    The frame is decoded at a fraction of its size that has _GREY_SIDE pixels a side or more.
 
     Args:
-      size: (width, height) to scale to; None: as decoded.
+      size: (width, height) to scale to; None keeps the size as decoded.
 
     Raises:
       ValueError: the JPEG can't be decoded.
@@ -36,7 +38,7 @@ def grey(jpeg: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
 
 
 def thumbnail(jpeg: bytes, cell: tuple[int, int] = CELL) -> Image.Image:
-    """A frame that fits the cell (width, height), in the middle of it.
+    """A frame that is scaled to fit the cell (width, height) and stands in the middle of the cell.
 
     Raises:
       OSError, SyntaxError, Image.DecompressionBombError: the JPEG can't be decoded.
@@ -52,7 +54,10 @@ def thumbnail(jpeg: bytes, cell: tuple[int, int] = CELL) -> Image.Image:
 
 
 def sheet(cells: Sequence[Image.Image], columns: int, most_bytes: int = 1 << 20) -> bytes:
-    """The cells in rows of `columns`, as the best JPEG of QUALITIES that has at most `most_bytes`, or the last."""
+    """A JPEG of the cells in rows of `columns`.
+
+    The quality is the first of QUALITIES with which the JPEG has at most `most_bytes` bytes, or else the last.
+    """
     columns = min(columns, len(cells))
     width, height = cells[0].size
     rows = -(-len(cells) // columns)

@@ -1,7 +1,8 @@
-"""What an evaluation says of each clip, in arrays that the parts of its page share.
+"""What an evaluation says of each clip, in arrays that all sections of its page use.
 
-Everything comes from the probabilities, averaged over the views as the evaluation was, and from `vidcls.metrics`: so a tie
-counts against the label, and a clip with a logit that is not finite is wrong and is taken for no class.
+Everything comes from `vidcls.metrics` and from the probabilities, which are averaged over the views as in the
+evaluation. So a tie counts against the label, and a clip with a logit that is not finite is wrong and is taken for no
+class.
 """
 
 import dataclasses
@@ -15,15 +16,15 @@ from vidcls.run.stored_results import StoredResult
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-    """n clips and k classes.
+    """What an evaluation says of n clips, with k classes.
 
     Attributes:
       classes: names, in the order of the logits.
       ids: str[n].
       labels: int32[n].
       probabilities: float32[n k]; not finite where the logits are not.
-      hit: bool[n], right at top-1.
-      hit5: bool[n], among the five most probable; None with five classes or fewer.
+      hit: bool[n], whether the clip is right at top-1.
+      hit5: bool[n], whether the label is among the five most probable; None with five classes or fewer.
     """
 
     classes: tuple[str, ...]
@@ -35,12 +36,15 @@ class Scored:
 
     @cached_property
     def finite(self) -> np.ndarray:
-        """Whether the clip has probabilities, bool[n]."""
+        """Whether each clip has finite probabilities, bool[n]."""
         return np.isfinite(self.probabilities).all(axis=1)
 
     @cached_property
     def found(self) -> np.ndarray:
-        """The class that each clip is taken for, int64[n]; -1 for none. Equal to the label where `hit`, and only there."""
+        """The class that each clip is taken for, int64[n]; -1 for none.
+
+        The class equals the label exactly where `hit` is true.
+        """
         rivals = np.where(self.finite[:, None], self.probabilities, -1)
         wrong = np.flatnonzero(~self.hit)
         rivals[wrong, self.labels[wrong]] = -2  # of several that are equal, another one than the label
@@ -48,11 +52,11 @@ class Scored:
 
     @cached_property
     def confidence(self) -> np.ndarray:
-        """The probability of the class that the clip is taken for, float32[n]; 0 for none."""
+        """The probability of the class that each clip is taken for, float32[n]; 0 if the clip is taken for none."""
         return np.where(self.finite, self.probabilities.max(axis=1, initial=0), 0)
 
     def top(self, clip: int, k: int) -> list[tuple[str, float]]:
-        """The k most probable classes of a clip, and their probabilities; empty where there are none."""
+        """The k most probable classes of a clip, and their probabilities; empty if the probabilities are not finite."""
         if not self.finite[clip]:
             return []
         order = np.argsort(-self.probabilities[clip], kind='stable')[:k]
@@ -60,7 +64,7 @@ class Scored:
 
 
 def scored(stored: StoredResult) -> Scored:
-    """The clips of an evaluation."""
+    """The scores of an evaluation's clips, as arrays."""
     found, probabilities = stored.predictions, stored.probabilities
     within = {
         k: np.asarray(metrics.in_top_k(probabilities, found.labels, k)) for k in metrics.ranks(len(stored.classes))

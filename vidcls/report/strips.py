@@ -1,7 +1,7 @@
 """Clips as strips of a few small frames, read from the dataset that they were evaluated on.
 
-A dataset from elsewhere is not trusted. A JPEG is decoded at an eighth to a whole of its size, whichever is next above what
-is shown, and Pillow refuses pictures of more than 179 million pixels.
+A dataset from elsewhere is not trusted. A JPEG is decoded at an eighth, a quarter, a half or the whole of its size: the
+smallest that is not below the size shown. Pillow refuses pictures of more than 179 million pixels.
 """
 
 import io
@@ -29,7 +29,7 @@ class Clips(NamedTuple):
     """The clips of an evaluation in their dataset.
 
     Attributes:
-      number: int64[n], of each clip in the dataset's index.
+      number: int64[n], the number of each clip in the dataset's index.
     """
 
     dataset: Dataset
@@ -43,14 +43,14 @@ class Clips(NamedTuple):
 
     @property
     def seconds(self) -> np.ndarray:
-        """float64[n], of the stored frames."""
+        """The length of each clip by its stored frames, float64[n], seconds."""
         return self.num_frames / self.dataset.index.fps[self.number].astype(np.float64)
 
     def units(self) -> Units:
-        """What the bootstrap draws: the groups that the dataset tells of, else clips.
+        """The units that the bootstrap draws: the dataset's groups of clips, or else single clips.
 
         Raises:
-          UserError, OSError: as of `Dataset.clip_groups`.
+          UserError, OSError: as in `Dataset.clip_groups`.
         """
         groups = self.dataset.clip_groups()
         if groups is None:
@@ -58,10 +58,10 @@ class Clips(NamedTuple):
         return intervals.of_groups(groups.of, groups.number[self.number])
 
     def strip(self, clip: int) -> bytes | None:
-        """A JPEG of four frames side by side, from the middles of the clip's quarters; None where they can't be read.
+        """A JPEG of four frames side by side, from the middles of the clip's quarters; None if they can't be read.
 
         Args:
-          clip: place among the evaluation's clips.
+          clip: the clip's place among the evaluation's clips.
         """
         number = int(self.number[clip])
         count = min(FRAMES, self.dataset.index.num_frames(number))
@@ -85,11 +85,12 @@ def find_clips(stored: StoredResult, data_dir: str = '') -> Clips:
     """The clips of an evaluation in the dataset that it was made on.
 
     Args:
-      data_dir: the dataset's folder; empty: where it was then. A fusion has several; the first that is there is taken.
+      data_dir: the dataset's folder; '' means the folder that the evaluation read. A fusion read several folders; the
+        first of them that exists is taken.
 
     Raises:
-      UserError: there is no dataset any more, or another one.
-      OSError: it can't be read.
+      UserError: the folder has no dataset, or another one than the evaluation's.
+      OSError: the dataset can't be read.
     """
     folders = [data_dir] if data_dir else values_of(stored.scores, 'data_dir')
     if not all(isinstance(folder, str) and folder for folder in folders):
@@ -105,7 +106,7 @@ def find_clips(stored: StoredResult, data_dir: str = '') -> Clips:
 
 
 def _small(jpeg: bytes) -> Image.Image:
-    """A frame at the height of a strip."""
+    """A frame scaled to the height of a strip."""
     with warnings.catch_warnings(), Image.open(io.BytesIO(jpeg), formats=['JPEG']) as image:
         warnings.simplefilter('ignore')
         width = min(max(round(_HEIGHT * image.width / image.height), _MIN_WIDTH), _MAX_WIDTH)

@@ -43,7 +43,7 @@ def figure(x: str, y: str, height: int = HEIGHT, **layout) -> go.Figure:
     Args:
       x, y: titles of the axes, with their units.
       height: pixels; the width is the page's.
-      layout: more of plotly's layout.
+      layout: further settings of plotly's layout.
     """
     found = go.Figure()
     found.update_layout(template=_TEMPLATE, height=height, xaxis_title={'text': x}, yaxis_title={'text': y}, **layout)
@@ -57,11 +57,14 @@ def name(text: str, length: int = 0) -> str:
 
 
 def names_axis(names: Sequence[str], length: int = 0) -> dict[str, Any]:
-    """An axis whose places 0, 1... have these names; two names that are cut to the same text stay two places."""
+    """The settings of an axis whose places 0, 1... have these names.
+
+    Two names that are cut to the same text stay two places.
+    """
     places = list(range(len(names)))
     return {'tickmode': 'array', 'tickvals': places, 'ticktext': [name(each, length) for each in names]}
 
 
 def line(number: int) -> dict[str, str]:
-    """Colour and dash of the line with this number, from 0; 24 lines differ."""
+    """The colour and the dash of line `number`, counted from 0. The first 24 lines differ."""
     return {'color': COLOURS[number % len(COLOURS)], 'dash': DASHES[number // len(COLOURS) % len(DASHES)]}

@@ -1,4 +1,7 @@
-"""The page of one or several trainings: curves by step and by time, the best step, resumptions, and how the settings differ."""
+"""The page of one or several trainings.
+
+The page shows curves by step and by time, the best step, resumptions, and the settings that differ.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -39,13 +42,14 @@ def write(folders: Sequence[str | Path], path: Path | None = None) -> Path:
     """Writes the page of the runs in these work directories.
 
     Args:
-      path: of the page; None: `training.html` in the work directory of a single run, in the current folder for several.
+      path: the page's path. None means `training.html`, in the work directory of a single run or in the current folder
+        for several.
 
     Returns:
       The page's path.
 
     Raises:
-      UserError: no run, too many, or files that training does not write so.
+      UserError: there is no run or too many, or files are not as training writes them.
       OSError: a file is missing, or the page can't be written.
     """
     if not 0 < len(folders) <= MOST_RUNS:
@@ -64,7 +68,7 @@ def write(folders: Sequence[str | Path], path: Path | None = None) -> Path:
 
 
 def _names(runs: Sequence[TrainingLog]) -> list[str]:
-    """The names of the folders; of equal ones, with a number."""
+    """The names of the folders. Equal names get a number."""
     plain = [readable(run.folder.resolve().name) for run in runs]
     count = Counter(plain)
     seen: Counter[str] = Counter()
@@ -133,7 +137,7 @@ def _averaged(runs: Sequence[TrainingLog], wanted: Sequence[str]) -> str:
 def _figure(
     runs: Sequence[TrainingLog], names: Sequence[str], wanted: Sequence[str], axis: str, factor: float
 ) -> go.Figure:
-    """One plot: a solid line of training and a dashed one of validation, of each run."""
+    """One plot. Each run has a solid line of training and a dashed line of validation."""
     figure = theme.figure('step', axis, height=380)
     scale, unit = _unit_of_time(runs)
     steps, times = [], []
@@ -165,7 +169,7 @@ def _figure(
 
 
 def _mark(run: TrainingLog, label: str, wanted: Sequence[str], add) -> None:
-    """Marks the best step on the validation curve, and resumptions on that of training."""
+    """Marks the best step on the validation curve, and resumptions on the training curve."""
     best, validated, trained = run.best, run.curves.get(wanted[-1]), run.curves.get(wanted[0])
     if best and validated is not None and wanted[-1].startswith('validation/'):
         value = np.interp([best[0]], *validated)
@@ -183,13 +187,13 @@ def _mark(run: TrainingLog, label: str, wanted: Sequence[str], add) -> None:
 
 
 def _unit_of_time(runs: Sequence[TrainingLog]) -> tuple[float, str]:
-    """Seconds of the unit that the longest run is told in, and its name."""
+    """The unit of time that suits the longest run: its length in seconds, and its name."""
     longest = max(float(run.seconds(np.array(run.last_step))) for run in runs)
     return (1.0, 's') if longest < 200 else (60.0, 'min') if longest < 200 * 60 else (3600.0, 'h')
 
 
 def _thinned(curve: Curve) -> Curve:
-    """A curve of at most _POINTS points, each the mean of neighbouring rows at the last of their steps."""
+    """A curve of at most _POINTS points. Each point is the mean of neighbouring rows, at the last of their steps."""
     if len(curve.step) <= _POINTS:
         return curve
     edges = np.linspace(0, len(curve.step), _POINTS + 1).astype(int)

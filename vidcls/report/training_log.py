@@ -1,12 +1,12 @@
-"""What a run left of its training: the curves, when each step was made, where it was resumed, which settings changed.
+"""Reads what a run left of its training: the curves, the time of each step, resumptions, and settings that changed.
 
-metrics.jsonl has the measurements. TensorBoard's files have the moments at which they were written and, of each process that
-trained, the step it began at: from these come running time and resumptions. Where the files are gone, time is the sum of the
-clips over the clips a second of each row, which leaves out validations and saves.
+metrics.jsonl has the measurements. TensorBoard's files have the moments at which their events were written, and the
+step at which each process of the training began; running time and resumptions come from these. If the files are gone,
+running time is computed from the clips a second of each row, which leaves out validations and saves.
 
 Running time leaves out the pauses between processes, and the work that was lost with a process and done again.
 
-Format: TensorFlow's TFRecord (length, its CRC, record, its CRC) of tensorflow/core/util/event.proto.
+TensorBoard's files are TensorFlow's TFRecords (length, its CRC, record, its CRC) of tensorflow/core/util/event.proto.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ _CRC_BYTES = 4
 
 
 class Curve(NamedTuple):
-    """A measurement of some steps.
+    """A measurement at some steps.
 
     Attributes:
       step: int64[n], ascending.
@@ -65,10 +65,10 @@ class TrainingLog:
     Attributes:
       folder: the work directory.
       curves: metric of METRICS -> its curve; metrics that were never measured are absent.
-      clock: the step and the running time in seconds at some steps, both ascending.
+      clock: some steps, and the running time in seconds at each of them; both are ascending.
       has_clock: whether the times were measured; otherwise they follow from the clips a second.
-      resumed: steps after which another process went on.
-      changes: of settings.
+      resumed: the steps after which another process went on.
+      changes: the settings that changed when the run was resumed.
     """
 
     folder: Path
@@ -80,7 +80,7 @@ class TrainingLog:
     changes: tuple[Change, ...]
 
     def seconds(self, step: np.ndarray) -> np.ndarray:
-        """Running time at steps, float64[n]."""
+        """The running time at each of these steps, float64[n], seconds."""
         return np.interp(step, [0, *self.clock.step], [0, *self.clock.value])
 
     @property
@@ -89,7 +89,10 @@ class TrainingLog:
 
     @property
     def best(self) -> tuple[int, float] | None:
-        """The step of the highest validation top-1 and that value; of equal values the last, as checkpoints are kept."""
+        """The step of the highest validation top-1, and that value.
+
+        Of equal values the last counts, as when checkpoints are kept.
+        """
         curve = self.curves.get('validation/top1')
         if curve is None:
             return None
@@ -98,10 +101,10 @@ class TrainingLog:
 
 
 def read(folder: str | Path) -> TrainingLog:
-    """The training of the run in a work directory.
+    """Reads the training of the run in a work directory.
 
     Raises:
-      UserError: the folder holds no run, or files that training does not write so.
+      UserError: the folder has no run, or files that are not as training writes them.
       OSError: a file is missing or can't be read.
     """
     run = workdir.load(folder)
@@ -134,7 +137,7 @@ def _curves(path: Path) -> dict[str, Curve]:
 
 
 def _json_lines(path: Path, most: int) -> Iterator[dict[str, Any]]:
-    """The objects of a file of JSON lines; lines that are none, such as a last one that was cut off, are left out."""
+    """The objects of a file of JSON lines. Other lines are left out, such as a last line that was cut off."""
     if not path.exists():
         return
     for line in read_text(path, most).splitlines():
@@ -160,7 +163,7 @@ def _changes(path: Path) -> tuple[Change, ...]:
 
 
 def _from_rates(curves: dict[str, Curve], batch_size: int) -> Curve:
-    """The clock by the clips a second of each row."""
+    """The clock computed from the clips a second of each row."""
     rate = curves.get('train/clips_per_second')
     if rate is None:
         return Curve(np.zeros(0, int), np.zeros(0))
@@ -169,7 +172,7 @@ def _from_rates(curves: dict[str, Curve], batch_size: int) -> Curve:
 
 
 def _from_tensorboard(folder: Path) -> tuple[Curve, tuple[int, ...]]:
-    """The clock by the moments of events, and the steps that processes resumed at."""
+    """The clock by the moments of events, and the steps at which processes resumed."""
     step_at: list[int] = []
     seconds_at: list[float] = []
     resumed: list[int] = []
@@ -190,7 +193,7 @@ def _from_tensorboard(folder: Path) -> tuple[Curve, tuple[int, ...]]:
 
 
 def _event_files(folder: Path) -> Iterator[list[Event]]:
-    """The events of each file, in order; a damaged end is left out."""
+    """Yields the events of each file, in order. A damaged end of a file is left out."""
     paths = sorted(folder.glob('events*'))[:_MAX_FILES] if folder.is_dir() and not folder.is_symlink() else []
     room = _MAX_BYTES
     for path in paths:

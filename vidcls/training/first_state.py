@@ -1,7 +1,8 @@
-"""The first state of a run: of random numbers, of published weights (`init.weights`), or of another run (`init.run`).
+"""Makes a run's first state of random numbers, of published weights (`init.weights`) or of another run (`init.run`).
 
-Another run gives its parameters and statistics and, if no parameter starts anew, its moving averages and the state of its
-optimizer; the schedule starts at step 0. The classifier starts anew if the labels differ, or stand in another order.
+From another run come its parameters and statistics. If no parameter starts anew, its moving averages and the state of
+its optimizer come too; the learning rate's schedule starts at step 0. The classifier starts anew if the labels of the
+two runs differ, or stand in another order.
 """
 
 import dataclasses
@@ -28,7 +29,7 @@ from vidcls.text.bounded_file import read_json
 from vidcls.training.step import TrainState, new_state
 
 AVERAGED_STEPS = 'averaged_steps'  # in weights.json: the number of updates in the moving averages of the first state
-_ORIGIN_BYTES = 16 << 20  # of weights.json, which lists parameters
+_ORIGIN_BYTES = 16 << 20  # the limit on weights.json, which lists parameters
 _HEAD = '^head/'
 
 
@@ -38,14 +39,14 @@ def first_state(
     """The state at step 0, and its origin for weights.json.
 
     Args:
-      state: of random numbers.
-      labels: of the dataset.
+      state: the state made of random numbers.
+      labels: the dataset's labels, in order.
 
     Returns:
-      The state; and where it comes from, None for the given state of random numbers.
+      The state and its origin. The origin is None if the result is `state` itself.
 
     Raises:
-      UserError: weights or a run that do not fit the network; the message names what differs.
+      UserError: the weights or the other run do not fit the network; the message names what differs.
     """
     if config.init.run:
         return _from_run(config, model, state, labels)
@@ -55,7 +56,7 @@ def first_state(
 
 
 def absolute(init: InitConfig) -> InitConfig:
-    """The settings with paths that mean the same in every folder; addresses stay."""
+    """The settings with absolute paths, which mean the same in every folder. Addresses stay as they are."""
     one_way = lambda path: path and os.path.abspath(os.path.expanduser(path))
     weights = init.weights if fetching.SCHEME.match(init.weights) else one_way(init.weights)
     return dataclasses.replace(init, weights=weights, run=one_way(init.run))
@@ -85,7 +86,7 @@ def _warn_of_other_values(config: Config, layout: Layout) -> None:
 
 
 class _Ours(Layout):
-    """The names and axes of our own checkpoints."""
+    """The layout of our own checkpoints, whose names and axes need no conversion."""
 
     def theirs(self, path: str) -> list[tuple[str, ...]]:
         return [(path,)]
@@ -110,7 +111,7 @@ def _from_run(
         arrays = _named(tree)
         if not same_labels:
             arrays = {name: array for name, array in arrays.items() if not re.match(_HEAD, name)}
-        # Not `state.variables`, which are the moving averages.
+        # Not `state.variables`, which may be the moving averages.
         ours = {'params': state.params, 'batch_stats': state.batch_stats}
         return pretrained.convert(arrays, model, ours, config.init.allow_missing, layout)
 
@@ -143,7 +144,7 @@ def _from_run(
 
 
 def averaged_steps(run: workdir.Run) -> int:
-    """The number of updates in the moving averages that an existing run had at its step 0."""
+    """The number of updates that the moving averages of an existing run had at its step 0."""
     path = run.folder / 'weights.json'
     if not path.exists():
         return 0
@@ -152,18 +153,26 @@ def averaged_steps(run: workdir.Run) -> int:
 
 
 def _parse(value: str) -> tuple[Path, str]:
-    """'RUN@300' -> (RUN, '300'). An @ that is followed by neither best, latest nor digits belongs to the folder's name."""
+    """Splits 'RUN@300' into the folder RUN and the checkpoint '300'.
+
+    The checkpoint may also be 'best' or 'latest'. Any other @ belongs to the folder's name, and the checkpoint is
+    'latest'.
+    """
     match = re.fullmatch(r'(.+)@(best|latest|\d+)', value)
     return (Path(match[1]), match[2]) if match else (Path(value), 'latest')
 
 
 def _named(tree: Any) -> Arrays:
-    """'backbone/conv1/kernel' -> array, of parameters and statistics."""
+    """The arrays of parameters and statistics by path, such as 'backbone/conv1/kernel'."""
     return {'/'.join(key[1:]): value for key, value in flax.traverse_util.flatten_dict(tree).items()}
 
 
 def _optimizer(saved: Any, theirs: Config, ours: Config, fresh: Any, found: Converted) -> tuple[Any, str]:
-    """The other run's optimizer state, set to the start of our schedule, or else the fresh one; and which, for the log."""
+    """The state of the optimizer at step 0, and a text for the log that says where the state comes from.
+
+    The state is the other run's, with the schedule set back to step 0, if it fits our optimizer and all parameters come
+    from the other run. Otherwise the state is `fresh`.
+    """
     if found.started:
         return fresh, 'starts anew, as some parameters do'
     if theirs.optim.name != ours.optim.name:
@@ -179,6 +188,6 @@ def _optimizer(saved: Any, theirs: Config, ours: Config, fresh: Any, found: Conv
 
 
 def _by_path(tree: Any) -> dict[str, np.ndarray]:
-    """The leaves in order, by their path: the same for a tuple as for the list or dictionary that it is saved as."""
+    """The leaves by path, in order. A tuple gets the same paths as the list or dictionary that it is saved as."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in leaves}

@@ -1,7 +1,7 @@
-"""Which parameters and statistics are frozen, and which learn at a multiple of the learning rate (`config.init`).
+"""Freezes parameters and statistics, and sets multiples of the learning rate for some parameters (`config.init`).
 
-"Partial BN" (Wang et al. 2016, arXiv:1608.00859, section 3.2): on small datasets every BatchNorm but the first is frozen,
-its running statistics too.
+"Partial BN" (Wang et al. 2016, arXiv:1608.00859, section 3.2): on small datasets every BatchNorm except the first is
+frozen, and so are its running statistics.
 """
 
 import re
@@ -20,7 +20,7 @@ FIRST_NORM = re.compile('backbone/(bn1|conv1_7x7_s2_bn)')  # ResNet's, BN-Incept
 
 
 def frozen(config: InitConfig, params: Any) -> Any:
-    """Which parameters are frozen: a tree as `params`, of bools."""
+    """A tree of bools with the structure of `params`: whether each parameter is frozen."""
     norms = _norms(params)
 
     def is_frozen(path: tuple[Any, ...], _) -> bool:
@@ -31,7 +31,7 @@ def frozen(config: InitConfig, params: Any) -> Any:
 
 
 def multipliers(config: InitConfig, params: Any) -> Any:
-    """The factor on each parameter's learning rate: a tree as `params`, of floats."""
+    """A tree of floats with the structure of `params`: the factor on each parameter's learning rate."""
     norms = _norms(params)
 
     def factor(path: tuple[Any, ...], _) -> float:
@@ -43,13 +43,13 @@ def multipliers(config: InitConfig, params: Any) -> Any:
 
 
 def hold(config: InitConfig, params: Any) -> Any:
-    """The same parameters. Gradients with respect to frozen ones are zero, and XLA does not compute them."""
+    """Returns the same parameters. The gradients of frozen parameters become zero, and XLA does not compute them."""
     still = frozen(config, params)
     return jax.tree.map(lambda x, is_frozen: jax.lax.stop_gradient(x) if is_frozen else x, params, still)
 
 
 def hold_statistics(config: InitConfig) -> AbstractContextManager:
-    """A context. A network that is applied inside normalises with the running statistics of frozen norms, and keeps them."""
+    """A context in which a network's frozen norms normalise with their running statistics and leave these unchanged."""
 
     def call(run, args, kwargs, context):
         module = context.module
@@ -67,7 +67,8 @@ def check(config: InitConfig, variables: Any) -> None:
     """Checks that the settings fit the network.
 
     Raises:
-      UserError: `freeze` matches no parameter or all, or the network has no BatchNorm for `partial_bn`.
+      UserError: `freeze` matches no parameter, no parameter is left to train, or `partial_bn` is set and the network
+        has no BatchNorm.
     """
     if config.partial_bn and not variables.get('batch_stats'):
         raise UserError('--config.init.partial_bn: this network has no BatchNorm')
@@ -80,7 +81,7 @@ def check(config: InitConfig, variables: Any) -> None:
 
 
 def _norms(params: Any) -> set[tuple[str, ...]]:
-    """The paths of modules that normalise: those with a parameter `scale`."""
+    """The paths of the modules that normalise: the modules with a parameter `scale`."""
     return {path[:-1] for path in flax.traverse_util.flatten_dict(params) if path[-1] == 'scale'}
 
 

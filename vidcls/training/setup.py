@@ -25,10 +25,11 @@ def open_data(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Da
     """Checks the settings and opens the dataset.
 
     Returns:
-      The configuration, with the dataset's folder and splits as they were found and absolute paths; and the dataset.
+      The configuration and the dataset. In the configuration all paths are absolute, and the splits are named as
+        `splits.resolved` names them.
 
     Raises:
-      UserError: a setting that can't work on these devices or with this dataset.
+      UserError: a setting can't work on these devices or with this dataset.
     """
     config_lib.validate(config)
     data = config.data
@@ -46,7 +47,7 @@ def open_data(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Da
     except ValueError as error:
         raise UserError(f'{error}; --config.data.validation_split= trains without validation') from None
     _say_what_is_unusual(config, found, dataset, num_clips, len(devices))
-    # Absolute paths: evaluation may be started in another folder, and a run resumed under another spelling.
+    # Absolute paths: evaluation may start in another folder, and a run may resume under another spelling of its path.
     found = dataclasses.replace(found, dir=str(dataset.folder.resolve()))
     return dataclasses.replace(config, data=found, init=first_state.absolute(config.init)), dataset
 
@@ -60,19 +61,20 @@ def enter(
     num_steps: int,
     extend: bool,
 ) -> tuple[workdir.Run, TrainState, int]:
-    """Makes the work directory, or opens the one that is there; every process gets the same answer.
+    """Makes the work directory, or opens an existing one. Every process gets the same result.
 
     Args:
-      state: of random numbers.
+      state: the state made of random numbers.
       num_steps: the number of the run's last step.
       extend: whether a run may go on to another number of epochs although its schedule depends on that number.
 
     Returns:
-      The work directory; the state at step 0, made of published weights or of another run if the configuration names
-      either; and the number of updates in its moving averages.
+      The run, a state, and the number of updates that the run's moving averages had at step 0. A new run gets its first
+        state: published weights or another run replace the random numbers if the configuration names them. A run that
+        resumes gets `state`.
 
     Raises:
-      UserError: a network that can't take the settings, or a work directory of another run.
+      UserError: the network can't take the settings, or the work directory belongs to another run.
     """
     with processes.together():
         freezing.check(config.init, state.variables)
@@ -107,7 +109,10 @@ def describe(
     num_steps: int,
     devices: Sequence[jax.Device],
 ) -> None:
-    """Logs what is trained: the network, its size and cost, the dataset, the steps; and where a resumed run stands."""
+    """Logs what is trained: the network, its size and cost, the dataset and the number of steps.
+
+    For a run that resumes, the step that it has reached is logged too.
+    """
     config, num_params = run.config, sum(x.size for x in jax.tree.leaves(state.params))
     logging.info(
         '%s, %.2f M parameters, %s, %d classes; %d clips, %d steps of %d clips on %d %s device(s)\n%s',
@@ -121,7 +126,7 @@ def describe(
 
 
 def _say_new_rate(run: workdir.Run, steps_per_epoch: float) -> None:
-    """Logs the learning rate on resume, by the old schedule and by the new, if the number of epochs changed."""
+    """Logs the learning rates of the old and of the new schedule, if a run resumes with another number of epochs."""
     saved = checkpoint.steps(run.checkpoints)
     if not saved:
         return
@@ -139,10 +144,10 @@ def _say_new_rate(run: workdir.Run, steps_per_epoch: float) -> None:
 
 
 def check_mixing(config: Config, num_devices: int) -> None:
-    """Refuses mixup and cutmix where a device has a single clip at a time.
+    """Refuses mixup and cutmix if a device has a single clip at a time.
 
     Raises:
-      UserError: names the settings.
+      UserError: mixup or cutmix is on, and a device has a single clip at a time; the message names the settings.
     """
     augment, share = config.augment, config.batch_size // num_devices
     at_once = config.optim.clips_per_device

@@ -1,7 +1,7 @@
 """The state of training, and the step: a pure function of (state, batch), written for one device.
 
-The step averages gradients and measurements over all devices (`vidcls.distributed.devices.AXIS`). No random key is part of
-the state: keys are folded from the seed, the step, the device and the part of the device's share.
+The step averages gradients and measurements over all devices (`vidcls.distributed.devices.AXIS`). No random key is part
+of the state: a key is folded from the seed, the step, the device, and the number of the part within the device's share.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from vidcls.training import freezing
 
 @flax.struct.dataclass
 class TrainState:
-    """All that changes in training."""
+    """The state of training: all that a step changes."""
 
     step: jax.Array | np.integer  # int32, the number of steps made
     params: Any
@@ -35,18 +35,18 @@ class TrainState:
 
     @property
     def saved(self) -> dict[str, Any]:
-        """What a checkpoint's `model` holds."""
+        """The tree that a checkpoint saves as `model`."""
         saved = {'params': self.params, 'batch_stats': self.batch_stats}
         return saved | ({'ema': self.ema} if self.ema else {})
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What is evaluated: the moving averages where they are kept."""
+        """The variables that are evaluated: the moving averages if they are kept, else parameters and statistics."""
         return self.ema or {'params': self.params, 'batch_stats': self.batch_stats}
 
 
 def init_state(model: nn.Module, optimizer: optax.GradientTransformation, config: Config) -> TrainState:
-    """The state at step 0, a function of the seed; arrays of numpy."""
+    """The state at step 0, in numpy's arrays, with random numbers that depend on the seed alone."""
     size = config.augment.crop_size
 
     def init(key):
@@ -54,7 +54,7 @@ def init_state(model: nn.Module, optimizer: optax.GradientTransformation, config
         params = variables['params']
         return new_state(jnp.int32(0), params, variables.get('batch_stats', {}), optimizer.init(params), config)
 
-    # This code runs once. XLA would optimise it for minutes where it has hundreds of random arrays, as of BN-Inception.
+    # This code runs once. XLA would optimise it for minutes for a network of hundreds of arrays, such as BN-Inception.
     unoptimised: dict[str, Any] = {'xla_backend_optimization_level': 0}
     key = jax.random.key(config.seed)
     return jax.device_get(jax.jit(init).lower(key).compile(unoptimised)(key))
@@ -76,17 +76,17 @@ def make_train_step(
     averaged_steps: int = 0,
     loss: metrics.Loss = metrics.cross_entropy,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
-    """(state, batch) -> (state, measurements).
+    """A function for one device: (state, batch) -> (next state, measurements).
 
-    A device works through its share of the global batch in equal parts of at most `config.optim.clips_per_device` clips,
-    one after the other, and averages their gradients: the same step in less memory. BatchNorm sees each part by itself, so
-    that the number of parts changes the result of a network that has BatchNorm; it changes that of a TimeSformer, which
-    has none, by rounding alone.
+    A device works through its share of the global batch in equal parts of at most `config.optim.clips_per_device`
+    clips, one after the other, and averages their gradients. This is the same step in less memory, except that
+    BatchNorm sees each part by itself. For TimeSformer, which has no BatchNorm, the number of parts changes the result
+    by rounding alone.
 
     Args:
-      learning_rate: for the measurements; the optimizer has its own.
-      averaged_steps: the number of updates that the moving averages are made of at step 0.
-      loss: (logits [b k], targets float32[b k]) -> float32[b]; the targets are mixed and smoothed already.
+      learning_rate: the schedule that the measurements report; the optimizer has its own.
+      averaged_steps: the number of updates in the moving averages at step 0.
+      loss: (logits [b k], targets float32[b k]) -> float32[b]. It gets targets that are mixed and smoothed already.
     """
     gradients = jax.grad(_mean_loss(model, config, loss), has_aux=True)
     decay = config.optim.ema_decay
@@ -106,13 +106,13 @@ def make_train_step(
         else:
             split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), (batch.views, batch.label))
             batch_stats, found = _scan_mean(part, state.batch_stats, (jnp.arange(parts), *split))
-        # Each device updates BatchNorm's running statistics by its share; their mean keeps the state the same on all.
+        # Each device updates BatchNorm's running statistics by its share. Their mean keeps the devices' states equal.
         (grads, measured), batch_stats = jax.lax.pmean((found, batch_stats), AXIS)
         measured |= {'grad_norm': optax.tree.norm(grads), 'learning_rate': learning_rate(state.step)}
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
-        if decay:  # of statistics too: those of the latest parameters would not fit the averaged parameters
+        if decay:  # statistics are averaged too: the latest ones would not fit the averaged parameters
             moved = 1 - ema_decay(decay, state.step + averaged_steps)
             ema = optax.incremental_update({'params': params, 'batch_stats': batch_stats}, ema, moved)
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), measured
@@ -121,20 +121,21 @@ def make_train_step(
 
 
 def num_parts(share: int, at_once: int) -> int:
-    """The smallest number of equal parts of a share such that a part has at most `at_once` clips (0: no limit)."""
+    """The smallest number of equal parts of a share that gives a part at most `at_once` clips (0: no limit)."""
     return next(n for n in range(1, share + 1) if share % n == 0 and (share // n <= at_once or not at_once))
 
 
 def ema_decay(decay: float, step: jax.Array) -> jax.Array:
-    """The decay of the moving averages at the update after `step` others: smaller at first, to forget the random start.
+    """The decay of the moving averages at the update that follows `step` updates.
 
-    The rule of TensorFlow's `tf.train.ExponentialMovingAverage` with `num_updates`.
+    The decay is smaller at first, to forget the random start, by the rule of TensorFlow's
+    `tf.train.ExponentialMovingAverage` with `num_updates`.
     """
     return jnp.minimum(decay, (1 + step) / (10 + step))
 
 
 def _mean_loss(model: nn.Module, config: Config, loss: metrics.Loss) -> Callable:
-    """(params, batch_stats, views, label, key) -> (mean loss, batch_stats and measurements)."""
+    """A function (params, batch_stats, views, label, key) -> (mean loss, {'batch_stats', 'measured'})."""
     augment = config.augment
 
     def mean_loss(params: Any, batch_stats: Any, views: Views, label: jax.Array, key: jax.Array):
@@ -161,7 +162,7 @@ def _mean_loss(model: nn.Module, config: Config, loss: metrics.Loss) -> Callable
 
 
 def _scan_mean(part: Callable, carry: Any, inputs: Any) -> tuple[Any, Any]:
-    """`jax.lax.scan`, but for the outputs: their mean is returned, and only their sum is kept on the way."""
+    """Runs `jax.lax.scan`, but returns the mean of the outputs. Only their sum is kept on the way."""
     shapes = jax.eval_shape(part, carry, jax.tree.map(lambda x: x[0], inputs))[1]
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 

@@ -1,9 +1,10 @@
 """Convolution and pooling: [n h w c] -> [n h' w' c'], or with one more spatial axis.
 
-Each operation has two forms. `*_xla` hands the operation to XLA, which is right on an accelerator. `*_cpu` writes it as
-matrix products and elementwise maxima or sums: XLA's CPU backend runs such products near the processor's limit; its own
-gradients of convolution and pooling run far below that limit. The results are the same up to rounding; `vidcls.models.layers` chooses. The
-times below are those of 12 images, float32, on 2 threads of an AVX2 processor that multiplies matrices at 60 GFLOP/s.
+Each operation has two forms. `*_xla` hands the operation to XLA, which is right on an accelerator. `*_cpu` writes the
+operation as matrix products and elementwise maxima or sums. XLA's CPU backend runs matrix products near the processor's
+limit, but runs its own gradients of convolution and pooling far below that limit. The results are the same up to
+rounding; `vidcls.models.layers` chooses the form. The times below are for 12 images in float32, on 2 threads of an AVX2
+processor that multiplies matrices at 60 GFLOP/s.
 """
 
 import functools
@@ -18,7 +19,7 @@ LAYOUTS = {4: ('NHWC', 'HWIO', 'NHWC'), 5: ('NDHWC', 'DHWIO', 'NDHWC')}
 
 
 def convolve_xla(x, kernel, stride: int, padding: int):
-    """Convolution of x[n ... c] by kernel[... c c'], zeros of width `padding` on every side."""
+    """The convolution of x[n ... c] by kernel[... c c'], with `padding` zeros on every side."""
     spatial = x.ndim - 2
     return lax.conv_general_dilated(
         x,
@@ -35,7 +36,7 @@ def max_pool_xla(x, window: int, stride: int, padding: int | tuple[int, int]):
 
 
 def sum_pool_xla(x, window: int, stride: int, padding: int | tuple[int, int]):
-    """The sum over windows of x[n ... c]."""
+    """The sum over windows of x[n ... c]; the border counts as zeros."""
     return _reduce_windows(x, 0.0, lax.add, window, stride, padding)
 
 
@@ -52,15 +53,16 @@ def _reduce_windows(x, first, operation, window, stride, padding):
 
 
 def _sides(padding: int | tuple[int, int]) -> tuple[int, int]:
-    """The border's width before and after."""
+    """The border's widths before and after the image."""
     return padding if isinstance(padding, tuple) else (padding, padding)
 
 
 def convolve_cpu(x, kernel, stride: int, padding: int):
-    """`convolve_xla` as a matrix product if the kernel is 1x1, as `windowed` if it has 64 output channels or more.
+    """The result of `convolve_xla`, in the form that is fastest on the CPU.
 
-    The products of layers with fewer channels are too small to gain from: at 16 channels both forms took as long, and the
-    products took four times as long to compile.
+    A 1x1 kernel is one matrix product. A kernel with 64 output channels or more is computed by `windowed`. With fewer
+    channels the matrix products of `windowed` are too small to gain from: at 16 channels both forms took equally long,
+    and the matrix products took four times as long to compile.
     """
     window, channels = kernel.shape[:-2], kernel.shape[-2:]
     if math.prod(window) == 1 and padding == 0:
@@ -72,16 +74,17 @@ def convolve_cpu(x, kernel, stride: int, padding: int):
 
 
 def max_pool_cpu(x, window: int, stride: int, padding: int | tuple[int, int]):
-    """`max_pool_xla` as maxima of shifted images.
+    """The result of `max_pool_xla`, computed as the maximum of shifted images.
 
-    ResNet's one such layer took 133 ms with its gradient, where XLA's form took 193. Equal maxima share the gradient here,
-    where XLA gives it to the first; after a ReLU such ties are zeros and get no gradient.
+    The one maximum pool of ResNet took 133 ms with its gradient, and XLA's form 193 ms. Here equal maxima share the
+    gradient; in XLA's form the first gets all of it. After a ReLU, equal maxima are zeros and get no gradient in either
+    form.
     """
     return functools.reduce(jnp.maximum, _windows(x, window, stride, padding, -jnp.inf))
 
 
 def sum_pool_cpu(x, window: int, stride: int, padding: int | tuple[int, int]):
-    """`sum_pool_xla` as the sum of shifted images."""
+    """The result of `sum_pool_xla`, computed as the sum of shifted images."""
     return functools.reduce(jnp.add, _windows(x, window, stride, padding, 0))
 
 
@@ -101,10 +104,10 @@ def _shifted(x, window, out, stride, padding, border):
 
 
 def _outer(x, g):
-    """The sum over all positions of x[... i] g[... o], [i o].
+    """The array [i o] of the sums of x[... i] g[... o] over all positions.
 
-    XLA transposes the first operand in memory, so the narrower one comes first (1024 x 256 channels: 19 ms, the other way
-    29). The barrier keeps XLA from swapping the operands back.
+    XLA transposes the first operand in memory, so the narrower operand comes first. With 1024 and 256 channels this
+    order takes 19 ms, and the other 29 ms. The barrier keeps XLA from swapping the operands back.
     """
     if x.shape[-1] < g.shape[-1]:
         return jnp.einsum('...i,...o->io', x, g)
@@ -113,9 +116,9 @@ def _outer(x, g):
 
 @jax.custom_vjp
 def pointwise(x, kernel):
-    """1x1 convolution as a matrix product: x[... i] kernel[i o] -> [... o].
+    """A 1x1 convolution as a matrix product: x[... i] kernel[i o] -> [... o].
 
-    The weight gradient takes 10 to 50 ms a layer, where that of XLA's convolution took 365 to 1,800.
+    The weight gradient of a layer takes 10 to 50 ms; in XLA's convolution it took 365 to 1,800 ms.
     """
     return x @ kernel
 
@@ -132,7 +135,8 @@ pointwise.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _pointwise_backwar
 def windowed(x, kernel, stride, padding):
     """A convolution whose weight gradient is one matrix product for each place of the window.
 
-    A 3x3 over 56x56x64 took 157 ms where XLA's took 367; the 7x7 on three channels 176 where XLA's took 464.
+    A 3x3 convolution of 56x56x64 took 157 ms, and XLA's 367 ms. The 7x7 convolution of three channels took 176 ms, and
+    XLA's 464 ms.
     """
     if _suits_winograd(x, kernel, stride, padding):
         return winograd(x, kernel)
@@ -148,7 +152,7 @@ def _windowed_backward(stride, padding, saved, g):
     window = kernel.shape[:-2]
     (dx,) = jax.vjp(lambda x: convolve_xla(x, kernel, stride, padding), x)[1](g)
     views = list(_shifted(x, window, g.shape[1:-1], stride, padding, 0))
-    if x.shape[-1] < 16:  # too thin for a product of its own: all places side by side
+    if x.shape[-1] < 16:  # too few channels for a product at each place: one product of all places side by side
         dk = _outer(jnp.concatenate(views, axis=-1), g)
     else:
         dk = jnp.stack([jnp.einsum('...o,...i->oi', g, v) for v in views]).swapaxes(1, 2)
@@ -161,9 +165,9 @@ windowed.defvjp(_windowed_forward, _windowed_backward)
 def _suits_winograd(x, kernel, stride, padding) -> bool:
     """Whether `winograd` can compute this convolution, and is faster than `convolve_xla`.
 
-    The cost of Winograd's transforms grows with the number of channels, and its saving with the square of that number: from
-    128 channels it is clearly faster. On maps under 14x14 the half-filled tiles cost more than is saved. bfloat16 would lose
-    digits in the transforms.
+    The cost of Winograd's transforms grows with the number of channels, and the saving with the square of that number,
+    so that Winograd is clearly faster from 128 channels on. On maps under 14x14 the half-filled tiles cost more than is
+    saved. In bfloat16 the transforms would lose digits.
     """
     return (
         kernel.shape[:-2] == (3, 3)
@@ -175,12 +179,12 @@ def _suits_winograd(x, kernel, stride, padding) -> bool:
 
 
 def winograd(x, kernel):
-    """3x3 convolution, stride 1, padding 1, with 4 multiplications where the plain form has 9.
+    """The 3x3 convolution with stride 1 and padding 1, with 4 multiplications where the plain form has 9.
 
-    F(2x2, 3x3) of Lavin & Gray 2015 (arXiv:1509.09308), section 4.1: Y = A'[(GgG') (B'dB)]A.
-    14x14x256 took 31 ms where XLA's form took 74 in the same run, and 28x28x128 took 53 where XLA's took 88; ResNet-50's
-    forward pass became 9 % faster. The gradients use the other forms: with Winograd there too a train step was 5 % faster
-    than without any Winograd, and took 70 % longer to compile.
+    This is F(2x2, 3x3) of Lavin & Gray 2015 (arXiv:1509.09308), section 4.1: Y = A'[(GgG') (B'dB)]A. In one run,
+    14x14x256 took 31 ms and XLA's form 74 ms; 28x28x128 took 53 ms and XLA's form 88 ms. ResNet-50's forward pass
+    became 9 % faster. The gradients use the other forms: with Winograd in the gradients too, a train step was 5 %
+    faster than without any Winograd, but took 70 % longer to compile.
     """
     _, h, w, _ = x.shape
     rows, columns = -(-h // 2), -(-w // 2)

@@ -1,8 +1,9 @@
-"""A block whose activations are computed again in the backward pass, where XLA's CPU compiler defeats `nn.remat`.
+"""A replacement of `nn.remat` for XLA's CPU compiler, which defeats `nn.remat`.
 
-`nn.remat` asks the compiler by an optimisation barrier to compute the activations late. XLA's CPU compiler drops the barrier
-and moves that computation to the front: TimeSformer then took more memory than without `nn.remat`. Here the input of the
-second computation depends on the gradient that arrives, so that no compiler can move the computation before the gradient.
+`nn.remat` asks the compiler by an optimisation barrier to compute a block's activations again, late in the backward
+pass. XLA's CPU compiler drops the barrier and moves that computation to the front: TimeSformer then took more memory
+than without `nn.remat`. Here the input of the second computation depends on the gradient that arrives, so that no
+compiler can move the computation before the gradient.
 """
 
 import flax.linen as nn
@@ -11,10 +12,10 @@ import jax.numpy as jnp
 
 
 def recomputed(block: nn.Module, x: jax.Array, train: bool) -> jax.Array:
-    """`block(x, train)`, of which only x is kept for the backward pass.
+    """The result of `block(x, train)`; only x is kept for the backward pass.
 
-    It is called in a compact method, on a block that has parameters and no other variables, and not during `init`. The
-    block's dropout draws from a key of its own. Reverse-mode gradients only.
+    Call this function in a compact method and not during `init`. The block may have parameters, but no other variables.
+    The block's dropout draws from a key of its own. Only reverse-mode gradients work.
     """
     pure, train = block.clone(parent=None, name=None), bool(train)
     key = block.make_rng('dropout') if train and block.has_rng('dropout') else None
@@ -38,6 +39,7 @@ def recomputed(block: nn.Module, x: jax.Array, train: bool) -> jax.Array:
 def _after(gradient: jax.Array, x: jax.Array) -> jax.Array:
     """x, made to depend on the gradient.
 
-    The result is x unless the gradient's first number is NaN; then it is NaN, as all gradients would be anyway.
+    The result is x unless the gradient's first number is NaN. In that case the result is NaN, as all gradients would be
+    anyway.
     """
     return jnp.where(jnp.isnan(gradient.ravel()[0]), jnp.nan, x)
