@@ -103,6 +103,7 @@ def ended(stopped):
     return folder
 
 
+@pytest.mark.slow
 def test_one_process_ends_the_run_of_two_as_if_it_had_made_it_all(ended, whole):
     (step, ours), (last, theirs) = (checkpoint.restore_model(run / 'checkpoints', 'latest') for run in (ended, whole))
     assert step == last == 30

@@ -13,12 +13,14 @@ def normal(seed, shape, dtype=jnp.float32):
 
 def assert_same(ours, theirs, inputs, dtype):
     """Outputs, and the gradients of every input of one weighted sum of them."""
-    theirs_y, ours_y = theirs(*inputs), ours(*inputs)
-    weights = normal(9, ours_y.shape)
-    found = [
-        jax.grad(lambda inputs, f=f: (f(*inputs).astype(jnp.float32) * weights).sum())(inputs) for f in (ours, theirs)
-    ]
-    assert ours_y.dtype == theirs_y.dtype == dtype
-    for one, other in zip((ours_y, *found[0]), (theirs_y, *found[1]), strict=True):
+    weights = normal(9, jax.eval_shape(ours, *inputs).shape)
+
+    def run(form):
+        total = lambda inputs: (form(*inputs).astype(jnp.float32) * weights).sum()
+        return jax.jit(lambda inputs: (form(*inputs), *jax.grad(total)(inputs)))(inputs)
+
+    found, expected = run(ours), run(theirs)
+    assert found[0].dtype == expected[0].dtype == dtype
+    for one, other in zip(found, expected, strict=True):
         other = np.asarray(other, np.float32)
         np.testing.assert_allclose(np.asarray(one, np.float32), other, atol=RELATIVE[dtype] * np.abs(other).max())

@@ -79,6 +79,7 @@ def drawn(shapes):
     return jax.tree.map(lambda x: jnp.asarray(leaf(x.shape), jnp.float32), {**shapes})
 
 
+@pytest.mark.slow
 def test_every_parameter_gets_a_gradient(monkeypatch):
     # At evaluation, because in training the norms cancel the convolutions' biases. XLA's forms and no
     # optimisation, because hundreds of small operations take a minute to compile otherwise.
