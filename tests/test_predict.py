@@ -126,7 +126,7 @@ def test_a_list_gets_what_each_gets_alone(run_folder, tmp_path):
     alone = [classifier.probabilities(source) for source in sources]
     assert classifier._step._cache_size() == 3
     np.testing.assert_allclose(together, alone, atol=1e-6)
-    assert np.ptp(together, axis=0).max() > 1e-3  # the videos differ
+    assert np.ptp(together, axis=0).max() > 2e-4  # the videos differ
     names = [[label for label, _ in found] for found in classifier.classify(sources, top_k=2)]
     assert names == [[label for label, _ in classifier.classify(source, top_k=2)] for source in sources]
     assert classifier.classify([]) == []
@@ -290,7 +290,7 @@ def test_the_script_explains(run_folder, videos, tmp_path):
     told = [json.loads((out / f'clip-up-gradcam{more}.json').read_text()) for more in ('', '-2')]
     assert [one['video'] for one in told] == list(map(str, linked))
     with np.load(out / 'clip-up-gradcam.npz') as saved:
-        assert saved['map'].shape == (3, 24, 24) and saved['cells_backbone'].shape == (3, 1, 1)
+        assert saved['map'].shape == (3, 24, 24) and saved['cells_backbone'].shape == (3, 6, 6)
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_the_script_explains(run_folder, videos, tmp_path):
     [
         (['--explain_label=up'], 'go with --explain='),
         (['--explain=DIR', '--explain_label=upp'], "no label 'upp' (did you mean up?)"),
-        (['--explain=DIR', '--explain_method=rollout'], 'rollout needs attention, and tsn_tiny has none'),
+        (['--explain=DIR', '--explain_method=rollout'], 'rollout needs attention, and tsn_micro has none'),
     ],
 )
 def test_flags_of_explaining_that_cannot_work_are_one_line(run_folder, videos, tmp_path, flags, message):
