@@ -6,7 +6,7 @@ PYTHON ?= $(shell for minor in 13 12 11; do \
 	done; done; echo python3)
 BIN := .venv/bin
 
-.PHONY: setup setup-dev setup-peers demo test test-slow lint docs bench parity lock clean
+.PHONY: setup setup-dev setup-peers demo test test-slow lint docs bench bench-quick parity lock clean
 
 setup: .venv/.done
 setup-dev: .venv/.done-dev
@@ -57,6 +57,10 @@ docs: .venv/.done-docs
 
 bench: setup-peers
 	$(BIN)/python -m benchmarks
+
+# Whether the checkout is slower than the commit before.
+bench-quick: setup-dev
+	$(BIN)/python -m benchmarks.quick
 
 # What `make test` skips where the peers are not installed.
 parity: setup-peers

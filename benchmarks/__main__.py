@@ -1,5 +1,10 @@
 """All measurements beside peers in one run, which prints a table and writes bench.json. `make bench` runs it.
 
+    python -m benchmarks [--release=VERSION]
+
+With --release, the ratios are kept in benchmarks/history.jsonl too, a line a release, with the machine, the versions and the
+date.
+
 bench.json is a list of {name, unit, ours, peer, ratio}. Each number is a median of alternating rounds; starts are measured in
 one round. Where the unit is a rate, a ratio of 2 means twice as fast. Networks, ours and the peers', run in a process of
 their own, with the large pages that docs/performance.md recommends for a CPU.
@@ -13,16 +18,28 @@ from concurrent import futures
 from pathlib import Path
 from unittest import mock
 
-from benchmarks import convert, models, read, start, stream
+from absl import app, flags
+
+from benchmarks import convert, machine, models, read, start, stream
 from benchmarks.table import print_table
 
+_RELEASE = flags.DEFINE_string('release', '', 'The version whose ratios are kept in benchmarks/history.jsonl.')
+_HISTORY = Path(__file__).with_name('history.jsonl')
 
-def main() -> None:
+
+def main(argv) -> None:
+    del argv
+    made_on = machine.describe()
+    print(', '.join(f'{name} {value}' for name, value in made_on.items()), flush=True)
     rows = []
     for run in (convert.run, read.run, _in_large_pages(stream.run), _in_large_pages(models.run), start.run):
         rows += run()
         Path('bench.json').write_text(json.dumps(rows, indent=2) + '\n')
     print_table(rows)
+    if _RELEASE.value:
+        ratios = {row['name']: float(f'{row["ratio"]:.3g}') for row in rows}
+        with _HISTORY.open('a') as file:
+            file.write(json.dumps({'release': _RELEASE.value, **made_on, 'ratios': ratios}) + '\n')
 
 
 def _in_large_pages(run: Callable[[], list[dict]]) -> Callable[[], list[dict]]:
@@ -39,4 +56,4 @@ def _in_large_pages(run: Callable[[], list[dict]]) -> Callable[[], list[dict]]:
 
 
 if __name__ == '__main__':
-    main()
+    app.run(main)

@@ -63,7 +63,7 @@ def _run_case(case: Case, rounds: int) -> list[dict]:
     from benchmarks import torch_models
 
     sgd = {'lr': _LEARNING_RATE, 'momentum': _MOMENTUM, 'weight_decay': _L2}
-    nets = {'ours': _ours(case)}
+    nets = {'ours': our_tasks(case)}
     nets |= {peer: torch_models.tasks(peer, case, _SIZE, _THREADS, sgd) for peer in case.peers}
     calls = {(name, task): nets[name][task] for name in nets for task in ('train', 'infer')}
     rates = time_alternately(calls, rounds)
@@ -94,7 +94,8 @@ def time_alternately(calls: dict, rounds: int) -> dict:
     return {name: np.array(found) for name, found in rates.items()}
 
 
-def _ours(case: Case) -> Tasks:
+def our_tasks(case: Case, size: int = _SIZE) -> Tasks:
+    """A train step, a forward pass, and XLA's count of the forward pass's operations, of clips [b t size size 3]."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -102,8 +103,9 @@ def _ours(case: Case) -> Tasks:
     from vidcls import models
 
     still = {'dropout', 'frame_dropout', 'drop_path'} & models.settings(case.model)
-    model = models.build(case.model, case.classes, **dict.fromkeys(still, 0.0))
-    video = jax.random.normal(jax.random.key(0), (case.clips, case.frames, _SIZE, _SIZE, 3))
+    sizes = {'image_size': size} if 'image_size' in models.settings(case.model) else {}
+    model = models.build(case.model, case.classes, **dict.fromkeys(still, 0.0), **sizes)
+    video = jax.random.normal(jax.random.key(0), (case.clips, case.frames, size, size, 3))
     labels = jnp.arange(case.clips)
     optimizer = optax.chain(optax.add_decayed_weights(_L2), optax.sgd(_LEARNING_RATE, _MOMENTUM))
 
@@ -149,7 +151,7 @@ def _transform_row(rounds: int) -> dict:
     windows = [[(0, 0, _CANVAS - 30, _CANVAS - 30, clip % 2)] for clip in range(case.clips)]
     clips = jax.device_put(Views(pixels, np.array(windows, np.int32)))
     transformed = jax.jit(functools.partial(transform, crop_size=_SIZE, mean=AugmentConfig.mean, std=AugmentConfig.std))
-    calls = {'transform': lambda: jax.block_until_ready(transformed(clips)), 'infer': _ours(case)['infer']}
+    calls = {'transform': lambda: jax.block_until_ready(transformed(clips)), 'infer': our_tasks(case)['infer']}
     rates = time_alternately(calls, rounds)
     name = f'resize, flip and normalise / {case.model} infer'
     return row(name, 'clips/s', case.clips * rates['transform'], case.clips * rates['infer'])

@@ -47,7 +47,7 @@ def run(rounds: int = _ROUNDS) -> list[dict]:
 
 def _compare(dataset: Dataset, files: list[list[Path]], frames: int, rounds: int) -> list[dict]:
     sources: dict[str, Callable[[], Iterator]] = {
-        'ours': lambda: pipeline.train_batches(dataset, _config(frames)),
+        'ours': lambda: our_batches(dataset, frames),
         'bare libjpeg-turbo': lambda: _bare(dataset, frames),
     }
     try:
@@ -60,18 +60,24 @@ def _compare(dataset: Dataset, files: list[list[Path]], frames: int, rounds: int
     rates = {name: [] for name in sources}
     for _ in range(rounds):
         for name, source in sources.items():
-            rates[name].append(_frames_per_second(source(), frames))
+            rates[name].append(frames_per_second(source(), frames))
     ours = rates.pop('ours')
     return [row(f'read {frames} frames a clip / {name}', 'frames/s', ours, peer) for name, peer in rates.items()]
 
 
-def _frames_per_second(batches: Iterator, frames: int) -> float:
+def frames_per_second(batches: Iterator, frames: int) -> float:
+    """The rate at which batches of clips of `frames` frames come."""
     for _ in itertools.islice(batches, 3):  # the start is not timed
         pass
     start = time.perf_counter()
     for _ in itertools.islice(batches, _BATCHES):
         pass
     return _BATCHES * _BATCH * frames / (time.perf_counter() - start)
+
+
+def our_batches(dataset: Dataset, frames: int, start_step: int = 0) -> Iterator:
+    """Our batches of clips of `frames` frames."""
+    return pipeline.train_batches(dataset, _config(frames), start_step)
 
 
 def _config(frames: int) -> Config:
