@@ -47,7 +47,7 @@ class Side:
             '--config.epochs=0.1',
             '--config.data.validation_split=',
         )
-        self._video = next((dataset.parents[1] / 'motion_videos').rglob('*.mp4'))
+        self._video = next((dataset.parent / 'motion_videos').rglob('*.mp4'))
         self._probe = subprocess.Popen(
             [sys.executable, '-m', 'benchmarks.probe'], cwd=root, env=self._env, text=True, bufsize=1,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
