@@ -13,7 +13,7 @@ class UserError(ValueError):
 
 
 def internal_error(error: Exception) -> str:
-    """Returns a line about an exception that is a mistake in a program: its type, its place in the code, its message."""
+    """Returns a line about an exception that is a mistake in a program: its type, place in the code and message."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     message = ' '.join(str(error).split())
     return f'internal error: {type(error).__name__} at {Path(place.filename).name}:{place.lineno}: {message}'
