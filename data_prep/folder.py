@@ -7,8 +7,8 @@ DIR is one of
   - split folders of class folders: DIR/train/<class>/..., DIR/validation/..., DIR/test/...;
   - either of these with a folder of frame images (jpg, png...) in place of each video. Frames are
     in natural order (2 before 10). Their rate is --fps, or 25 a second if --fps is not given;
-  - a folder in any order, with list files of 'path label' lines. A path leads from DIR to a video or
-    to a folder of frames; the ending of a video may be left out. A label is a name or a number.
+  - any folder, with list files of 'path label' lines. A path is relative to DIR; it leads to a video,
+    whose ending may be left out, or to a folder of frames. A label is a name or a number.
     `--list=FILE` lists all clips; `--list=train=FILE --list=test=FILE` list the clips of one split
     each. --classes names a class file, of 'name' or 'number name' lines, in which labels are looked
     up.
@@ -143,7 +143,7 @@ def _walk(videos: Path) -> list[Entry]:
 
 
 def _clip(id: str, label: int, part: str, path: Path) -> Clip:
-    """Returns the clip that a video is, or that a folder of frames is."""
+    """Returns a clip that is made of a video, or of a folder of frames."""
     frames = sorted(tree.files(path, tree.IMAGE_SUFFIXES), key=_natural) if path.is_dir() else []
     return Clip(id, label, part, tuple(frames) or (path,), is_images=bool(frames))
 

@@ -7,7 +7,7 @@ The folder --videos contains <class>/*.avi. The folder --splits contains the off
 
 The splits are train1, validation1, test1, and so on up to train3, validation3, test3. In each of
 the three, train and validation together are the official training list of 3,570 clips. Validation
-is held out by source film, over all classes. A clip's film is what its name has before the class.
+is held out by source film, over all classes. The name of a clip begins with its film and its class.
 
 --protocol=random divides all 6,766 clips at random, 80/10/10 of each class, into train, validation
 and test. Clips of one film are then in several splits. The scores are therefore higher than on the

@@ -46,7 +46,7 @@ _BATCH = 32  # clips that a worker makes at a time
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """What the clips to make are like.
+    """The properties of the clips to make.
 
     Attributes:
       clips_per_class: the number of clips of each class. If it is below some hundreds, a network memorises the
@@ -66,7 +66,7 @@ def make(out: str | Path, look: Look = Look(), options: Options = _DEFAULTS) -> 
     """Makes the videos and converts them to a dataset.
 
     Returns:
-      The dataset's folder, OUT/motion/<version>.
+      The dataset's folder, `out`/motion/<version>.
 
     Raises:
       UserError: as in `convert`; or `size` is odd, which H.264 cannot store, or is too small for a shape.
@@ -75,7 +75,7 @@ def make(out: str | Path, look: Look = Look(), options: Options = _DEFAULTS) -> 
 
 
 def make_videos(out: Path, look: Look, options: Options) -> Source:
-    """Writes the videos, `out`/motion_videos/<class>/<class>_00000.mp4 and so on, and returns them as a source."""
+    """Writes the videos, `out`/motion_videos/<class>/<class>_00000.mp4 and so on, and returns them as a `Source`."""
     find_destination(out, 'motion', options.overwrite)  # fails before videos are made if a dataset is in the way
     if look.size % 2 or look.size < 16:
         raise UserError(f'--size={look.size}: H.264 needs an even size, and a shape 16 pixels')
@@ -121,7 +121,7 @@ def draw_motion(kind: str, rng: np.random.Generator, size: int, frames: int) -> 
 
     Args:
       kind: the kind of motion, as in `CLASSES`.
-      rng: the generator of the shape, its look and its speed.
+      rng: the generator of all random numbers, such as those for the look, the place and the speed.
       size: the height and width in pixels.
       frames: the number of frames.
     """
@@ -174,7 +174,7 @@ def _inside(shape: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _textures(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the background and the foreground, uint8[h w c] each: coloured blobs, lighter in the foreground.
+    """Returns the background and the foreground, uint8[h w c] each: coloured blobs, on average lighter in front.
 
     If chance decided which of the two is lighter, no linear map of a patch would tell where the shape is. A small
     TimeSformer would then train for minutes before it told the classes of a pair apart.

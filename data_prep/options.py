@@ -12,7 +12,7 @@ class Options:
 
     Attributes:
       storage: the size and rate of the stored frames.
-      strict: whether a video that can't be used, or only in part, is an error.
+      strict: whether it is an error if a video can't be used, or can be used only in part.
       workers: the number of processes that decode, beside the process that writes; 0 for one per core.
       clip_timeout: the seconds without a decoded frame after which a clip is given up.
       overwrite: whether to replace an existing dataset.

@@ -1,4 +1,7 @@
-"""Reads list files of 'path label' lines, in which many papers give splits, and helps to read the official lists."""
+"""Reads list files of 'path label' lines, in which many papers give splits.
+
+The functions that the readers of official lists share are here too.
+"""
 
 import dataclasses
 import functools
@@ -93,7 +96,7 @@ def _look_up(label: str, names: Mapping[str, str], where: str, classes: Path | N
 
 
 def _find(root: Path, text: str, where: str, by_stem: Callable[[Path], Mapping[str, Path]]) -> Path:
-    """Returns the path of the clip that a list names, with its ending if the list leaves the ending out."""
+    """Returns the path of the clip that a list names, with the ending that the list may leave out."""
     path = root / text
     if path.is_file() or path.is_dir():
         return path
@@ -103,7 +106,7 @@ def _find(root: Path, text: str, where: str, by_stem: Callable[[Path], Mapping[s
 
 
 def _videos_by_stem(folder: Path) -> dict[str, Path]:
-    """Returns name without ending -> video, for the videos in a folder. The first of several equal names counts."""
+    """Returns stem -> video for the videos in a folder. Of several videos with one stem, the first is taken."""
     videos = tree.files(folder, SUFFIXES) if folder.is_dir() else []
     return {video.stem: video for video in reversed(videos)}
 
@@ -152,7 +155,10 @@ def _warn_of_unlisted(listed: Iterable[Path], clips: Sequence[Path], root: Path)
 
 
 def _read_classes(path: Path) -> dict[str, str]:
-    """Returns number (as text) -> name from 'number name' lines, or from 'name' lines, which are counted from 0.
+    """Reads a class file of 'number name' lines, or of 'name' lines, which are numbered from 0.
+
+    Returns:
+      Number (as text) -> name.
 
     Raises:
       UserError: a number or a name is in the file twice, or a name is not one printable line.

@@ -278,7 +278,7 @@ def _serve(function: Callable, pipe: connection.Connection, progress: Any) -> No
 
 
 def _portable(result: _Value | _Raised) -> _Value | _Raised:
-    """Returns the result, or an error that says so if the result can't be pickled."""
+    """Returns the result if it can be pickled, and otherwise an error that says that it can't."""
     try:
         pickle.loads(pickle.dumps(result))
     except Exception as error:  # noqa: BLE001, whatever pickling calls may raise

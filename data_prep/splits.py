@@ -15,7 +15,7 @@ DEFAULT: Fractions = (Fraction(8, 10), Fraction(1, 10), Fraction(1, 10))
 def random_parts(labels: Mapping[str, int], seed: int, fractions: Fractions = DEFAULT) -> dict[str, str]:
     """Divides the clips of each class at random into the parts 'train', 'validation' and 'test'.
 
-    The numbers of clips are the fractions of the class, rounded down. The clips left over go to the first part whose
+    Each part gets its fraction of the class, rounded down. The clips left over go to the first part whose
     fraction is positive. Each part whose fraction is positive gets at least one clip of a class, if the class has
     enough clips. Otherwise training gets the first clip and testing gets the second.
 

@@ -40,7 +40,7 @@ def of_clips(source: Source, stored: Sequence[Clip]) -> str:
 
 
 def gaps(source: Source, stored: Sequence[Clip]) -> list[str]:
-    """Returns a sentence for each split of which no clip could be used, and for each split that lacks some classes."""
+    """Returns a sentence for each split without a usable clip, and for each split that lacks some classes."""
     count, lines = _count(source, stored), []
     for split in source.splits:
         if not any(row[split] for row in count) and any(row[split] for row in _count(source, source.clips)):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 class UserError(ValueError):
-    """A setting, file or machine that can't be used. The message names it, the limit and the remedy.
+    """A setting, file or machine that can't be used. The message names what it is, the limit and the remedy.
 
     Scripts print the message as one line, and do the same with an OSError that names a file. Any other exception is a
     mistake in a program, either ours or a program that uses the library, and keeps its traceback.

@@ -1,4 +1,4 @@
-"""Evaluation: the scores of a checkpoint on a split. Every clip counts once, in any batches and on any devices.
+"""Evaluation: the scores of a checkpoint on a split. Every clip counts once, whatever the batches and the devices.
 
 The protocol belongs to the result. The scores of one network differ by several points between one centre view, three
 views in space and ten views in time, and published scores are often compared in spite of such a difference.
@@ -88,7 +88,7 @@ def evaluate(
     settings: Mapping[str, Any] | None = None,
     on_saved: Callable[[Path], None] | None = None,
 ) -> dict[str, Any]:
-    """Evaluates a checkpoint of a work directory; writes `eval/<name>.json` and, with the logits, `eval/<name>.npz`.
+    """Evaluates a checkpoint of a work directory; writes `eval/<name>.json` (scores) and `eval/<name>.npz` (logits).
 
     The name has the dataset, the split, the step, the views and the changed settings. A repeated evaluation overwrites
     its own result. The results of other protocols, and of other datasets with the same name, are never overwritten.

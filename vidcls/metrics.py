@@ -37,7 +37,10 @@ def in_top_k(scores: jax.Array | np.ndarray, labels: jax.Array | np.ndarray, k: 
 
 
 def ranks(num_classes: int) -> tuple[int, ...]:
-    """Returns each k whose top-k accuracy is reported; not 5 with five classes or fewer, where top-5 is always 1."""
+    """Returns each k for which top-k accuracy is reported.
+
+    With five classes or fewer, top-5 is left out, since it would always be 1.
+    """
     return (1, 5) if num_classes > 5 else (1,)
 
 
@@ -66,8 +69,7 @@ def summarize(logits: np.ndarray, labels: np.ndarray, average: str = 'probabilit
     Returns:
       Scores of clips: `top1`; `top5`; `mean_class_accuracy`, the mean over the classes present, which TSN reports; and
       `loss`, the cross-entropy of the averaged probabilities in nats. Scores of views: `clip_top1` and `clip_top5`,
-      which
-      papers call clip accuracy. Counts: `num_videos`, the number of clips, and `num_classes_present`.
+      which papers call clip accuracy. Counts: `num_videos`, the number of clips, and `num_classes_present`.
 
       With five classes or fewer, `top5` and `clip_top5` are left out. A clip with a logit that is not finite counts as
       wrong.
@@ -89,7 +91,7 @@ def summarize(logits: np.ndarray, labels: np.ndarray, average: str = 'probabilit
 
 
 def hits_by_class(logits: np.ndarray, labels: np.ndarray, average: str = 'probabilities') -> dict[int, tuple[int, int]]:
-    """Returns label -> (number of its clips that are right at top-1, number of its clips), for each label present.
+    """Returns label -> (number of clips that are right at top-1, number of clips), for each label present.
 
     The arguments are those of `summarize`.
     """

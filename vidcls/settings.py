@@ -146,7 +146,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str) -> T:
       where: what stands before the name of a setting in messages.
 
     Raises:
-      UserError: `cls` has no setting of some name, or a value has another type.
+      UserError: a name is no setting of `cls`, or a value has another type than its setting.
     """
     hints = typing.get_type_hints(cls)
     if not isinstance(values, dict):

@@ -33,7 +33,7 @@ def all_devices() -> list[jax.Device]:
 
 
 def local_devices(devices: Sequence[jax.Device]) -> list[jax.Device]:
-    """Returns those of `devices` that belong to this process."""
+    """Returns the devices that belong to this process."""
     return [device for device in devices if device.process_index == jax.process_index()]
 
 
@@ -61,7 +61,7 @@ def dividing(devices: Sequence[jax.Device], batch_size: int) -> list[jax.Device]
 
 
 def pmap(function: Callable, devices: Sequence[jax.Device], donate: tuple[int, ...] = ()) -> Callable:
-    """Returns a function that runs `function` on every device; its arguments have a leading axis of local devices.
+    """Returns a function that runs `function` on every device. All arguments have a leading axis of local devices.
 
     Args:
       donate: the positions of arguments whose memory the outputs may take. The caller must not use these arguments
@@ -88,7 +88,7 @@ def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
 def unreplicate(tree: Any) -> Any:
     """Returns the values on the first local device as numpy arrays.
 
-    (`x[0]` would first gather those of all devices.)
+    `x[0]` would first gather the values of all devices.
     """
     return jax.tree.map(lambda x: np.array(x.addressable_shards[0].data)[0], tree)
 

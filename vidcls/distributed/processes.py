@@ -82,7 +82,7 @@ def together() -> Iterator[None]:
 
 
 def check_same(what: str, value: Any) -> None:
-    """Checks that a value is the same on all processes, as it is if they were started alike.
+    """Checks that a value is the same on all processes, to find processes that were not started alike.
 
     Args:
       what: the name of the value, for the message.

@@ -1,4 +1,4 @@
-"""Weights of other frameworks, converted to variables of our networks with the same outputs, and back.
+"""Converts weights of other frameworks to variables of our networks and back. The outputs stay the same.
 
     converted = pretrained.load('resnet50.safetensors', model, model.init(...))
     logits = model.apply(converted.variables, video)

@@ -154,7 +154,7 @@ NUMPY = {
 }
 PYTORCH = {
     **PLAIN,
-    ('collections', 'Counter'): _same,  # a multi-step schedule keeps its milestones in one
+    ('collections', 'Counter'): _same,  # a multi-step schedule keeps its milestones in a Counter
     ('torch', 'Size'): _same,
     ('torch', 'device'): lambda walk, *_: None,
     ('torch._utils', '_rebuild_tensor'): _tensor,

@@ -221,7 +221,10 @@ def export(variables: Any, model: nn.Module, layout: str, from_rgb: bool = False
 
 
 def _turned(key: tuple[str, ...], value: np.ndarray, layout: Layout) -> np.ndarray:
-    """Returns the variable; reverses the channels of the first convolution if the layout expects blue first."""
+    """Returns the variable `value` at the path `key`.
+
+    The input channels of the first convolution are reversed if the layout expects blue first.
+    """
     if not layout.inputs.bgr or not FIRST_CONVOLUTION.fullmatch('/'.join(key[1:])):
         return value
     h, w, c, o = value.shape  # c is 3, or 3 * seg_len for stacked frames

@@ -28,8 +28,8 @@ from vidcls.run.workdir import Run
 from vidcls.text.bounded_file import read_labels
 
 SHORT_SIDE = 256  # a video's short side is scaled to so many pixels by every library of these layouts
-# Bertasius et al. 2021 (arXiv:2102.05095), section 4: sampled frames are 32 apart for 8 frames, 16 apart for 16, 4 for
-# 96.
+# Bertasius et al. 2021 (arXiv:2102.05095), section 4: frames are sampled 32 apart if there are 8, 16 apart if there are
+# 16, and 4 apart if there are 96.
 DISTANCES = {8: 32, 16: 16, 96: 4}
 FRAMES, PIXELS = 512, 1024  # limits on what a file's embeddings are for; published are 96 frames of 448 pixels
 INIT_INSTEAD = 'start training from such weights with --config.init.weights'

@@ -49,7 +49,7 @@ CAFFE = Inputs((128 / 255, 117 / 255, 104 / 255), (1 / 255,) * 3, bgr=True)
 class Beside(tuple):
     """Names of their arrays that are concatenated into one of ours.
 
-    Each has output axes (heads, d) or one output axis.
+    Each of these arrays has the output axes (heads, d) or a single output axis.
     """
 
 
@@ -60,7 +60,7 @@ class Layout:
     Attributes:
       keys: the names that select this layout in `export`.
       title: the name of this layout in messages.
-      names: the table: our name -> their name. A tuple lists alternatives; the first one that the weights have counts.
+      names: the table: our name -> their name. A tuple lists alternatives; the first that the weights contain is taken.
       marks: regular expressions. Weights have this layout if each of them is found in some array's name.
       starts: a regular expression. If it is found in our path of a parameter, the weights need no fitting array for the
         parameter. The parameter then starts anew.

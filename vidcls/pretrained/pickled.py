@@ -36,7 +36,10 @@ ADMITTED = {'PROTO', 'FRAME', 'MARK', 'GLOBAL', *VALUES, *EMPTY, *TO_MARK, *TAKE
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Name:
-    """A name in the pickle that the table has. `meaning` is its value there: a function of ours if it may be called."""
+    """A name in the pickle that is also in the table.
+
+    `meaning` is the name's value in the table, which is a function of ours if the name may be called.
+    """
 
     meaning: Any
 

@@ -1,4 +1,6 @@
-"""Reads PyTorch's files of weights without PyTorch. Each has a pickle of names and sizes, and the numbers beside it.
+"""Reads PyTorch's files of weights without PyTorch.
+
+Each file has a pickle of names and sizes, and the numbers beside it:
 
 since 1.6   a zip file: NAME/data.pkl is the pickle, and NAME/data/KEY has the numbers of the storage KEY
             (torch.serialization._save)

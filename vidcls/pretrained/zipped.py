@@ -25,7 +25,7 @@ def opened(path: Path, most_bytes: int) -> Iterator[zipfile.ZipFile]:
       most_bytes: a further limit on the bytes of all members.
 
     Raises:
-      UserError: the members unpack to more bytes, are packed in a way that weights are not, or the file is not whole.
+      UserError: the members would unpack to more bytes, are packed by an unusual method, or the file is not whole.
     """
     with _Bounded(io.FileIO(path)) as file:
         if not zipfile.is_zipfile(file):
@@ -80,7 +80,10 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
 
 
 class _Bounded(io.BufferedReader):
-    """A file that refuses reads over `longest` bytes, if that is set: zipfile reads the whole list of names at once."""
+    """A file that refuses to read more than `longest` bytes at once; with None it reads any number.
+
+    Without a limit, zipfile would read a list of names of any length at once.
+    """
 
     longest: int | None = DIRECTORY
 

@@ -55,7 +55,7 @@ class Checkpoints:
         )
 
     def save(self, step: int, model: Any, opt_state: Any) -> None:
-        """Starts to save the model and the state of the optimizer, whose arrays are numpy's.
+        """Starts to save the model and the state of the optimizer, both as numpy arrays.
 
         Raises:
           resource_errors.DiskFull: the arrays don't fit on the disk. If the disk fills up while they are written, the
@@ -66,7 +66,7 @@ class Checkpoints:
         self._manager.save(step, args=ocp.args.Composite(**args))
 
     def rate(self, step: int, scores: dict[str, float]) -> None:
-        """Adds the scores of its validation to a checkpoint, all or none of them.
+        """Adds the scores of a validation to the checkpoint of `step`, all or none of them.
 
         The checkpoint with the highest `top1` is the best.
         """

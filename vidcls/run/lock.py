@@ -27,7 +27,7 @@ _held: set[int] = set()
 
 
 def holding(function: Callable) -> Callable:
-    """Decorates a function(config, folder, ...) that trains in `folder`, so that it has the folder's lock meanwhile.
+    """Decorates a function(config, folder, ...) that trains in `folder`: the folder is locked while it runs.
 
     The first process takes the lock for all processes of the run.
 
@@ -73,7 +73,7 @@ def held(folder: str | Path) -> Iterator[None]:
         path.unlink(missing_ok=True)
         _held.discard(descriptor)
         os.close(descriptor)
-        with contextlib.suppress(OSError):  # not empty
+        with contextlib.suppress(OSError):  # the folder is not empty
             for one in made:
                 one.rmdir()
 

@@ -47,7 +47,7 @@ class RunLog:
         self._first_step_at, self._steps_made, self._validated = 0.0, 0, ''
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Writes one row of values, whose names are like 'train/loss' and 'validation/top1'."""
+        """Writes one row of values, with names such as 'train/loss' and 'validation/top1'."""
         self._file.write(json.dumps({'step': step, **values}) + '\n')
         self._file.flush()
         self._tensorboard.write(step, values)
@@ -136,7 +136,7 @@ class LogWindow:
         self.restart()
 
     def restart(self) -> None:
-        """Restarts the clock, so that the time until now, such as that of a validation or a save, counts in no row."""
+        """Restarts the clock, so that time already spent, for example on a validation or a save, counts in no row."""
         self._started, self._waited, self._steps = time.perf_counter(), 0.0, 0
 
     def waiting(self) -> '_Timer':

@@ -88,7 +88,10 @@ def check_disk(folder: Path, tree: Any) -> None:
 
 
 def disk_full(folder: Path, need: str = '') -> DiskFull:
-    """Returns the error, whose message has the free space and the remedy. `need` is a clause about what did not fit."""
+    """Returns the error, whose message states the free space and the remedy.
+
+    `need` is a clause about what did not fit.
+    """
     free = f'{shutil.disk_usage(folder).free / 1e6:,.1f} MB are free' if folder.exists() else 'it could not be made'
     return DiskFull(
         f'no space left in {folder}: {need}{free}. Make space (or raise the quota) and run the same command again; it '
@@ -99,7 +102,8 @@ def disk_full(folder: Path, need: str = '') -> DiskFull:
 def is_disk_full(error: BaseException | None) -> bool:
     """Whether this error, or an error that led to it, says that the disk is full.
 
-    Errors that led to this one count because closing files fails too after the first failure, with another message.
+    After the first failure, closing files fails too, with an error that says something else. Therefore the errors that
+    led to this error count.
     """
     if error is None:
         return False

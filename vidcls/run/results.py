@@ -10,7 +10,7 @@ A `.npz` has these arrays, for n clips in v views each:
     logits  float32[n v k]    the number of a view is moment * crops + crop; `vidcls.data.windows.view_windows` gives
                               the order of the crops
 
-For instance, the clips that are classified wrongly by the mean of their views' logits:
+For instance, this prints the clips that are classified wrongly by the mean of their views' logits:
 
     saved = np.load(path)
     found = saved['logits'].mean(axis=1).argmax(axis=-1)
@@ -86,7 +86,7 @@ def free_path(run: Run, config: Config, protocol: dict[str, Any]) -> Path:
 
 
 def free_named(workdir: Path, name: str, protocol: dict[str, Any]) -> Path:
-    """Returns a path as `free_path` does, but for a name that the caller chooses.
+    """Returns a path like `free_path`, with a name that the caller chooses.
 
     Characters that are unusual in the names of files are replaced by '_'.
     """

@@ -95,7 +95,7 @@ def raised() -> Iterator[None]:
     if previous == signal.SIG_IGN:
         yield
         return
-    wakeups = signal.set_wakeup_fd(-1)  # otherwise the thread might look only after the previous handler is back
+    wakeups = signal.set_wakeup_fd(-1)  # otherwise the thread might look when the previous handler is back already
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
@@ -115,7 +115,7 @@ def _end(signum: int, frame) -> NoReturn:
 
 
 def _follow(wakeups: int) -> None:
-    """Runs in the thread: reads signals from the pipe that Python writes them to, and ends the process if it must."""
+    """Runs in the thread: reads the signals that Python writes to a pipe, and ends the process where they demand it."""
     while True:
         (signum,) = os.read(wakeups, 1)
         handler = signal.getsignal(signum)
@@ -130,7 +130,7 @@ def _say_and_exit(signum: int, words: str) -> NoReturn:
     line = f'{signal.Signals(signum).name}: ended at once' + (f'; {words}' if words else '')
     with contextlib.suppress(OSError):  # nobody reads standard error
         os.write(2, ('\n' * os.isatty(2) + line + '\n').encode())
-    flush = threading.Thread(target=sys.stdout.flush, daemon=True)  # may wait for a reader or for the main thread
+    flush = threading.Thread(target=sys.stdout.flush, daemon=True)  # a flush may wait for a reader or the main thread
     flush.start()
     flush.join(_PATIENCE / 2)
     os._exit(128 + signum)

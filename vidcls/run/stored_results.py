@@ -149,7 +149,10 @@ def differing(first: StoredResult, other: StoredResult, names: Sequence[str]) ->
 
 
 def values_of(scores: Mapping[str, Any], name: str) -> list[Any]:
-    """Returns the value called `name` in a protocol, as a list; a fusion whose runs differ in it has several."""
+    """Returns the values that a protocol has under `name`.
+
+    There is one value, except in a fusion whose runs have different values.
+    """
     value = scores.get(name)
     return value if isinstance(value, list) else [value]
 

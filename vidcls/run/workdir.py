@@ -69,7 +69,7 @@ def check(
     frames: FrameStorage,
     terms: resuming.Terms = resuming.Terms(),  # noqa: B008, never changes
 ) -> Run:
-    """Checks that a run can start or resume in a folder, and returns its description. Nothing is written.
+    """Checks that a run can start or resume in a folder, and returns the run. Nothing is written.
 
     A run that was stopped before its first checkpoint may start again with any configuration. A run that has already
     made the steps that the configuration asks for keeps its own number of epochs.
@@ -108,7 +108,7 @@ def check_no_links(folder: Path) -> None:
 
 
 def create(run: Run) -> None:
-    """Makes the work directory of a run that `check` returned; if there is one, records which settings changed."""
+    """Makes the work directory of a run that `check` returned. If the run resumes, records which settings changed."""
     if saved := checkpoint.steps(run.checkpoints):
         _note_changes(run, saved[-1])
     else:

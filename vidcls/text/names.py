@@ -41,7 +41,7 @@ def readable_lines(text: str) -> str:
 
 
 def cell(text: str) -> str:
-    """Returns a readable name for a CSV or TSV file, with an apostrophe in front if it would start a formula there.
+    """Returns a readable name for a CSV or TSV file. A name that would be a formula there gets an apostrophe in front.
 
     Source: OWASP, 'CSV Injection'.
     """
@@ -50,7 +50,10 @@ def cell(text: str) -> str:
 
 
 def as_json(value: Any) -> str:
-    """Returns one line of JSON with exact names, all in ASCII if it has a character that a terminal might obey."""
+    """Returns one line of JSON with exact names.
+
+    If the line would have a character that a terminal might obey, it is written in ASCII alone.
+    """
     text = json.dumps(value, ensure_ascii=False)
     return text if text == readable(text) else json.dumps(value)
 
