@@ -99,7 +99,7 @@ MMACTION2_JOINT_OR_SPACE = {
 
 
 def _also_over_time(table: dict) -> dict:
-    """Returns an image network's table with rows added, by which attention over time starts with the same arrays.
+    """Returns an image network's table with added rows, so that its attention also starts our attention over time.
 
     Attention over space and attention over time thus start alike, as published (facebookresearch, models/helpers.py).
     """

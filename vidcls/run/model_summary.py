@@ -20,7 +20,7 @@ _NUMBERED = re.compile(r'(?<=_)\d+$|(?<=\d)[a-z]$')
 
 
 def table(params: Any) -> str:
-    """Returns a table with a line for each module: name, number of arrays, number of parameters, percentage."""
+    """Returns a table with a line for each module: name, numbers of arrays and of parameters, per cent of all."""
     found: dict[str, list[int]] = {}
     for path, leaf in flax.traverse_util.flatten_dict(params).items():
         row = found.setdefault(_module(path), [0, 0])
