@@ -1,4 +1,4 @@
-"""A folder of one's own clips -> a dataset with the splits train, validation and test.
+"""Converts a folder of your own clips to a dataset with the splits train, validation and test.
 
     python -m data_prep.folder --videos DIR --out DIR [--name=NAME]
 
@@ -6,20 +6,21 @@ DIR is one of
   - class folders of videos: DIR/<class>/**/clip.mp4;
   - split folders of class folders: DIR/train/<class>/..., DIR/validation/..., DIR/test/...;
   - either of these with a folder of frame images (jpg, png...) in place of each video. Frames are
-    taken in natural order (2 before 10) and to be --fps apart, 25 a second if that is not given;
-  - anything, with --list: files of 'path label' lines. A path is relative to DIR, with or without
-    ending, of a video or of a folder of frames; a label is a name or a number. `--list=FILE` is for
-    all clips, `--list=train=FILE --list=test=FILE` for those of one split each. --classes names a
-    class file ('name' or 'number name' lines) that labels are looked up in.
+    in natural order (2 before 10). Their rate is --fps, or 25 a second if --fps is not given;
+  - any folder, with list files of 'path label' lines. A path is relative to DIR; it leads to a video,
+    whose ending may be left out, or to a folder of frames. A label is a name or a number.
+    `--list=FILE` lists all clips; `--list=train=FILE --list=test=FILE` list the clips of one split
+    each. --classes names a class file, of 'name' or 'number name' lines, in which labels are looked
+    up.
 
-Where neither folders nor lists give the splits, each class is divided at random (--seed): 80/10/10 into train,
-validation and test, or as --split=0.7,0.15,0.15 says. Clips that were cut from one recording may then lie in several splits,
-and make the scores too good: give such clips splits of their own.
+If neither folders nor lists give the splits, each class is divided at random (--seed): 80/10/10 into train, validation
+and test, or by other fractions, such as --split=0.7,0.15,0.15. Clips that were cut from one recording may then be in
+several splits, which makes the scores too good. Give the splits of such clips by folders or lists.
 
 To add clips later, put them into DIR (and into the lists, if there are any) and convert again with --overwrite. Splits
 that folders or lists give stay as they are, and so does the random split of a class that did not change. In a class that
-grew, a few older clips change their split too, so that a network trained before may have seen clips that are for testing
-now: train anew, or give the splits.
+grew, a few older clips change their split too. A network that was trained before may then have seen clips that are now
+for testing: train anew, or give the splits.
 """
 
 import re
@@ -58,19 +59,19 @@ def read(
     seed: int = 0,
     fractions: splits.Fractions | None = None,
 ) -> Source:
-    """The clips of a folder.
+    """Finds the clips of a folder, with their labels and splits.
 
     Args:
       videos: the folder.
-      name: of the dataset; made of the folder's name if ''.
-      lists: split ('' for all) -> list file.
-      classes: class file that labels of `lists` are looked up in.
-      seed: of the random splits.
-      fractions: of train, validation and test in random splits; None for 80/10/10.
+      name: the name of the dataset; '' for a name made from the folder's name.
+      lists: split -> list file. The split '' stands for a list of all clips.
+      classes: the class file in which the labels of `lists` are looked up.
+      seed: the seed of the random splits.
+      fractions: the fractions of train, validation and test in random splits; None for 80/10/10.
 
     Raises:
       UserError: there are no clips in a known form, lists contradict each other, a class name is not one printable line,
-        a folder or list can't be read, or `fractions` are given for clips that have splits.
+        a folder or list can't be read, or `fractions` are given for clips that already have splits.
     """
     videos = videos.expanduser().absolute()
     if not videos.is_dir():
@@ -101,7 +102,7 @@ def read(
 
 
 def _walk(videos: Path) -> list[Entry]:
-    """The clips of class folders, or of class folders in split folders."""
+    """Finds the clips in class folders, or in class folders inside split folders."""
     folders, loose = tree.subfolders(videos), tree.files(videos, SUFFIXES)
     named = [folder.name for folder in folders if folder.name.lower() in _SPLIT_FOLDERS]
     if folders and len(named) == len(folders):
@@ -142,28 +143,28 @@ def _walk(videos: Path) -> list[Entry]:
 
 
 def _clip(id: str, label: int, part: str, path: Path) -> Clip:
-    """A clip of a video, or of a folder of frames."""
+    """Returns a clip that is made of a video, or of a folder of frames."""
     frames = sorted(tree.files(path, tree.IMAGE_SUFFIXES), key=_natural) if path.is_dir() else []
     return Clip(id, label, part, tuple(frames) or (path,), is_images=bool(frames))
 
 
 def _natural(path: Path) -> list[str | int]:
-    """A key of sorting that puts frame2 before frame10."""
+    """Returns a sorting key that puts frame2 before frame10."""
     pieces = re.split(r'(\d+)', path.name)
     return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)]
 
 
 def _name(folder: Path) -> str:
-    """A dataset's name, made of a folder's: lower-case letters, digits and underscores."""
+    """Makes a dataset's name, of lower-case letters, digits and underscores, from a folder's name."""
     name = re.sub(r'[^a-z0-9]+', '_', readable(folder.name).lower()).strip('_')
     return name if name[:1].isalpha() else f'videos_{name}'.rstrip('_')
 
 
 def parse_lists(values: Sequence[str]) -> dict[str, Path]:
-    """'train=FILE' -> {'train': FILE}; 'FILE' -> {'': FILE}.
+    """Parses the values of --list: 'train=FILE' -> {'train': FILE}; 'FILE' -> {'': FILE}.
 
     Raises:
-      UserError: some files have a split and some have none, or two have the same split.
+      UserError: a split is unknown, only some of the files have a split, or two files have the same split.
     """
     lists: dict[str, Path] = {}
     for value in values:

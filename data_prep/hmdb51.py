@@ -1,16 +1,17 @@
-"""HMDB51: the class-folder tree of avi files and the official split files -> one dataset.
+"""Converts HMDB51, a tree of class folders with avi files and the official split files, to one dataset.
 
     python -m data_prep.hmdb51 --videos DIR --splits DIR --out DIR [--protocol=official|random]
 
-DIR of --videos holds <class>/*.avi, that of --splits the files <class>_test_split<N>.txt, whose
-lines are 'name.avi 1' (training), 2 (test) or 0 (unused). Splits train1, validation1, test1 to
-train3, validation3, test3; train + validation is the official training list of 3,570 clips.
-Validation is held out by source film, over all classes; the film is the part of a clip's name
-before the class.
+The folder --videos contains <class>/*.avi. The folder --splits contains the official lists
+<class>_test_split<N>.txt, with lines such as 'name.avi 1': 1 is training, 2 is test, 0 is unused.
+
+The splits are train1, validation1, test1, and so on up to train3, validation3, test3. In each of
+the three, train and validation together are the official training list of 3,570 clips. Validation
+is held out by source film, over all classes. The name of a clip begins with its film and its class.
 
 --protocol=random divides all 6,766 clips at random, 80/10/10 of each class, into train, validation
-and test. Clips of one film lie in several of these splits, so scores come out higher than those of
-the official splits and do not compare with published ones.
+and test. Clips of one film are then in several splits. The scores are therefore higher than on the
+official splits, and can't be compared with published scores.
 
 Source: Kuehne et al., HMDB: A Large Video Database for Human Motion Recognition, ICCV 2011.
 """
@@ -26,19 +27,19 @@ from vidcls.errors import UserError
 from vidcls.text.names import check_label
 
 _ROLES = {'0': 'unused', '1': splits.TRAIN, '2': splits.TEST}
-# After the class: body part, camera, number of people, direction, quality, number of the clip.
+# What a clip's name has after the class: body part, camera, number of people, direction, quality, number of the clip.
 _ATTRIBUTES = re.compile(r'_[a-z]_(nm|cm)_np\d+_[a-z]+_[a-z]+_\d+$')
 PROTOCOLS = ('official', 'random')
 
 
 def read(videos: Path, lists: Path, protocol: str = 'official', seed: int = 0) -> Source:
-    """The clips that are in both the tree and the lists; the labels are the classes present, sorted.
+    """Finds the clips that are in both the tree and the lists. The labels are the classes present, sorted.
 
     Args:
-      videos: the tree.
+      videos: the folder of the tree.
       lists: the folder of the lists.
-      protocol: of `PROTOCOLS`.
-      seed: of the random splits, or of the validation that is held out.
+      protocol: one of `PROTOCOLS`.
+      seed: the seed of the random splits, or of the choice of groups for validation.
 
     Raises:
       UserError: a list is missing or malformed, or no clip of the lists is in the tree.
@@ -68,7 +69,7 @@ def read(videos: Path, lists: Path, protocol: str = 'official', seed: int = 0) -
 
 
 def film(clip: str) -> str:
-    """The film that a clip was cut from: 'climb/Free_Solo_climb_f_cm_np1_le_med_2' -> 'Free_Solo'."""
+    """Returns the film that a clip was cut from: 'climb/Free_Solo_climb_f_cm_np1_le_med_2' -> 'Free_Solo'."""
     label, name = clip.split('/')
     if f'_{label}_' in name:
         return name.rsplit(f'_{label}_', 1)[0]
@@ -76,7 +77,7 @@ def film(clip: str) -> str:
 
 
 def _read_lists(folder: Path) -> dict[str, tuple[str, ...]]:
-    """Clip id -> 'train', 'test' or 'unused' in official splits 1, 2, 3."""
+    """Returns clip id -> the clip's roles ('train', 'test' or 'unused') in the official splits 1, 2, 3."""
     roles: dict[str, list[str]] = {}
     for number in range(3):
         suffix = f'_test_split{number + 1}.txt'

@@ -1,14 +1,14 @@
-"""Synthetic clips whose classes differ only in motion: video files, and the dataset made of them.
+"""Makes synthetic clips whose classes differ only in motion, as video files and as a dataset.
 
     python -m data_prep.motion --out DIR [--clips_per_class=250 --size=64 --frames=16]
 
-A light textured shape moves over a dark textured background. The eight classes are four pairs; a clip
-played backwards is exactly a clip of the partner class, since look, place and speed are drawn alike
-for both and the partner is rendered as the reverse. So the order of frames is the only evidence of
-the class. A model that averages over frames can tell the pair, but not the class within the pair: it
-gets half of the clips right at best.
+A light textured shape moves over a dark textured background. The eight classes are four pairs. A clip
+played backwards is exactly a clip of the partner class: look, place and speed have the same
+distribution in both classes, and the clips of one of them are rendered in reverse. Within a pair, only
+the order of frames shows the class. A model that averages over frames can tell the pair, but not the
+class within the pair, so that it gets half of the clips right at best.
 
-Writes OUT/motion_videos/<class>/*.mp4 (H.264) and OUT/motion/<version>/.
+The script writes DIR/motion_videos/<class>/*.mp4 (H.264) and DIR/motion/<version>/.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from data_prep.publish import publish
 from data_prep.source import Source
 from vidcls.errors import UserError
 
-# class -> (kind of motion, whether it is that motion backwards)
+# class -> (kind of motion, whether the class is that motion backwards)
 CLASSES = {
     'right': ('horizontal', False),
     'left': ('horizontal', True),
@@ -46,13 +46,14 @@ _BATCH = 32  # clips that a worker makes at a time
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """What to make.
+    """The properties of the clips to make.
 
     Attributes:
-      clips_per_class: with fewer than some hundreds, a network memorises the backgrounds.
-      size: height and width, pixels, even.
-      frames: number of frames of each clip.
-      seed: of all random numbers.
+      clips_per_class: the number of clips of each class. If it is below some hundreds, a network memorises the
+        backgrounds.
+      size: the height and width in pixels; an even number.
+      frames: the number of frames of each clip.
+      seed: the seed of all random numbers.
     """
 
     clips_per_class: int = 250
@@ -62,20 +63,20 @@ class Look:
 
 
 def make(out: str | Path, look: Look = Look(), options: Options = _DEFAULTS) -> Path:
-    """Makes the videos and converts them.
+    """Makes the videos and converts them to a dataset.
 
     Returns:
-      The dataset's folder, OUT/motion/<version>.
+      The dataset's folder, `out`/motion/<version>.
 
     Raises:
-      UserError: as `convert`; or `size` is odd, which H.264 cannot store, or too small for a shape.
+      UserError: as in `convert`; or `size` is odd, which H.264 cannot store, or is too small for a shape.
     """
     return convert(make_videos(Path(out), look, options), Path(out), options)
 
 
 def make_videos(out: Path, look: Look, options: Options) -> Source:
-    """Writes OUT/motion_videos/<class>/<class>_00000.mp4 and so on; returns the source that they are."""
-    find_destination(out, 'motion', options.overwrite)  # a dataset in the way is an error before the videos are made
+    """Writes the videos, `out`/motion_videos/<class>/<class>_00000.mp4 and so on, and returns them as a `Source`."""
+    find_destination(out, 'motion', options.overwrite)  # fails before videos are made if a dataset is in the way
     if look.size % 2 or look.size < 16:
         raise UserError(f'--size={look.size}: H.264 needs an even size, and a shape 16 pixels')
     videos, partial = out / 'motion_videos', out / '.motion_videos.partial'
@@ -105,7 +106,7 @@ def _write_batch(videos: Path, look: Look, batch: tuple[str, range]) -> None:
 
 
 def render(name: str, number: int, look: Look) -> np.ndarray:
-    """Clip `number` of a class, uint8[t h w c]."""
+    """Returns clip `number` of the class `name`, uint8[t h w c]."""
     kind, backwards = CLASSES[name]
     # The partner class has other random numbers: the same backgrounds in both would give the test set away.
     rng = np.random.default_rng([look.seed, list(CLASSES).index(name), number])
@@ -114,19 +115,25 @@ def render(name: str, number: int, look: Look) -> np.ndarray:
 
 
 def draw_motion(kind: str, rng: np.random.Generator, size: int, frames: int) -> np.ndarray:
-    """A shape in forward motion of a kind, uint8[t h w c].
+    """Draws a clip of a shape that moves forwards, uint8[t h w c].
 
-    Positions and lengths are in units of the frame's side; time runs from -0.5 to 0.5.
+    Positions and lengths are in units of the frame's side. Time runs from -0.5 to 0.5.
+
+    Args:
+      kind: the kind of motion, as in `CLASSES`.
+      rng: the generator of all random numbers, such as those for the look, the place and the speed.
+      size: the height and width in pixels.
+      frames: the number of frames.
     """
     background, foreground = _textures(rng, size)
     time_ = np.linspace(-0.5, 0.5, frames, dtype=np.float32)
-    off = 0.05 if kind == 'turning' else 0.15  # distance from the middle; a turning shape takes more room
+    off = 0.05 if kind == 'turning' else 0.15  # the largest distance from the middle; a turning shape takes more room
     centre = np.full((frames, 2), rng.uniform(0.5 - off, 0.5 + off, 2), np.float32)  # t (x, y)
     angle = np.full(frames, rng.uniform(0, 2 * np.pi), np.float32)
     radius = np.full(frames, rng.uniform(0.18, 0.28), np.float32)
     if kind in ('horizontal', 'vertical'):
         centre[:, int(kind == 'vertical')] += rng.uniform(0.35, 0.6) * time_
-    elif kind == 'turning':  # about a point beside the shape, like the end of a clock's hand
+    elif kind == 'turning':  # the shape turns about a point beside it, like the end of a clock's hand
         angle += rng.uniform(1.2, 1.7) * np.pi * time_  # y points down: clockwise to the eye
         centre += rng.uniform(0.22, 0.28) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     elif kind == 'scaling':
@@ -144,7 +151,7 @@ def draw_motion(kind: str, rng: np.random.Generator, size: int, frames: int) -> 
 def _shape_coordinates(
     size: int, centre: np.ndarray, angle: np.ndarray, radius: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Each pixel's place along the shape's own axes, where the shape reaches from -1 to 1; twice float32[t h w]."""
+    """Returns u and v, float32[t h w]: each pixel's place along the shape's axes. The shape reaches from -1 to 1."""
     grid = (np.arange(size, dtype=np.float32) + 0.5) / size
     cos, sin = np.cos(angle) / radius, np.sin(angle) / radius
     x = grid[None, :] - centre[:, :1]  # t w
@@ -155,7 +162,7 @@ def _shape_coordinates(
 
 
 def _inside(shape: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Which pixels belong to shape 0, a disc, 1, a rectangle, 2, a triangle, or 3, a cross; bool[t h w]."""
+    """Returns bool[t h w]: which pixels are inside the shape. 0 is a disc, 1 a rectangle, 2 a triangle, 3 a cross."""
     if shape == 0:
         return u * u + v * v < 1
     u, v = np.abs(u), (np.abs(v) if shape != 2 else v)
@@ -167,10 +174,10 @@ def _inside(shape: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _textures(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Background and foreground, uint8[h w c]: coloured blobs, lighter on average in the foreground.
+    """Returns the background and the foreground, uint8[h w c] each: coloured blobs, on average lighter in front.
 
-    If chance decided which one is lighter, no linear map of a patch would tell where the shape is, and a small
-    TimeSformer would take minutes before it tells the classes of a pair apart.
+    If chance decided which of the two is lighter, no linear map of a patch would tell where the shape is. A small
+    TimeSformer would then train for minutes before it told the classes of a pair apart.
     """
     levels = rng.uniform(0.25, 0.4), rng.uniform(0.6, 0.75)
     background, foreground = (_blobs(rng, size, int(rng.integers(4, 9)), level) for level in levels)
@@ -178,7 +185,7 @@ def _textures(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarr
 
 
 def _blobs(rng: np.random.Generator, size: int, cells: int, level: float) -> np.ndarray:
-    """Random colours about `level` on a grid of cells, interpolated linearly; uint8[h w c]."""
+    """Returns uint8[h w c]: random colours around `level` on a grid of cells, interpolated linearly."""
     colours = rng.uniform(level - 0.25, level + 0.25, (cells, cells, 3))
     place = np.linspace(0, cells - 1, size)[:, None]
     weights = np.maximum(0, 1 - np.abs(place - np.arange(cells)))  # h cells
@@ -187,7 +194,7 @@ def _blobs(rng: np.random.Generator, size: int, cells: int, level: float) -> np.
 
 
 def write_video(path: Path, frames: np.ndarray) -> None:
-    """Writes uint8[t h w c] as H.264 in mp4, visually lossless."""
+    """Writes `frames`, uint8[t h w c], as H.264 in an mp4 file, visually lossless."""
     with av.open(str(path), 'w') as container:
         stream = container.add_stream('libx264', rate=RATE)
         stream.height, stream.width = frames.shape[1:3]

@@ -1,4 +1,4 @@
-"""How a conversion is done: what the flags that all scripts share say."""
+"""The options of a conversion, which all scripts take as flags."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,17 +8,17 @@ from vidcls.data.frame_storage import FrameStorage
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How to convert.
+    """The options of a conversion.
 
     Attributes:
-      storage: size and rate of the stored frames.
-      strict: a video that cannot be used, or only in part, is an error.
-      workers: processes that decode, beside the one that writes; 0 for one a core.
-      clip_timeout: seconds without a decoded frame after which a clip is given up.
-      overwrite: replace a dataset that is there.
-      beam_runner: name of an Apache Beam runner that converts instead of `workers`.
-      beam_options: 'key=value' for that runner.
-      seed: of the order in which clips are stored.
+      storage: the size and rate of the stored frames.
+      strict: whether it is an error if a video can't be used, or can be used only in part.
+      workers: the number of processes that decode, beside the process that writes; 0 for one per core.
+      clip_timeout: the seconds without a decoded frame after which a clip is given up.
+      overwrite: whether to replace an existing dataset.
+      beam_runner: the name of an Apache Beam runner that converts instead of the `workers`.
+      beam_options: the options of that runner, each 'key=value'.
+      seed: the seed of the order in which clips are stored.
     """
 
     storage: FrameStorage = dataclasses.field(default_factory=FrameStorage)

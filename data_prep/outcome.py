@@ -1,4 +1,4 @@
-"""What came of a conversion: clips that were skipped or used in part, and the metadata that counts them."""
+"""The outcome of a conversion: the clips that were skipped or used in part, and the metadata that counts them."""
 
 import dataclasses
 from collections import Counter
@@ -15,12 +15,12 @@ from vidcls.text.names import readable
 
 @dataclasses.dataclass
 class Outcome:
-    """What came of the clips.
+    """The outcome of a conversion.
 
     Attributes:
       failures: (path, reason) of each clip that was skipped.
       damaged: (path, reason) of each clip that was used in part.
-      num_frames: stored frames of all clips.
+      num_frames: the number of stored frames of all clips.
       failed_by_label: how many clips of each label were skipped.
     """
 
@@ -33,7 +33,7 @@ class Outcome:
         """Counts and logs a clip that is skipped or used in part.
 
         Raises:
-          UserError: `strict`.
+          UserError: `strict` is true.
         """
         path = str(clip.files[0])
         shown = readable(path)
@@ -49,7 +49,7 @@ class Outcome:
 
 
 def check_classes(source: Source, outcome: Outcome) -> None:
-    """Raises UserError where every video of a class failed: skipping clips must not lose a class."""
+    """Raises UserError if every video of some class failed, since skipping clips must not lose a class."""
     total = Counter(clip.label for clip in source.clips)
     lost = [source.labels[k] for k, n in total.items() if n == outcome.failed_by_label[k]]
     if lost:
@@ -61,10 +61,10 @@ def check_classes(source: Source, outcome: Outcome) -> None:
 
 
 def describe(source: Source, options: Options, outcome: Outcome, stored: dict[str, int]) -> Any:
-    """The dataset's metadata (`records.metadata`).
+    """Returns the dataset's metadata (see `records.metadata`).
 
     Args:
-      stored: part -> number of clips that were stored.
+      stored: part of a split -> number of clips that were stored in it.
     """
     return records.metadata(
         source,

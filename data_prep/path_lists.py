@@ -1,4 +1,7 @@
-"""List files: those of 'path label' lines, in which many papers give splits, and what official lists have in common."""
+"""Reads list files of 'path label' lines, in which many papers give splits.
+
+The functions that the readers of official lists share are here too.
+"""
 
 import dataclasses
 import functools
@@ -20,7 +23,7 @@ _AVI = frozenset(('.avi',))
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A clip that was found: the video or folder of frames, the label, and the split ('' if none)."""
+    """A clip that was found: its path (a video or a folder of frames), its label, and its split ('' if it has none)."""
 
     path: Path
     label: str
@@ -28,19 +31,19 @@ class Entry:
 
 
 def read_lists(root: Path, lists: Mapping[str, Path], classes: Path | None) -> tuple[list[Entry], list[str]]:
-    """All entries of the lists, and the labels in order.
+    """Returns all entries of the lists, and the labels in order.
 
-    A path that does not exist is kept: the converter reports it like a video that cannot be read. Clips below `root` that
-    no list names are left out, with a warning.
+    An entry is kept even if its path doesn't exist; the converter then reports it like a video that can't be read.
+    Clips below `root` that are in no list are left out, with a warning.
 
     Args:
       root: the folder that paths are relative to.
-      lists: split ('' for none) -> list file.
-      classes: class file; None: the labels are those in the lists, sorted.
+      lists: split -> list file. The split '' stands for a list without a split.
+      classes: the class file. With None, the labels are all labels in the lists, sorted.
 
     Raises:
-      UserError: a list is missing or empty, a line is malformed, a label is not one printable line or not in the
-        class file, a clip has two labels or is in two splits, a path is a pipe or a device.
+      UserError: a list is missing or empty; a line is malformed; a label is not one printable line or is not in the
+        class file; a clip has two labels or is in two splits; or a path is a pipe or a device.
     """
     names = _read_classes(classes) if classes else None
     by_stem = functools.cache(_videos_by_stem)
@@ -76,7 +79,7 @@ def read_lists(root: Path, lists: Mapping[str, Path], classes: Path | None) -> t
 
 
 def _split_line(line: str, where: str) -> tuple[str, str]:
-    """Path and label of a line; the path may hold spaces, and so may a label after a tab."""
+    """Splits a line into path and label. The path may contain spaces, and so may the label if a tab precedes it."""
     pieces = [p.strip() for p in line.rsplit('\t' if '\t' in line else None, maxsplit=1)]
     if len(pieces) != 2 or not all(pieces):
         raise UserError(f"{where}: {line!r} is not 'path label'")
@@ -84,7 +87,7 @@ def _split_line(line: str, where: str) -> tuple[str, str]:
 
 
 def _look_up(label: str, names: Mapping[str, str], where: str, classes: Path | None) -> str:
-    """The name of the class whose name or number in the class file is `label`."""
+    """Returns the name of the class that has `label` as its name or number in the class file."""
     if label in names:
         return names[label]
     if label not in names.values():
@@ -93,7 +96,7 @@ def _look_up(label: str, names: Mapping[str, str], where: str, classes: Path | N
 
 
 def _find(root: Path, text: str, where: str, by_stem: Callable[[Path], Mapping[str, Path]]) -> Path:
-    """The clip that a list names, with the ending that the list leaves out."""
+    """Returns the path of the clip that a list names, with the ending that the list may leave out."""
     path = root / text
     if path.is_file() or path.is_dir():
         return path
@@ -103,18 +106,18 @@ def _find(root: Path, text: str, where: str, by_stem: Callable[[Path], Mapping[s
 
 
 def _videos_by_stem(folder: Path) -> dict[str, Path]:
-    """The videos in a folder by their names without endings; of several with one name, the first."""
+    """Returns stem -> video for the videos in a folder. Of several videos with one stem, the first is taken."""
     videos = tree.files(folder, SUFFIXES) if folder.is_dir() else []
     return {video.stem: video for video in reversed(videos)}
 
 
 def listed_videos(videos: Path, lists: Path, listed: Collection[str]) -> dict[str, Path]:
-    """Clip id -> file, for each clip of official lists that is in the tree.
+    """Returns clip id -> file, for each clip of official lists that is in a tree of videos.
 
     Args:
-      videos: the tree, of files <class>/<name>.avi.
+      videos: the folder of the tree, which has files <class>/<name>.avi.
       lists: the folder of the lists, for messages.
-      listed: ids of all clips that the lists name, '<class>/<name>'.
+      listed: the ids ('<class>/<name>') of all clips in the lists.
 
     Raises:
       UserError: the tree has none of the clips, or a folder can't be read.
@@ -133,8 +136,8 @@ def listed_videos(videos: Path, lists: Path, listed: Collection[str]) -> dict[st
 
 
 def _warn_of_unlisted(listed: Iterable[Path], clips: Sequence[Path], root: Path) -> None:
-    """Logs which of the clips below `root` no list names, and folders of which no clip is named at all."""
-    # A list may write a/../b.mp4, and a user --videos=../clips.
+    """Warns of clips below `root` that are in no list, and of folders that have no clip in any list."""
+    # Paths are normalised because a list may have a/../b.mp4, and a user may give --videos=../clips.
     (root,), listed, clips = ([Path(os.path.normpath(path)) for path in paths] for paths in ([root], listed, clips))
     named = set(listed)
     unlisted = [clip for clip in clips if clip not in named]
@@ -152,7 +155,10 @@ def _warn_of_unlisted(listed: Iterable[Path], clips: Sequence[Path], root: Path)
 
 
 def _read_classes(path: Path) -> dict[str, str]:
-    """Number (as text) -> name, of 'number name' lines or of 'name' lines, counted from 0.
+    """Reads a class file of 'number name' lines, or of 'name' lines, which are numbered from 0.
+
+    Returns:
+      Number (as text) -> name.
 
     Raises:
       UserError: a number or a name is in the file twice, or a name is not one printable line.
@@ -168,13 +174,15 @@ def _read_classes(path: Path) -> dict[str, str]:
 
 
 def read_lines(path: Path, missing: str = 'no such file') -> list[tuple[str, str]]:
-    """(where, line) of each line of a list file that is not blank; `where` names the file and the line, for messages.
+    """Returns (where, line) for each line of a list file that is not blank.
+
+    `where` is the file's path and the line's number, for messages.
 
     Args:
-      missing: the error's text for a file that does not exist.
+      missing: the error's text if the file does not exist.
 
     Raises:
-      UserError: the file is missing, is not a regular file, can't be read, or holds NUL characters, as UTF-16 does.
+      UserError: the file is missing, is not a regular file, can't be read, or contains NUL characters, as UTF-16 does.
     """
     if not path.is_file():
         raise UserError(f'{path}: {"a list must be a regular file" if path.exists() else missing}')

@@ -1,8 +1,8 @@
-"""Work on all cores: results in order, a bounded number of items in flight, and every worker ended afterwards.
+"""Maps a function over items on all cores. Results come in order, and the number of items in flight is bounded.
 
-Where a worker dies (a crash in native code, the kernel's out-of-memory killer) or makes no progress, only the item that it
-held is lost, and a fresh worker takes its place. `concurrent.futures` would give up as a whole, so this module keeps the
-processes itself, each with a pipe.
+If a worker dies (by a crash in native code or the kernel's out-of-memory killer) or makes no progress, only its item in
+hand is lost, and a new worker takes its place. A pool of `concurrent.futures` would fail as a whole. Therefore this
+module manages the processes itself, each with a pipe. All of them are ended afterwards.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from vidcls.errors import UserError
 _Item = TypeVar('_Item')
 _Result = TypeVar('_Result')
 _AHEAD = 8  # items in flight for each worker: enough work for the others while one long video holds up the order
-_STARTS = 3  # so many workers in a row that end as they start are an error
+_STARTS = 3  # it is an error if so many workers in a row end as they start
 _READY = -1  # stands in place of an item's number in a worker's first message
 
 
@@ -39,15 +39,16 @@ def map_in_order(
     """Yields function(item) for each item, in order; an exception in `function` is raised here.
 
     Args:
-      function: defined at a module's top level, since it is sent to fresh processes (a fork of a process that runs
-        TensorFlow's threads may hang).
-      items: arguments of `function`.
-      workers: processes beside this one; 0 for one a core.
-      timeout: a worker is ended so many seconds after the start of an item or the last `report_progress`; 0: never.
-      lost: makes a result from an item whose worker died or was ended, and the reason.
+      function: the function, which must be defined at a module's top level because it is sent to new processes. (A fork
+        of a process that runs TensorFlow's threads may hang.)
+      items: the arguments of `function`.
+      workers: the number of processes beside this one; 0 for one per core.
+      timeout: the seconds without progress after which a worker is ended; 0 for never. The start of an item and each
+        `report_progress` count as progress.
+      lost: a function that makes a result for an item whose worker died or was ended: (item, reason) -> result.
 
     Raises:
-      UserError: workers die as they start; or an item was lost, and `lost` is None.
+      UserError: workers die as they start; or an item is lost, and `lost` is None.
     """
     pool = _Pool(function, workers or len(os.sched_getaffinity(0)), timeout)
     try:
@@ -67,7 +68,11 @@ def map_in_order(
 
 
 def _opened(result: '_Value | _Raised | _Lost', lost: Callable[[Any, str], Any] | None) -> Any:
-    """The value of a result. Raises the error of a `_Raised`; for a `_Lost`, gives what `lost` makes of it, or raises UserError."""
+    """Returns the value of a result.
+
+    If `function` raised an error, raises that error. If the item is lost, returns what `lost` makes of it, or raises
+    UserError if `lost` is None.
+    """
     if isinstance(result, _Raised):
         raise result.error
     if isinstance(result, _Value):
@@ -104,7 +109,10 @@ class _Pool:
         self._workers: list[_Worker] = []
 
     def work(self, wait: bool) -> None:
-        """Hands out items and reads messages; with `wait`, sleeps until a worker sends one, dies or exceeds the timeout."""
+        """Hands out items and reads the messages of workers.
+
+        With `wait`, it sleeps in between until a worker sends a message, dies or exceeds the timeout.
+        """
         in_hand = sum(len(worker.held) for worker in self._workers)
         while len(self._workers) < min(self.size, len(self.waiting) + in_hand):
             self._workers.append(_Worker(self._function))
@@ -118,19 +126,22 @@ class _Pool:
             except (EOFError, OSError):  # OSError: a message that ends halfway
                 self._replace(by_pipe[pipe], by_pipe[pipe].epitaph())
         for worker in [w for w in self._workers if self._timeout and w.time_left(self._timeout) <= 0]:
-            if not worker.pipe.poll():  # a message that has come meanwhile goes first
+            if not worker.pipe.poll():  # a message that has come meanwhile is read first
                 self._replace(worker, f'no progress for {self._timeout:g} s (--clip_timeout)')
         self._hand_out()
 
     def _hand_out(self) -> None:
-        """Gives each worker one item, and one more while many wait, so that no worker idles while this process writes."""
+        """Gives each worker one item, and a second item while many items wait.
+
+        The second item keeps the worker busy while this process writes.
+        """
         for depth in (1, 2):
             for worker in self._workers:
                 if len(worker.held) < depth and len(self.waiting) > (depth - 1) * self.size:
                     worker.give(*self.waiting.popleft())
 
     def _hear(self, worker: '_Worker', message: tuple[int, Any]) -> None:
-        """Takes in a worker's message: a result, or that the worker has started."""
+        """Handles a worker's message, which is a result or says that the worker has started."""
         number, result = message
         worker.heard()
         if number == _READY:
@@ -140,7 +151,7 @@ class _Pool:
             self.done[number] = result
 
     def _replace(self, worker: '_Worker', reason: str) -> None:
-        """Ends a worker: the item in hand is lost, the one after it waits again."""
+        """Ends a worker. Its item in hand is lost; its next item, if any, waits for another worker."""
         worker.end()
         self._workers.remove(worker)
         if not worker.is_ready:
@@ -156,14 +167,17 @@ class _Pool:
         self.waiting.extendleft(reversed(worker.held))
 
     def close(self) -> None:
-        """Ends all workers at once: at exit the interpreter would wait for the videos in hand, which may take minutes."""
+        """Ends all workers at once.
+
+        Otherwise the interpreter would wait at exit for the items in hand, perhaps for minutes.
+        """
         for worker in self._workers:
             worker.end()
         self._workers.clear()
 
 
 class _Worker:
-    """A process and the items that it holds: the one in hand, and perhaps the next one."""
+    """A process and the items that it was given: the item in hand, and perhaps the next item."""
 
     def __init__(self, function: Callable):
         context = multiprocessing.get_context('spawn')
@@ -182,21 +196,21 @@ class _Worker:
         if not self.held:
             self.heard()  # an idle worker sends nothing: its timeout begins now
         self.held.append((number, item))
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died, and the next wait will find out
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died; the next wait will find out
             self.pipe.send((number, item))
 
     def heard(self) -> None:
-        """Notes that the worker made progress now."""
+        """Records that the worker has just made progress."""
         self._heard = time.monotonic()
 
     def time_left(self, timeout: float) -> float:
-        """Seconds until the worker exceeds the timeout."""
+        """Returns the seconds until the worker exceeds the timeout."""
         if not (self.held and self.is_ready):
             return timeout
         return timeout - (time.monotonic() - max(self._heard, self._progress.value))
 
     def epitaph(self) -> str:
-        """What the worker died of, for a message."""
+        """Returns what the worker died of, for a message."""
         self._process.join(5.0)
         code = self._process.exitcode
         if code is None:
@@ -208,14 +222,17 @@ class _Worker:
 
     def end(self) -> None:
         self._process.kill()
-        self._process.join(5.0)  # no longer, for a process that waits for a dead disk can't be killed
+        self._process.join(5.0)  # at most 5 s: a process that waits for a dead disk can't be killed
         self.pipe.close()
 
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Blocks Ctrl-C for processes that are started inside: a terminal sends it to all of them, and the parent handles it."""
-    resource_tracker.ensure_running()  # or multiprocessing would start it inside, which unblocks interrupts
+    """A context in which new processes are started with SIGINT blocked.
+
+    On Ctrl-C a terminal sends SIGINT to all processes, and only the parent should handle it.
+    """
+    resource_tracker.ensure_running()  # otherwise multiprocessing would start it below, which unblocks interrupts
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -227,7 +244,7 @@ _progress: Any = None  # in a worker: the time of its last progress, in memory t
 
 
 def report_progress() -> None:
-    """Tells the parent that this worker is at work; does nothing in other processes."""
+    """Tells the parent process that this worker makes progress; does nothing in a process that is no worker."""
     if _progress is not None:
         _progress.value = time.monotonic()  # the same clock in all processes
 
@@ -239,7 +256,7 @@ def _serve(function: Callable, pipe: connection.Connection, progress: Any) -> No
     items: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
 
     def listen() -> None:
-        # In a thread, or parent and worker could each wait for room in the pipe to the other.
+        # In a thread: otherwise parent and worker could each wait for the other to make room in a pipe.
         while True:
             try:
                 items.put(pipe.recv())
@@ -261,7 +278,7 @@ def _serve(function: Callable, pipe: connection.Connection, progress: Any) -> No
 
 
 def _portable(result: _Value | _Raised) -> _Value | _Raised:
-    """The result, or, where it can't be pickled, an error that says so."""
+    """Returns the result if it can be pickled, and otherwise an error that says that it can't."""
     try:
         pickle.loads(pickle.dumps(result))
     except Exception as error:  # noqa: BLE001, whatever pickling calls may raise

@@ -1,8 +1,8 @@
-"""How a dataset gets to its place: whole or not at all, whenever the process is killed.
+"""Puts a dataset in its place, whole or not at all, even if the process is killed.
 
-A conversion writes into OUT/.<name>-<version>.partial, and renames that folder to OUT/<name>/<version> when it is whole. A
-dataset that is to be replaced is renamed to .<version>.replaced before. A process that is killed between the two renames
-leaves both folders under hidden names; each conversion begins with `repair`, which ends such a replacement.
+A conversion writes into OUT/.<name>-<version>.partial, and renames that folder to OUT/<name>/<version> when it is
+whole. If there is a dataset already, it is first renamed to .<version>.replaced. A process that is killed between the
+two renames leaves both folders under hidden names. Each conversion begins with `repair`, which ends such a replacement.
 """
 
 import contextlib
@@ -19,7 +19,9 @@ from vidcls.errors import UserError
 
 @contextlib.contextmanager
 def partial_folder(destination: Path) -> Iterator[Path]:
-    """A hidden, empty folder that only this process writes to; deleted afterwards unless it was published.
+    """A context that gives a hidden, empty folder, to which only this process writes.
+
+    The folder is deleted if the block fails.
 
     Raises:
       UserError: another process is writing the same dataset.
@@ -36,7 +38,10 @@ def partial_folder(destination: Path) -> Iterator[Path]:
 
 
 def publish(partial: Path, destination: Path) -> None:
-    """Renames a whole folder to its destination, and replaces a folder that is there; an error leaves the old one."""
+    """Renames a whole folder to its destination, where it replaces an old folder.
+
+    If this fails, the old folder stays.
+    """
     destination.parent.mkdir(parents=True, exist_ok=True)
     replaced = _replaced(destination)
     try:
@@ -56,8 +61,8 @@ def repair(destination: Path, last_file: str) -> None:
 
     Args:
       destination: the dataset's folder.
-      last_file: the file that a conversion writes last: a partial folder that has it is whole, and is renamed to
-        `destination`.
+      last_file: the file that a conversion writes last. A partial folder with this file is whole, and is renamed to
+        `destination`. Otherwise the old dataset gets its name back.
 
     Raises:
       UserError: another process is writing the same dataset.
@@ -75,12 +80,12 @@ def repair(destination: Path, last_file: str) -> None:
                 destination, 'new' if new else 'old',
             )  # fmt: skip
         _delete(replaced)
-        with contextlib.suppress(OSError):  # it is gone, or holds files that the next conversion clears
+        with contextlib.suppress(OSError):  # it is gone, or has files that the next conversion deletes
             partial.rmdir()
 
 
 def _delete(replaced: Path) -> None:
-    """Renames a folder, then deletes it: a folder that is called `.replaced` must be whole."""
+    """Renames a folder before deleting it, because a folder whose name ends in `.replaced` must be whole."""
     doomed = replaced.with_suffix('.deleted')
     shutil.rmtree(doomed, ignore_errors=True)
     with contextlib.suppress(OSError):  # there is nothing to delete, or another process deletes it
@@ -90,7 +95,7 @@ def _delete(replaced: Path) -> None:
 
 @contextlib.contextmanager
 def _lock(partial: Path, destination: Path) -> Iterator[None]:
-    """Locks the folder `partial`, and makes it where it is missing; the lock ends with the process."""
+    """A context in which this process has a lock on the folder `partial`, which is made if it is missing."""
     partial.mkdir(parents=True, exist_ok=True)
     lock = os.open(partial, os.O_RDONLY)
     try:

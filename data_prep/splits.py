@@ -1,4 +1,4 @@
-"""Which clip goes to which split: random splits, validation held out by group, splits as sums of parts."""
+"""Decides which clip goes to which split: random splits, validation held out by group, splits as sums of parts."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,21 +13,23 @@ DEFAULT: Fractions = (Fraction(8, 10), Fraction(1, 10), Fraction(1, 10))
 
 
 def random_parts(labels: Mapping[str, int], seed: int, fractions: Fractions = DEFAULT) -> dict[str, str]:
-    """Divides each class by the fractions, rounded down; the rest goes to the first split of a positive fraction.
+    """Divides the clips of each class at random into the parts 'train', 'validation' and 'test'.
 
-    Each split of a positive fraction gets at least one clip of a class, where the class has so many clips; of fewer clips,
-    training gets the first and testing the second.
+    Each part gets its fraction of the class, rounded down. The clips left over go to the first part whose
+    fraction is positive. Each part whose fraction is positive gets at least one clip of a class, if the class has
+    enough clips. Otherwise training gets the first clip and testing gets the second.
 
-    A class that does not change keeps its parts, whatever changes in other classes. In a class that grows, some clips move
-    to another part, since the order of clips is drawn from their names, and new names stand between the old ones.
+    If a class does not change, its clips keep their parts, whatever changes in other classes. If a class grows, some
+    clips move to another part, because the order of clips is drawn from their names, and new names come between old
+    names.
 
     Args:
-      labels: id -> label.
-      seed: of the order of clips.
-      fractions: of train, validation, test; they sum to 1.
+      labels: clip id -> label.
+      seed: the seed of the order of clips.
+      fractions: the fractions of train, validation and test, which sum to 1.
 
     Returns:
-      id -> 'train', 'validation' or 'test'.
+      Clip id -> 'train', 'validation' or 'test'.
     """
     by_label = defaultdict(list)
     for name, label in labels.items():
@@ -41,7 +43,7 @@ def random_parts(labels: Mapping[str, int], seed: int, fractions: Fractions = DE
 
 
 def _divide(clips: int, fractions: Mapping[str, Fraction]) -> Counter[str]:
-    """How many of a class's clips go to each split."""
+    """Returns how many clips of a class go to each split."""
     number = Counter({split: int(clips * fraction) for split, fraction in fractions.items()})
     number[next(split for split, fraction in fractions.items() if fraction)] += clips - number.total()
     first = [split for split in (TRAIN, TEST, VALIDATION) if fractions[split]]
@@ -53,7 +55,7 @@ def _divide(clips: int, fractions: Mapping[str, Fraction]) -> Counter[str]:
 
 
 def parse_fractions(text: str) -> Fractions:
-    """'0.7,0.15,0.15' -> the exact fractions of train, validation and test.
+    """Parses '0.7,0.15,0.15' as the exact fractions of train, validation and test.
 
     Raises:
       UserError: the text is not three numbers from 0 to 1 that sum to 1.
@@ -71,16 +73,16 @@ def parse_fractions(text: str) -> Fractions:
 
 
 def held_out_groups(clips: Sequence[tuple[str, int]], seed: int) -> set[str]:
-    """Groups to hold out for validation as a whole, so that no group has clips in training and in validation.
+    """Chooses groups to hold out for validation. Each is held out whole, so that training has no clip of the group.
 
-    They have about a tenth of each class, and at least one clip of a class that has three. Groups are
-    taken in a drawn order. A group is taken if one of its classes has too few clips yet, and none would
-    get more than twice its tenth: a group may span classes (one film, several actions), and may be the
-    larger half of a class.
+    The aim is about a tenth of the clips of each class, and at least one clip of each class that has three or more. The
+    groups are tried in a random order. A group is taken if one of its classes still has too few validation clips and
+    none of its classes would get more than twice its tenth. The second condition is needed because a group may span
+    several classes (a film with several actions), and may have more than half of a class's clips.
 
     Args:
       clips: (group, label) of each training clip.
-      seed: of the order.
+      seed: the seed of the order.
     """
     total = Counter(label for _, label in clips)
     quota = {label: max(1, round(n / 10)) if n >= 3 else 0 for label, n in total.items()}
@@ -104,16 +106,16 @@ def hold_out_validation(
     labels: Mapping[str, int],
     seed: int,
 ) -> dict[str, tuple[str, ...]]:
-    """Turns about a tenth of each official training list into validation, by group (`held_out_groups`).
+    """Moves about a tenth of each official training list to validation, in whole groups (see `held_out_groups`).
 
     Args:
-      roles: clip id -> its role ('train', 'test'...) in official split 1, 2, 3...
+      roles: clip id -> the clip's roles ('train', 'test'...) in the official splits 1, 2, 3...
       groups: clip id -> the film or recording that the clip was cut from.
       labels: clip id -> label.
-      seed: of the order in which groups are taken.
+      seed: the seed of the order in which groups are tried.
 
     Returns:
-      As `roles`, with 'validation' in place of some 'train'.
+      A copy of `roles` in which some 'train' have become 'validation'.
     """
     held = []
     for official in zip(*roles.values()):
@@ -129,13 +131,13 @@ def hold_out_validation(
 
 
 def sums_of_parts(roles: Sequence[tuple[str, ...]]) -> dict[str, list[str]]:
-    """The official splits as sums of parts; a part holds the clips of one combination of roles.
+    """Returns the official splits as sums of parts. A part has the clips of one combination of roles.
 
     Args:
-      roles: of each clip in official split 1, 2, 3..., such as ('train', 'test', 'validation').
+      roles: each clip's roles in the official splits 1, 2, 3..., such as ('train', 'test', 'validation').
 
     Returns:
-      'train1', 'validation1', 'test1', 'train2'... -> names of parts (`part_name`).
+      Name of a split ('train1', 'validation1', 'test1', 'train2'...) -> names of its parts (see `part_name`).
     """
     combinations = sorted(set(roles))
     sums = {
@@ -147,5 +149,5 @@ def sums_of_parts(roles: Sequence[tuple[str, ...]]) -> dict[str, list[str]]:
 
 
 def part_name(roles: tuple[str, ...]) -> str:
-    """The part that holds the clips of these roles in official split 1, 2, 3..."""
+    """Returns the name of the part for clips that have these roles in the official splits 1, 2, 3..."""
     return '_'.join(roles)

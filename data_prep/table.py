@@ -1,4 +1,4 @@
-"""How many clips a dataset has of each class and split, as a table and sentences for people."""
+"""Shows how many clips a dataset has of each class and split, as a table and as sentences."""
 
 import unicodedata
 from collections import Counter
@@ -8,12 +8,14 @@ from typing import Any
 from data_prep.source import Clip, Source
 from vidcls.text.names import readable
 
-_MOST_ROWS = 20  # classes; of more classes only the smallest and the largest are shown
-_ENDS = 3  # so many of each
+_MOST_ROWS = 20  # classes; if there are more, only the smallest and the largest are shown
+_ENDS = 3  # so many of the smallest, and so many of the largest
 
 
 def of_clips(source: Source, stored: Sequence[Clip]) -> str:
-    """A table of how many clips each split has of each class; of many classes the smallest and the largest.
+    """Returns a table of how many clips of each class are in each split.
+
+    If there are many classes, the table has only the smallest and the largest.
 
     Args:
       stored: the clips that could be used.
@@ -38,7 +40,7 @@ def of_clips(source: Source, stored: Sequence[Clip]) -> str:
 
 
 def gaps(source: Source, stored: Sequence[Clip]) -> list[str]:
-    """A sentence on each split of which no clip could be used, and on each that has clips of some classes alone."""
+    """Returns a sentence for each split without a usable clip, and for each split that lacks some classes."""
     count, lines = _count(source, stored), []
     for split in source.splits:
         if not any(row[split] for row in count) and any(row[split] for row in _count(source, source.clips)):
@@ -51,7 +53,7 @@ def gaps(source: Source, stored: Sequence[Clip]) -> list[str]:
 
 
 def _count(source: Source, stored: Sequence[Clip]) -> list[Counter[str]]:
-    """How many clips of each class each split has."""
+    """Returns a counter for each class: split -> number of clips."""
     count: list[Counter[str]] = [Counter() for _ in source.labels]
     splits_of = {part: [s for s, parts in source.splits.items() if part in parts] for part in {c.part for c in stored}}
     for clip in stored:
@@ -60,7 +62,7 @@ def _count(source: Source, stored: Sequence[Clip]) -> list[Counter[str]]:
 
 
 def _aligned(rows: Sequence[Sequence]) -> str:
-    """Rows of a name and of numbers, in aligned columns; a row may have fewer numbers."""
+    """Writes rows of a name and numbers in aligned columns. A row may have fewer numbers than the others."""
     texts = [[str(value) for value in row] for row in rows]
     widths = [max(map(_width, column)) for column in zip(*(row for row in texts if len(row) > 1))]
     lines = []
@@ -71,7 +73,7 @@ def _aligned(rows: Sequence[Sequence]) -> str:
 
 
 def _width(text: str) -> int:
-    """How many columns of a terminal a text takes.
+    """Returns how many columns of a terminal a text takes.
 
     A Chinese, Japanese or Korean character and most emoji take two, a combining accent takes none.
     """

@@ -1,11 +1,13 @@
-"""UCF101: the class-folder tree of avi files and the official train/test lists -> one dataset.
+"""Converts UCF101, a tree of class folders with avi files and the official train/test lists, to one dataset.
 
     python -m data_prep.ucf101 --videos DIR --splits DIR --out DIR
 
-DIR of --videos holds <Class>/v_<Class>_gGG_cCC.avi, that of --splits the files of
-ucfTrainTestlist (classInd.txt, trainlist0N.txt, testlist0N.txt). Splits train1, validation1, test1
-to train3, validation3, test3; train + validation is the official training list. Validation is held
-out by group: the clips of a group come from one recording. The 13,320 clips take about 50 GB.
+The folder --videos contains <Class>/v_<Class>_gGG_cCC.avi. The folder --splits contains the official
+lists of ucfTrainTestlist: classInd.txt, trainlist0N.txt and testlist0N.txt.
+
+The splits are train1, validation1, test1, and so on up to train3, validation3, test3. In each of the
+three, train and validation together are the official training list. Validation is held out by group;
+the clips of a group come from one recording. The 13,320 clips take about 50 GB.
 
 Source: Soomro, Zamir and Shah, UCF101, CRCV-TR-12-01, 2012.
 """
@@ -26,12 +28,14 @@ _GROUP = re.compile(r'v_(?P<group>.+_g\d+)_c\d+$')
 
 
 def read(videos: Path, lists: Path, seed: int = 0) -> Source:
-    """The clips that are in both the tree and the lists; the labels are the classes present, in the official order.
+    """Finds the clips that are in both the tree and the lists.
+
+    The labels are the classes present, in the official order.
 
     Args:
-      videos: the tree.
+      videos: the folder of the tree.
       lists: the folder of the lists.
-      seed: of the validation that is held out.
+      seed: the seed of the choice of groups for validation.
 
     Raises:
       UserError: a folder or list is missing, or no clip of the lists is in the tree.
@@ -58,13 +62,13 @@ def read(videos: Path, lists: Path, seed: int = 0) -> Source:
 
 
 def _group(clip: str) -> str:
-    """The recording that a clip was cut from; '' where the name does not tell."""
+    """Returns the recording that a clip was cut from; '' if the name of the clip does not tell."""
     match = _GROUP.search(clip)
     return match['group'] if match else ''
 
 
 def _read_classes(path: Path) -> list[str]:
-    """Class names of an 'index name' file, in the file's order."""
+    """Returns the class names in a file of 'index name' lines, in the file's order."""
     pairs = [(where, line.split(maxsplit=1)) for where, line in _lines(path)]
     for where, pair in pairs:
         if len(pair) != 2:
@@ -73,7 +77,7 @@ def _read_classes(path: Path) -> list[str]:
 
 
 def _read_lists(folder: Path, classes: list[str]) -> dict[str, tuple[str, ...]]:
-    """Clip id -> 'train', 'test' or 'unlisted' in official splits 1, 2, 3."""
+    """Returns clip id -> the clip's roles ('train', 'test' or 'unlisted') in the official splits 1, 2, 3."""
     roles: dict[str, list[str]] = {}
     for number in range(3):
         for role, name in ((splits.TRAIN, 'train'), (splits.TEST, 'test')):
@@ -89,7 +93,7 @@ def _read_lists(folder: Path, classes: list[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _present_classes(classes: list[str], ids: Iterable[str]) -> list[str]:
-    """The classes that have a clip; logs the others."""
+    """Returns the classes that have a clip, and warns of the others."""
     present = {name.split('/')[0] for name in ids}
     if len(present) < len(classes):
         absent = [name for name in classes if name not in present]

@@ -1,7 +1,7 @@
-"""Evaluation: the scores of a checkpoint on a split, in which every clip counts once, however batched and on any devices.
+"""Evaluation: the scores of a checkpoint on a split. Every clip counts once, whatever the batches and the devices.
 
-The protocol is part of the result: the scores of one network differ by several points between one centre view, three crops
-and ten clips, and published scores are often compared across that difference.
+The protocol belongs to the result. The scores of one network differ by several points between one centre view, three
+views in space and ten views in time, and published scores are often compared in spite of such a difference.
 
 `vidcls.run.results` describes the files that an evaluation leaves in the work directory.
 """
@@ -39,15 +39,15 @@ def predict_split(
     crops: int,
     devices: Sequence[jax.Device],
 ) -> Predictions:
-    """Logits of every clip of a split; the same arrays on every process.
+    """Returns the logits of every clip of a split, the same arrays on every process.
 
     Args:
-      step: what `make_predict_step` made, run on `devices` by `pmap`.
-      variables: replicated over `devices`.
+      step: the function that `make_predict_step` made, run on `devices` by `pmap`.
+      variables: the network's variables, replicated over `devices`.
       clips, crops: the number of views in time and in space.
     """
-    # What a device holds at once changes no score: whole moments (places in time) of clips, or one moment in groups of
-    # its crops.
+    # At once, a device computes some moments (views in time) with all their crops, or one moment with a group of its
+    # crops. The choice changes no score.
     held, moments = views_at_once(config), len(dataset.clips(split)) * clips
     per_device = min(max(held // crops, 1), -(-moments // len(devices)))
     group = largest_divisor(crops, held)
@@ -71,7 +71,7 @@ def predict_split(
 
 
 def _in_order(by_step: list[np.ndarray]) -> np.ndarray:
-    """The arrays of all processes and steps as one, in the order that the batches of a single process would have."""
+    """Joins the arrays of all processes and steps, in the order in which a single process would have the batches."""
     gathered = processes.gather(np.stack(by_step))
     return einops.rearrange(gathered, 'process step place ... -> (step process place) ...')
 
@@ -88,29 +88,31 @@ def evaluate(
     settings: Mapping[str, Any] | None = None,
     on_saved: Callable[[Path], None] | None = None,
 ) -> dict[str, Any]:
-    """Evaluates a checkpoint of a work directory; writes `eval/<name>.json` and the logits as `eval/<name>.npz`.
+    """Evaluates a checkpoint of a work directory; writes `eval/<name>.json` (scores) and `eval/<name>.npz` (logits).
 
-    The name has dataset, split, step, views and changed settings. An evaluation that is repeated overwrites its result; no
-    result of another protocol, or of another dataset of the same name, is overwritten.
+    The name has the dataset, the split, the step, the views and the changed settings. A repeated evaluation overwrites
+    its own result. The results of other protocols, and of other datasets with the same name, are never overwritten.
 
     Args:
       run: the work directory, opened by `vidcls.run.workdir.load`.
-      split: 'train', 'validation' or 'test' for the configured split, or a split of the dataset; empty: 'test'.
+      split: 'train', 'validation' or 'test' for a configured split, or the name of a split of the dataset; empty:
+        'test'.
       checkpoint_name: 'best', 'latest' or a step.
       clips, crops: the number of views in time and in space; 0: as configured.
       data_dir: the dataset's folder; empty: where it was in training.
-      ema: whether to evaluate the moving averages of the parameters, where the run kept them.
-      devices: default: all devices of all processes.
-      settings: values in place of the run's own, of `config.TEST_SETTINGS`, such as {'sampling.test_segments': 25}.
-      on_saved: called with the path of the JSON file once both files are there, by the process that wrote them.
+      ema: whether to evaluate the moving averages of the parameters, if the run kept them.
+      devices: the devices to use; by default all devices of all processes.
+      settings: values that replace the run's own, such as {'sampling.test_segments': 25}. `config.TEST_SETTINGS` lists
+        the names allowed.
+      on_saved: a function that is called with the path of the JSON file once both files are there. Only the process
+        that wrote the files calls it.
 
     Returns:
-      The scores (those of `metrics.summarize`; of each class, clips that are right and clips) and the protocol that
-      produced them.
+      The scores of `metrics.summarize`, [right clips, all clips] of each class, and the protocol that produced them.
 
     Raises:
       UserError: the dataset has other labels than the run, the split is unknown or empty, or a setting can't work.
-      resource_errors.OutOfMemory: the message says what helps.
+      resource_errors.OutOfMemory: memory is short; the message says what helps.
     """
     devices = list(devices or all_devices())
     views = {name: number for name, number in (('test.clips', clips), ('test.crops', crops)) if number}
@@ -123,7 +125,7 @@ def evaluate(
         if stored != run.frames:
             logging.warning('%s has frames stored as %s; the run was trained on %s', dataset.folder, stored, run.frames)
         split = getattr(splits.resolved(config.data, dataset.splits), f'{split or "test"}_split', split) or split
-        digest = dataset.digest(split)  # an unknown split is an error before the model is loaded
+        digest = dataset.digest(split)  # an unknown split fails here, before the model is loaded
     processes.check_same(
         'protocol or dataset', (split, checkpoint_name, clips, crops, ema, config_lib.flatten(config), digest)
     )
@@ -147,7 +149,7 @@ def evaluate(
 
 
 def _protocol(config: Config, dataset: Dataset, split: str) -> dict[str, Any]:
-    """How a split is looked at; the checkpoint comes beside."""
+    """Returns the protocol: the dataset, the split and the views of its clips. The caller adds the checkpoint."""
     return {
         'dataset': dataset.name,
         'dataset_digest': dataset.digest(split),

@@ -12,7 +12,7 @@ Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """Softmax cross-entropy, nats, float32[b].
+    """Returns the softmax cross-entropy of each clip in nats, float32[b].
 
     Args:
       logits: [b k].
@@ -22,9 +22,10 @@ def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 def in_top_k(scores: jax.Array | np.ndarray, labels: jax.Array | np.ndarray, k: int) -> jax.Array:
-    """Whether fewer than k other classes score at least as high as the label, bool[b].
+    """Returns bool[b]: whether fewer than k other classes score at least as high as the label.
 
-    So a tie counts against the label; a clip with a score that is not finite is wrong. A broken network never looks right.
+    A tie therefore counts against the label. A clip with a score that is not finite counts as wrong, so that a broken
+    network never looks right.
 
     Args:
       scores: [b k], logits or probabilities.
@@ -36,16 +37,20 @@ def in_top_k(scores: jax.Array | np.ndarray, labels: jax.Array | np.ndarray, k: 
 
 
 def ranks(num_classes: int) -> tuple[int, ...]:
-    """The k of the top-k accuracies to report: with five classes or fewer, top-5 would always be 1."""
+    """Returns each k for which top-k accuracy is reported.
+
+    With five classes or fewer, top-5 is left out, since it would always be 1.
+    """
     return (1, 5) if num_classes > 5 else (1,)
 
 
 def average_views(logits: np.ndarray, average: str) -> np.ndarray:
-    """Probabilities float32[b k] of clips seen in several views.
+    """Returns the probabilities of the classes for clips in several views, float32[b k].
 
     Args:
       logits: float32[b v k].
-      average: 'probabilities', the mean of the views' softmax; or 'logits', the softmax of their mean logits.
+      average: 'probabilities' for the mean of the views' softmax, or 'logits' for the softmax of the views' mean
+        logits.
     """
     logits = np.asarray(logits, np.float32)
     if average == 'logits':
@@ -54,18 +59,20 @@ def average_views(logits: np.ndarray, average: str) -> np.ndarray:
 
 
 def summarize(logits: np.ndarray, labels: np.ndarray, average: str = 'probabilities') -> dict[str, float]:
-    """Scores of an evaluation, of clips (all views averaged) and of views (each by itself).
+    """Returns the scores of an evaluation: scores of clips, whose views are averaged, and scores of single views.
 
     Args:
       logits: float32[b v k], of v views of each clip.
       labels: int32[b].
-      average: as of `average_views`.
+      average: as in `average_views`.
 
     Returns:
-      Of clips, by the average over their views: top1, top5, mean_class_accuracy (over the classes present; the figure
-      that TSN reports), loss (of the averaged probabilities, nats). Of views: clip_top1, clip_top5, which papers call
-      clip accuracy. Counts: num_videos (clips), num_classes_present. With five classes or fewer there is no top5 and no
-      clip_top5. A clip with a logit that is not finite counts as wrong.
+      Scores of clips: `top1`; `top5`; `mean_class_accuracy`, the mean over the classes present, which TSN reports; and
+      `loss`, the cross-entropy of the averaged probabilities in nats. Scores of views: `clip_top1` and `clip_top5`,
+      which papers call clip accuracy. Counts: `num_videos`, the number of clips, and `num_classes_present`.
+
+      With five classes or fewer, `top5` and `clip_top5` are left out. A clip with a logit that is not finite counts as
+      wrong.
     """
     num_views, num_classes = logits.shape[1:]
     probabilities = average_views(logits, average)
@@ -84,9 +91,9 @@ def summarize(logits: np.ndarray, labels: np.ndarray, average: str = 'probabilit
 
 
 def hits_by_class(logits: np.ndarray, labels: np.ndarray, average: str = 'probabilities') -> dict[int, tuple[int, int]]:
-    """Label -> (number of its clips that are right at top-1, number of its clips), of the labels present.
+    """Returns label -> (number of clips that are right at top-1, number of clips), for each label present.
 
-    Arguments as of `summarize`.
+    The arguments are those of `summarize`.
     """
     hit = np.asarray(in_top_k(average_views(logits, average), labels, 1))
     return {int(label): (int(hit[labels == label].sum()), int((labels == label).sum())) for label in np.unique(labels)}

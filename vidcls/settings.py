@@ -1,7 +1,8 @@
-"""Settings in dataclasses: each field has its default and limits in one place; checks, whole names, and files of JSON.
+"""Settings as fields of dataclasses, each with its default and its limits in one place.
 
-A field is written `crops: int = setting(1, choices=(1, 3, 10))`. A group of settings is a dataclass of such fields; a
-group may be a field of another group, as in `vidcls.config`, which has the settings themselves.
+The functions check settings, list them by their whole names, and write and read them as JSON. A field is written
+`crops: int = setting(1, choices=(1, 3, 10))`. A group of settings is a dataclass of such fields, and may be a field of
+another group. The settings themselves are in `vidcls.config`.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from vidcls.text.bounded_file import read_json
 
 T = TypeVar('T')
 
-_MAX_NUMBER = 1e30  # also of integers, which JSON has of any length
+_MAX_NUMBER = 1e30  # a limit on integers too, which may have any length in JSON
 _MAX_NUMBERS = 100  # in a tuple
 _MAX_TEXT = 4096  # characters
 _MAX_PATTERN = 200  # characters; some classes of characters take 50 ms each to compile
@@ -28,10 +29,10 @@ _MAX_BYTES = 1 << 20  # of a file of settings
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a setting may be; the limits on a tuple are those on each of its numbers.
+    """The limits on the value of a setting. In a tuple, the bounds apply to each number.
 
     Attributes:
-      choices: the only values allowed; empty: no such list.
+      choices: the only values allowed; if empty, all are.
       above, at_least, below, most: bounds on a number: > above, >= at_least, < below, <= most.
       each_channel: whether a tuple has a number for each of red, green and blue.
       pattern: whether a text must be a regular expression.
@@ -46,7 +47,10 @@ class Limits:
     pattern: bool = False
 
     def broken(self, value: Any) -> str:
-        """Why a value can't be taken, to follow 'must '; '' for one that can."""
+        """Returns what a refused value must do, in words that follow 'must ', such as 'be at most 1'.
+
+        The text is empty for a value within the limits.
+        """
         if self.choices and value not in self.choices:
             return f'be one of {", ".join(map(str, self.choices))}'
         if isinstance(value, tuple) and not all(type(number) in (int, float) for number in value):
@@ -83,12 +87,12 @@ def _broken_pattern(value: str) -> str:
 
 
 def setting(default: T, **limits: Any) -> T:
-    """A field of a dataclass, with this default and the `Limits` named by `limits`."""
+    """Returns a field of a dataclass with this default and with `Limits(**limits)`."""
     return typing.cast(T, dataclasses.field(default=default, metadata={'limits': Limits(**limits)}))
 
 
 def flatten(settings: Any) -> dict[str, Any]:
-    """Every setting by its whole name: {'optim.learning_rate': 0.01, ...}."""
+    """Returns every setting by its whole name: {'optim.learning_rate': 0.01, ...}."""
     return {name: value for name, value, _ in _walk(settings, '')}
 
 
@@ -102,13 +106,13 @@ def _walk(settings: Any, prefix: str) -> Iterator[tuple[str, Any, Limits]]:
 
 
 def check(settings: Any, where: str) -> None:
-    """Refuses a value outside its limits.
+    """Checks that every setting is within its limits.
 
     Args:
-      where: what stands before a setting's name in the message, such as '--config'.
+      where: what stands before the name of a setting in a message, such as '--config'.
 
     Raises:
-      UserError: names the setting, its value and what is allowed.
+      UserError: a setting is outside its limits; the message names the setting, its value and what is allowed.
     """
     for name, value, limits in _walk(settings, f'{where}.'):
         if isinstance(value, str | tuple) and len(value) > (_MAX_TEXT if isinstance(value, str) else _MAX_NUMBERS):
@@ -119,27 +123,30 @@ def check(settings: Any, where: str) -> None:
 
 
 def write(settings: Any, path: Path) -> None:
-    """Writes a file of JSON that replaces the old one at once: after a kill one of the two is there, whole."""
+    """Writes settings to a JSON file, which replaces an old file at once.
+
+    Even after a kill, either the old file or the new one is there, whole.
+    """
     whole_file.write_text(path, json.dumps(dataclasses.asdict(settings), indent=2) + '\n')
 
 
 def read(path: Path) -> Any:
-    """The JSON that `write` wrote.
+    """Returns the JSON object in a file that `write` wrote.
 
     Raises:
-      UserError: the file is none, too long or no JSON object.
+      UserError: the file is not a plain file, is too long, or is not a JSON object.
     """
     return read_json(path, _MAX_BYTES)
 
 
 def from_dict(cls: type[T], values: Mapping[str, Any], where: str) -> T:
-    """Nested dictionaries -> the dataclass `cls`. Fields that are absent have their default.
+    """Makes the dataclass `cls` from nested dictionaries. Fields that are absent get their defaults.
 
     Args:
-      where: stands before a setting's name in messages.
+      where: what stands before the name of a setting in messages.
 
     Raises:
-      UserError: a setting that `cls` lacks, or a value of another type.
+      UserError: a name is no setting of `cls`, or a value has another type than its setting.
     """
     hints = typing.get_type_hints(cls)
     if not isinstance(values, dict):

@@ -1,8 +1,8 @@
-"""The devices of all processes, and pmap over them; nothing else knows where a step runs.
+"""The devices of all processes, and pmap over them. No other module decides where a step runs.
 
-The argument `devices` lists those of all processes; the list is the same in each. Sharded and replicated arrays have a
-leading axis of the process's own (local) devices. A step function is written for one device, and averages over `AXIS`,
-the axis of all devices.
+The argument `devices` lists the devices of all processes; the list is the same in each process. Sharded and replicated
+arrays have a leading axis of the process's own (local) devices. A step function is written for one device, and averages
+over `AXIS`, the axis of all devices.
 """
 
 import collections
@@ -20,7 +20,7 @@ AXIS = 'devices'
 
 
 def all_devices() -> list[jax.Device]:
-    """The devices of all processes, in the order of the processes.
+    """Returns the devices of all processes, in the order of the processes.
 
     Raises:
       UserError: the processes have different numbers of devices, so that their shares of a batch would differ.
@@ -33,12 +33,14 @@ def all_devices() -> list[jax.Device]:
 
 
 def local_devices(devices: Sequence[jax.Device]) -> list[jax.Device]:
-    """The devices of this process."""
+    """Returns the devices that belong to this process."""
     return [device for device in devices if device.process_index == jax.process_index()]
 
 
 def dividing(devices: Sequence[jax.Device], batch_size: int) -> list[jax.Device]:
-    """The most devices that divide the global batch into equal shares, as many of each process; warns of idle ones.
+    """Returns as many devices as can have equal shares of the global batch, the same number from each process.
+
+    Warns of devices that stay idle.
 
     Raises:
       UserError: there are more processes than clips, or no number of devices divides the global batch.
@@ -59,10 +61,11 @@ def dividing(devices: Sequence[jax.Device], batch_size: int) -> list[jax.Device]
 
 
 def pmap(function: Callable, devices: Sequence[jax.Device], donate: tuple[int, ...] = ()) -> Callable:
-    """Runs `function` on every device. Each argument has a leading axis of devices.
+    """Returns a function that runs `function` on every device. All arguments have a leading axis of local devices.
 
     Args:
-      donate: numbers of the arguments whose memory the outputs may take; the caller must not use them again.
+      donate: the positions of arguments whose memory the outputs may take. The caller must not use these arguments
+        again.
     """
     return jax.pmap(function, axis_name=AXIS, devices=devices, donate_argnums=donate)
 
@@ -70,34 +73,38 @@ def pmap(function: Callable, devices: Sequence[jax.Device], donate: tuple[int, .
 def place(tree: Any, devices: Sequence[jax.Device]) -> Any:
     """Puts arrays with a leading axis of local devices on these devices, sharded as the outputs of `pmap` are.
 
-    With an equivalent sharding of another form, a step would be compiled twice: for its first input and for its own output.
+    With a sharding that is equivalent but of another form, a step would be compiled twice: for its first input and
+    again for its own output.
     """
     return jax.device_put(tree, NamedSharding(Mesh(np.array(local_devices(devices)), (AXIS,)), PartitionSpec(AXIS)))
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """Puts a copy of the values on every device: [...] -> [devices ...]."""
+    """Puts a copy of the values on every local device: [...] -> [devices ...]."""
     count = len(local_devices(devices))
     return place(jax.tree.map(lambda x: np.broadcast_to(x, (count, *np.shape(x))), tree), devices)
 
 
 def unreplicate(tree: Any) -> Any:
-    """The values of the first local device, copied to numpy. (`x[0]` would gather those of all devices first.)"""
+    """Returns the values on the first local device as numpy arrays.
+
+    `x[0]` would first gather the values of all devices.
+    """
     return jax.tree.map(lambda x: np.array(x.addressable_shards[0].data)[0], tree)
 
 
 def shard(batch: Any, num_devices: int) -> Any:
-    """Splits the leading axis of each array: [b ...] -> [devices, b / devices, ...]."""
+    """Splits the leading axis of each array: [(devices b) ...] -> [devices b ...]."""
     return jax.tree.map(lambda x: x.reshape(num_devices, -1, *x.shape[1:]), batch)
 
 
 def unshard(tree: Any) -> Any:
-    """Undoes `shard` for the outputs of a step on the local devices: [devices b ...] -> [(devices b) ...], of numpy."""
+    """Undoes `shard` for the outputs of a step on the local devices: [devices b ...] -> [(devices b) ...], in numpy."""
     return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), tree)
 
 
 def feed(batches: Iterable[Any], devices: Sequence[jax.Device]) -> Iterator[Any]:
-    """Shards this process's batches and puts them on its devices, one batch ahead of the step that takes them."""
+    """Shards this process's batches and puts them on its devices, one batch ahead of the step that uses them."""
     ahead: collections.deque[Any] = collections.deque()
     for batch in batches:
         ahead.append(place(shard(batch, len(local_devices(devices))), devices))

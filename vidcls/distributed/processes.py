@@ -1,8 +1,8 @@
-"""Several processes as one run: they join, share what they know, and stop and fail together.
+"""Makes several processes work as one run: they join, exchange values, stop together and fail together.
 
-All processes run the same program, and a step waits for each of them. What one process alone learns (of a signal, or of a
-file that is missing) must reach the others, or they wait for that process in vain. With a single process, each function
-here returns at once.
+All processes run the same program, and a step waits for each of them. What only one process learns, such as a signal or
+a missing file, must reach the others; otherwise they would wait for that process in vain. With a single process, each
+function here returns at once.
 """
 
 import contextlib
@@ -22,13 +22,13 @@ _REMEDY = 'start every process alike, with --coordinator=HOST:PORT (of process 0
 
 
 def join(coordinator: str = '', num_processes: int | None = None, process_id: int | None = None) -> None:
-    """Makes this process one of several. To be called before jax is used for anything else.
+    """Makes this process one of several. Must be called before jax is used for anything else.
 
     Args:
-      coordinator: host:port of process 0. Empty: a launcher that jax knows (SLURM, Open MPI, Kubernetes, TPU) says
-        everything in the environment.
-      num_processes: how many there are.
-      process_id: the number of this one.
+      coordinator: host:port of process 0. If empty, jax takes all three values from the environment of a launcher
+        (SLURM, Open MPI, Kubernetes, TPU).
+      num_processes: the number of processes.
+      process_id: the number of this process.
 
     Raises:
       UserError: there is no such launcher, or the other processes can't be reached.
@@ -44,7 +44,7 @@ def join(coordinator: str = '', num_processes: int | None = None, process_id: in
 
 
 def this() -> tuple[int, int]:
-    """The number of this process, and the number of processes."""
+    """Returns the number of this process, and how many processes there are."""
     return jax.process_index(), jax.process_count()
 
 
@@ -54,13 +54,16 @@ def is_first() -> bool:
 
 
 def gather(array: np.ndarray) -> np.ndarray:
-    """Stacks the arrays of all processes, which have one shape: [...] -> [processes ...], the same on each process."""
+    """Stacks the arrays of all processes: [...] -> [processes ...].
+
+    The arrays must have the same shape. Each process gets the same result.
+    """
     return np.asarray(multihost_utils.process_allgather(array)) if jax.process_count() > 1 else array[None]
 
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """A context. If an exception leaves it on one process, it fails on all; inside, no process may wait for another.
+    """A context that fails on all processes if it fails on one. Inside it, no process may wait for another.
 
     Raises:
       UserError: another process failed; the message says which, and how.
@@ -79,10 +82,10 @@ def together() -> Iterator[None]:
 
 
 def check_same(what: str, value: Any) -> None:
-    """Checks that all processes were started alike.
+    """Checks that a value is the same on all processes, to find processes that were not started alike.
 
     Args:
-      what: names the value in the message.
+      what: the name of the value, for the message.
 
     Raises:
       UserError: on every process, if `repr(value)` is not the same on all.
@@ -101,10 +104,10 @@ def _gather_text(text: str) -> list[str]:
 
 
 class Agreement:
-    """A function of a number that returns the largest of the processes' numbers, the same on each process.
+    """A function that takes a whole number on each process, and returns the largest of them on all processes.
 
-    With several processes each call returns the largest number of the previous call (the first returns 0), so that no
-    process waits for the step that is running. With one process it returns the number itself.
+    With several processes, each call returns the largest number of the previous call, and the first call returns 0.
+    Thus no process waits for the step that is running. With one process, a call returns its own number.
     """
 
     def __init__(self, devices: Sequence[jax.Device]):

@@ -1,6 +1,7 @@
-"""The names that may stand in a pickle of weights, and what each makes: records, and arrays of `vidcls.pretrained.plain`.
+"""The names that a pickle of weights may contain: the tables NUMPY and PYTORCH, in which `pickled.Walk` looks names up.
 
-numpy's arrays come with their bytes. PyTorch's tensors come with the key of a storage, which lies elsewhere in the file.
+A name that a pickle may call has a function here, which makes a record or a plain value. A numpy array has its bytes in
+the pickle. A PyTorch tensor has only the key of a storage there; the storage's numbers are elsewhere in the file.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ from vidcls.pretrained.plain import KINDS, refuse
 
 @dataclasses.dataclass(eq=False)
 class Kind(Record):
-    """numpy.dtype; the state that follows gives the order of its bytes."""
+    """A numpy.dtype. The state that follows it in the pickle gives its byte order."""
 
     kind: np.dtype
 
@@ -27,7 +28,7 @@ class Kind(Record):
 
 @dataclasses.dataclass(eq=False)
 class Array(Record):
-    """numpy.ndarray; the state that follows gives shape, type, order of axes and bytes."""
+    """A numpy.ndarray. The state that follows it in the pickle gives its shape, type, memory order and bytes."""
 
     array: np.ndarray | None = None
 
@@ -39,7 +40,13 @@ class Array(Record):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Storage(Record):
-    """A storage of PyTorch, which holds the numbers of one tensor or several: its type, key and number of numbers."""
+    """A PyTorch storage: the memory of one tensor or several.
+
+    Attributes:
+      kind: the type of its numbers.
+      key: its name in the file.
+      count: how many numbers it has.
+    """
 
     kind: np.dtype
     key: str
@@ -48,7 +55,7 @@ class Storage(Record):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tensor(Record):
-    """A tensor of PyTorch, which is a view of a storage; offset and strides count numbers."""
+    """A PyTorch tensor: a view of a storage. Its offset and strides count numbers, not bytes."""
 
     storage: Storage
     offset: int
@@ -56,19 +63,20 @@ class Tensor(Record):
     strides: tuple[int, ...]
 
     def build(self, walk: Walk, state: Any) -> None:
-        """Accepts the state of an old Parameter: whether it needs gradients, whether it is volatile, hooks."""
+        """Accepts the three values that old versions store with a Parameter: `requires_grad`, `volatile` and hooks."""
         if type(state) is not tuple or len(state) != 3:
             refuse('a parameter of another form than PyTorch has')
 
     def array(self, data: bytes) -> np.ndarray:
-        """The tensor's array, a view of the storage's bytes."""
+        """Returns the tensor's numbers as an array: a view of `data`, the bytes of its storage."""
         return plain.view(data, self.storage.kind, self.offset, self.shape, self.strides)
 
 
 def storages(found: dict[str, Storage]) -> Any:
-    """The `persistent` of `Walk` for PyTorch, whose storages are ('storage', type, key, device, number of numbers).
+    """Returns a function that makes a `Storage` from a pickle's reference to it: the argument `persistent` of `Walk`.
 
-    The older form has a None at the end. Each storage is put into `found` under its key.
+    The reference is a tuple ('storage', type, key, device, number of numbers), which ends with a further None in older
+    files. The function also puts each storage into `found`, under its key.
     """
 
     def make(what: Any) -> Storage:
@@ -134,7 +142,7 @@ def _parameter(walk: Walk, tensor: Any, *_: Any) -> Tensor:
 PLAIN = {
     ('collections', 'OrderedDict'): _ordered,
     ('builtins', 'tuple'): _same,
-    ('builtins', 'bytes'): lambda walk: b'',  # protocols without bytes write empty bytes as a call
+    ('builtins', 'bytes'): lambda walk: b'',  # pickle protocols without bytes write empty bytes as this call
     ('_codecs', 'encode'): _encode,
 }
 NUMPY = {
@@ -146,7 +154,7 @@ NUMPY = {
 }
 PYTORCH = {
     **PLAIN,
-    ('collections', 'Counter'): _same,  # milestones in the state of a schedule
+    ('collections', 'Counter'): _same,  # a multi-step schedule keeps its milestones in a Counter
     ('torch', 'Size'): _same,
     ('torch', 'device'): lambda walk, *_: None,
     ('torch._utils', '_rebuild_tensor'): _tensor,

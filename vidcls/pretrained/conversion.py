@@ -1,7 +1,8 @@
-"""Arrays of another library -> variables of one of our networks, and back.
+"""Converts arrays of another library to variables of one of our networks, and back.
 
-"Ours" are the parameters and statistics of our network, "theirs" the arrays of the other library. Each of ours is loaded, or
-listed as started with the reason, or causes an error. Each of theirs is used, or listed as unused.
+"Ours" are the parameters and statistics of our network; "theirs" are the arrays of the other library. Each parameter of
+ours is loaded, is listed in `Converted.started` with the reason, or causes an error. Each array of theirs is used or is
+listed as unused.
 """
 
 import collections
@@ -26,9 +27,10 @@ from vidcls.pretrained.plain import MOST_BYTES
 LAYOUTS: tuple[Layout, ...] = (*resnet.LAYOUTS, *inception.LAYOUTS, *transformer.LAYOUTS)
 WRAPPERS = ('module.', 'model.')  # what PyTorch's DataParallel and facebookresearch's trainer put before each name
 BLOCK = re.compile(r'(.*(?:layer\d+|blocks)_)(\d+)(/.*)')
-SHOWN = 5  # the most names in a message
-# A file may have BYTES_EACH for each number of our network, and BYTES_MORE. A training checkpoint has for each parameter its
-# value, its average and two numbers of the optimizer, perhaps of 8 bytes each; its classifier may have more classes.
+SHOWN = 5  # a message shows at most so many names
+# A file may have BYTES_EACH bytes for each number of our network, plus BYTES_MORE. For each parameter, a training
+# checkpoint has the value, its moving average and two numbers of the optimizer, perhaps of 8 bytes each. Its classifier
+# may have more classes than ours.
 BYTES_EACH, BYTES_MORE = 64, 1 << 30
 
 
@@ -38,10 +40,10 @@ class Converted:
 
     Attributes:
       variables: variables for `model.apply`.
-      loaded: paths of our parameters and statistics that hold the published values.
-      started: paths of our parameters and statistics that are new or of another size -> the reason.
-      unused: names of their arrays that have no place in our network.
-      layout: the layout that the arrays were recognised as.
+      loaded: the paths of our parameters and statistics that have the published values.
+      started: path -> reason, for our parameters and statistics that start anew or whose array was changed to fit.
+      unused: the names of their arrays that have no place in our network.
+      layout: the layout of the arrays.
     """
 
     variables: dict[str, Any]
@@ -51,7 +53,7 @@ class Converted:
     layout: Layout
 
     def for_rgb(self) -> dict[str, Any]:
-        """The variables for images whose channels are red, green and blue, whatever the published order."""
+        """Returns the variables for images whose channels are red, green, blue, whatever the published order was."""
         flat = flax.traverse_util.flatten_dict(self.variables)
         for key, value in flat.items():
             if '/'.join(key[1:]) in self.loaded:
@@ -59,7 +61,7 @@ class Converted:
         return flax.traverse_util.unflatten_dict(flat)
 
     def summary(self) -> str:
-        """A text of one line or more that says what was loaded and what not."""
+        """Returns a line of text that says what was loaded, what was not used and what starts anew or changed."""
         unused = [name for name in self.unused if not name.endswith('num_batches_tracked')]
         which = f' ({", ".join(unused[:SHOWN])}{", ..." * (len(unused) > SHOWN)})' if unused else ''
         lines = [f'{self.layout.title}: {len(self.loaded)} arrays loaded, {len(unused)} of theirs unused{which}']
@@ -69,10 +71,14 @@ class Converted:
 
 
 def load(path: str | Path, model: nn.Module, variables: Any, allow_missing: str = '') -> Converted:
-    """`convert` of the arrays in a file, see `vidcls.pretrained.reading`.
+    """Reads a file of weights (see `vidcls.pretrained.reading`) and converts its arrays as `convert` does.
+
+    Args:
+      path: the path of the file, or an address (see `vidcls.pretrained.fetching`).
+      model, variables, allow_missing: as in `convert`.
 
     Raises:
-      UserError: the file can't be read, is much larger than weights of this network, or `convert` refuses its arrays.
+      UserError: the file can't be read, is much larger than this network's weights, or `convert` refuses its arrays.
     """
     try:
         return convert(reading.read(path, most_bytes(variables)), model, variables, allow_missing)
@@ -81,7 +87,7 @@ def load(path: str | Path, model: nn.Module, variables: Any, allow_missing: str 
 
 
 def most_bytes(variables: Any) -> int:
-    """The most bytes that a file of weights for this network may have, packed or unpacked."""
+    """Returns the largest size in bytes that a file of weights for this network may have, packed or unpacked."""
     numbers = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables))
     return min(BYTES_EACH * numbers + BYTES_MORE, MOST_BYTES)
 
@@ -89,21 +95,23 @@ def most_bytes(variables: Any) -> int:
 def convert(
     arrays: Arrays, model: nn.Module, variables: Any, allow_missing: str = '', layout: Layout | None = None
 ) -> Converted:
-    """Variables of `model` with the values of another library's arrays.
+    """Returns variables of `model` with the values of another library's arrays.
 
-    A classifier for another number of classes starts anew, with the values in `variables`. If the first convolution has
-    another number of channels, each of them gets the mean over theirs (Wang et al. 2016, arXiv:1608.00859, section 3.2:
-    cross-modality pre-training). Embeddings of position and time are resized.
+    If the arrays have a classifier for another number of classes, our classifier starts anew with the values in
+    `variables`. If their first convolution has another number of input channels, each of our channels gets the mean
+    over their channels (cross-modality pre-training, Wang et al. 2016, arXiv:1608.00859, section 3.2). Embeddings of
+    position and time are resized.
 
     Args:
-      arrays: the other library's arrays by name, with names and axes as in its file.
-      variables: the variables that the model starts with, from `model.init`.
-      allow_missing: a pattern. Parameters of ours whose paths (such as 'blocks_0/attn/qkv/kernel') have a match may be
-        absent or of another shape; they then start anew.
-      layout: the layout of the arrays. With None it is recognised by the names.
+      arrays: name -> array, with names and axes as in the other library's file.
+      model: our network.
+      variables: the variables that the network starts with, from `model.init`.
+      allow_missing: a regular expression. If it is found in the path of a parameter of ours, such as
+        'blocks_0/attn/qkv/kernel', the arrays may lack the parameter or have it in another shape; it then starts anew.
+      layout: the layout of the arrays. With None, it is recognised by the arrays' names.
 
     Raises:
-      UserError: the names are of no known layout, or an array is missing or of a shape that doesn't fit.
+      UserError: the names belong to no known layout, an array is missing, or an array doesn't fit.
     """
     arrays = unwrapped(arrays)
     layout = layout or recognise(arrays)
@@ -148,7 +156,7 @@ def convert(
 
 
 def origin(weights: str | Path, converted: Converted) -> dict[str, Any]:
-    """A description of where the parameters came from, for the work directory's weights.json."""
+    """Returns a description of where the parameters came from, for the work directory's weights.json."""
     return {
         'file': str(weights),
         'sha256': fetching.sha256(weights),
@@ -160,7 +168,7 @@ def origin(weights: str | Path, converted: Converted) -> dict[str, Any]:
 
 
 def unwrapped(arrays: Arrays) -> Arrays:
-    """The arrays, without the prefixes 'module.' and 'model.' that all their names share."""
+    """Returns the arrays by name, without the prefixes 'module.' and 'model.' where all names share them."""
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
     while arrays and (wrapper := next((w for w in WRAPPERS if all(name.startswith(w) for name in arrays)), '')):
         arrays = {name.removeprefix(wrapper): array for name, array in arrays.items()}
@@ -168,10 +176,10 @@ def unwrapped(arrays: Arrays) -> Arrays:
 
 
 def recognise(arrays: Arrays) -> Layout:
-    """The layout of these names.
+    """Returns the layout that the arrays' names belong to.
 
     Raises:
-      UserError: they are of no known layout.
+      UserError: the names belong to no known layout.
     """
     for layout in LAYOUTS:
         if layout.recognises(arrays):
@@ -182,12 +190,14 @@ def recognise(arrays: Arrays) -> Layout:
 
 
 def export(variables: Any, model: nn.Module, layout: str, from_rgb: bool = False) -> dict[str, np.ndarray]:
-    """The arrays of a network under another library's names and with its order of axes.
+    """Returns a network's arrays with the names and the order of axes of another library.
 
     Args:
+      variables: the variables of the network.
+      model: the network.
       layout: 'torchvision', 'timm', 'huggingface' or another of the `keys` in `vidcls.pretrained.LAYOUTS`.
-      from_rgb: whether the variables take red first, as those of a run do. For a library that takes blue first, the
-        channels of the first convolution are then reversed.
+      from_rgb: whether the variables expect the channels red, green, blue, as the variables of a run do. If so, the
+        channels of the first convolution are reversed for a library that expects blue first.
 
     Raises:
       UserError: there is no such layout for this network.
@@ -211,7 +221,10 @@ def export(variables: Any, model: nn.Module, layout: str, from_rgb: bool = False
 
 
 def _turned(key: tuple[str, ...], value: np.ndarray, layout: Layout) -> np.ndarray:
-    """The variable, with its input channels reversed if it is the first convolution and the layout takes blue first."""
+    """Returns the variable `value` at the path `key`.
+
+    The input channels of the first convolution are reversed if the layout expects blue first.
+    """
     if not layout.inputs.bgr or not FIRST_CONVOLUTION.fullmatch('/'.join(key[1:])):
         return value
     h, w, c, o = value.shape  # c is 3, or 3 * seg_len for stacked frames
@@ -219,7 +232,7 @@ def _turned(key: tuple[str, ...], value: np.ndarray, layout: Layout) -> np.ndarr
 
 
 def _start_head_whole(flat: Mapping, values: dict, loaded: list[str], started: dict[str, str]) -> None:
-    """Starts the whole classifier anew if a part of it is new: a bias means nothing without its kernel."""
+    """Starts the whole classifier anew if one of its parameters is new: a bias means nothing without its kernel."""
     if not any(path.startswith('head/') for path in started):
         return
     for key, start in flat.items():
@@ -231,14 +244,14 @@ def _start_head_whole(flat: Mapping, values: dict, loaded: list[str], started: d
 
 
 def _why_absent(layout: Layout, path: str) -> str:
-    """Why the weights have nothing for the parameter at our path."""
+    """Returns the reason why the weights have no array for our parameter at `path`."""
     names = layout.theirs(path)
     wanted = ' or '.join(' and '.join(group) for group in names)
     return f'no array {wanted}' if names else 'has no counterpart there'
 
 
 def _deeper(layout: Layout, arrays: Arrays, flat: Mapping) -> list[str]:
-    """Complaints about blocks of theirs that follow on our last block: the weights are those of a deeper network."""
+    """Returns complaints about blocks that follow our last block in their network, which is deeper than ours."""
     paths = {'/'.join(key[1:]) for key in flat}
     found = []
     for path in sorted(paths):

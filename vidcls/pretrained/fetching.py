@@ -1,9 +1,9 @@
-"""Addresses of weights -> files on this machine. Each file is fetched once.
+"""Finds the file of weights at an address, and downloads it the first time.
 
-hf://org/name[/file]   the Hugging Face hub, through huggingface_hub and its cache, if that is installed
-https://...            into ~/.cache/vidcls/weights (XDG_CACHE_HOME moves ~/.cache)
+hf://org/name[/file]   a file on the Hugging Face hub; the package huggingface_hub, if installed, keeps it in its cache
+https://...            a file on the web; it goes into ~/.cache/vidcls/weights (XDG_CACHE_HOME replaces ~/.cache)
 
-Anything else is a path. A fetched file is found again by its address; delete the file to fetch it anew.
+Any other address is the path of a local file. To download a file again, delete it from the cache.
 """
 
 import hashlib
@@ -22,14 +22,14 @@ from vidcls.errors import UserError
 from vidcls.pretrained.plain import MOST_BYTES
 
 HUB = 'hf://'
-HUB_FILE = 'model.safetensors'  # as Hugging Face's libraries name it
+HUB_FILE = 'model.safetensors'  # the name of the file in Hugging Face's libraries
 WEB = 'https://'  # not http://: anyone on the way could exchange the file
 SCHEME = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*://')
-PATIENCE = 60  # seconds without a byte, after which fetching is given up
+PATIENCE = 60  # a download is given up after so many seconds without a byte
 
 
 def name(address: str | Path) -> str:
-    """The name of the file at an address, without its folders.
+    """Returns the name of the file at an address, without its folders.
 
     Raises:
       UserError: the address is of an unknown kind.
@@ -45,10 +45,10 @@ def name(address: str | Path) -> str:
 
 
 def locate(address: str | Path) -> Path:
-    """The file at an address, which is fetched if it isn't here yet.
+    """Returns the path of the file at an address, and downloads the file if it isn't here yet.
 
     Raises:
-      UserError: there is no such file, it can't be fetched, or huggingface_hub is needed and absent.
+      UserError: there is no such file, it can't be downloaded, or huggingface_hub is needed but not installed.
     """
     name(address)
     if str(address).startswith(HUB):
@@ -63,13 +63,13 @@ def locate(address: str | Path) -> Path:
 
 
 def sha256(address: str | Path) -> str:
-    """The SHA-256 digest of the file at an address, in hexadecimal digits."""
+    """Returns the SHA-256 digest of the file at an address, in hexadecimal digits."""
     with locate(address).open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def _in_hub(address: str) -> tuple[str, str]:
-    """The repository and the file of an address of the hub."""
+    """Splits an address on the hub into (repository, file)."""
     org, repository, file = (*address.removeprefix(HUB).split('/', 2), '', '')[:3]
     if not org or not repository:
         raise UserError(f'{address}: must be {HUB}org/name or {HUB}org/name/file')
@@ -89,7 +89,10 @@ def _from_hub(address: str) -> Path:
 
 
 def _from_web(address: str) -> Path:
-    """The file at a web address. A download that breaks off never gets the name under which files are looked up."""
+    """Returns the path of the file at a web address.
+
+    A download that breaks off never gets the name of a cached file.
+    """
     folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'vidcls' / 'weights'
     path = folder / f'{hashlib.sha256(address.encode()).hexdigest()[:16]}-{name(address)[-100:]}'
     if path.is_file():
@@ -125,7 +128,7 @@ def _download(address: str, file: Path) -> None:
 
 
 class _StaysSafe(urllib.request.HTTPRedirectHandler):
-    """Follows redirections to https:// alone."""
+    """Follows redirections only if they lead to https:// addresses."""
 
     def redirect_request(self, request, response, code, message, headers, address):
         if not address.startswith(WEB):

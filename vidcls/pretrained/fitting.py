@@ -1,6 +1,6 @@
-"""One array of another library made to fit one variable of ours: order of axes, type, channels, frames and places.
+"""Makes an array of another library fit a variable of ours in order of axes, type, channels, frames and positions.
 
-"Ours" and "theirs" are as in `vidcls.pretrained.layout`.
+"Ours" and "theirs" have the same meaning as in `vidcls.pretrained.layout`.
 """
 
 import re
@@ -11,7 +11,7 @@ import numpy as np
 from vidcls.models import embeddings
 from vidcls.pretrained.layout import Layout
 
-# How the reasons begin of parameters that start with no array of theirs, and of those whose array was resized.
+# How a reason begins: with NEW if a parameter starts without an array of theirs, with RESIZED if the array was resized.
 NEW, RESIZED = 'new: ', 'resized'
 FIRST_CONVOLUTION = re.compile(r'(backbone/conv1|backbone/conv1_7x7_s2|patch_embed/proj)/kernel')
 
@@ -21,14 +21,20 @@ class Misfit(ValueError):
 
 
 class OtherClasses(ValueError):
-    """An array is of a classifier for another number of classes."""
+    """An array belongs to a classifier for another number of classes."""
 
 
 def in_our_axes(layout: Layout, found: list[np.ndarray], leaf: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Their arrays as one of ours, in our order of axes.
+    """Returns their arrays in our order of axes, joined into one array if there are several.
+
+    Args:
+      layout: the layout of the arrays.
+      found: their arrays for one variable of ours.
+      leaf: the last name in the variable's path, such as 'kernel'.
+      shape: the shape of the variable.
 
     Raises:
-      Misfit: they can't be joined.
+      Misfit: the arrays can't be joined.
     """
     try:
         return layout.to_ours(found, leaf, shape)
@@ -37,19 +43,19 @@ def in_our_axes(layout: Layout, found: list[np.ndarray], leaf: str, shape: tuple
 
 
 def fit(path: str, found: np.ndarray, shape: tuple[int, ...], model: nn.Module) -> tuple[np.ndarray, str]:
-    """The array in our shape, as float32, and a text that says how it was changed; the text is empty if it was not.
+    """Returns the array in our shape, as float32, and a text that says how it was changed ('' if it was not).
 
     Args:
-      path: of our variable, such as 'blocks_0/attn/qkv/kernel'.
+      path: the path of our variable, such as 'blocks_0/attn/qkv/kernel'.
       found: their array, in our order of axes.
-      shape: of our variable.
-      model: our network; its `grid` says where position embeddings are needed.
+      shape: the shape of our variable.
+      model: our network. Position embeddings are resized to its `grid`, which is the number of patches (down, across).
 
     Raises:
-      Misfit: the array has another shape, no numbers, or numbers that are not finite floating-point numbers.
-      OtherClasses: the array is of a classifier for another number of classes.
+      Misfit: the array's shape doesn't fit, the array is empty, or its values are not finite floating-point numbers.
+      OtherClasses: the array belongs to a classifier for another number of classes.
     """
-    # Integers are refused too: they are quantised values, whose scale stands elsewhere.
+    # Integers are refused because they are quantised values, whose scale is stored elsewhere.
     if found.dtype.kind != 'f' and found.dtype.name != 'bfloat16':
         raise Misfit(f'holds {found.dtype}, no floating-point numbers')
     if not found.size:
@@ -60,7 +66,8 @@ def fit(path: str, found: np.ndarray, shape: tuple[int, ...], model: nn.Module) 
     if FIRST_CONVOLUTION.fullmatch(path) and found.ndim == 4 and _same_but(found.shape, shape, 2):
         mean = np.repeat(_numbers(found).mean(2, keepdims=True), shape[2], axis=2)
         return mean, f'the mean over {found.shape[2]} channels in each of {shape[2]}'
-    # ECO-pytorch's 3-D part was trained alone, on maps with more channels; ECO starts with its first channels.
+    # ECO-pytorch's 3-D part was trained alone, on features with more channels. ECO takes the kernel of the first
+    # channels.
     if (
         path == 'tail/res3a/2/kernel'
         and found.ndim == 5
@@ -82,7 +89,7 @@ def fit(path: str, found: np.ndarray, shape: tuple[int, ...], model: nn.Module) 
 
 
 def _numbers(found: np.ndarray) -> np.ndarray:
-    """The array as float32, all of whose numbers are finite."""
+    """Returns the array as float32; raises Misfit if a number is not finite."""
     with np.errstate(over='ignore'):
         found = found.astype(np.float32)
     if not np.isfinite(found).all():

@@ -1,8 +1,8 @@
-"""A work directory made of published weights, so that evaluation and prediction work without training.
+"""Makes a work directory of published weights, so that evaluation and prediction work without training.
 
-Frames are normalised as the authors of the weights did, and the views are those of the authors' tests: TSN has 25 segments in
-ten crops, ECO 16 segments in one crop, TimeSformer one clip in three crops. docs/protocols.md says what is exactly as the
-authors had it and what is not.
+Frames are normalised as the authors of the weights did. The views are also the authors': 25 segments in ten crops for
+TSN, 16 segments in one crop for ECO, one view in time and three in space for TimeSformer. docs/protocols.md says what
+agrees exactly with the authors' tests and what does not.
 """
 
 from pathlib import Path
@@ -27,25 +27,26 @@ from vidcls.run.checkpoint import Checkpoints
 from vidcls.run.workdir import Run
 from vidcls.text.bounded_file import read_labels
 
-SHORT_SIDE = 256  # pixels that a video's short side is scaled to, as in the code of every library of these layouts
-# Bertasius et al. 2021 (arXiv:2102.05095), section 4: the distance of sampled frames is 32 for 8 frames, 16 for 16, 4 for 96.
+SHORT_SIDE = 256  # a video's short side is scaled to so many pixels by every library of these layouts
+# Bertasius et al. 2021 (arXiv:2102.05095), section 4: frames are sampled 32 apart if there are 8, 16 apart if there are
+# 16, and 4 apart if there are 96.
 DISTANCES = {8: 32, 16: 16, 96: 4}
-FRAMES, PIXELS = 512, 1024  # the most that a file's embeddings may be for; published: 96 and 448
+FRAMES, PIXELS = 512, 1024  # limits on what a file's embeddings are for; published are 96 frames of 448 pixels
 INIT_INSTEAD = 'start training from such weights with --config.init.weights'
 
 
 def import_run(weights: str | Path, model: str, labels: str | Path, folder: str | Path) -> Run:
-    """Makes a work directory whose only checkpoint, of step 0, holds published weights.
+    """Makes a work directory with published weights as its only checkpoint, at step 0.
 
     Args:
-      weights: path or address of a file of weights, see `vidcls.pretrained.reading`.
-      model: name of the network, see `vidcls.models`.
-      labels: path of a file of class names, one a line, in the order of the classes of the weights.
+      weights: the path or address of a file of weights (see `vidcls.pretrained.reading`).
+      model: the name of the network (see `vidcls.models`).
+      labels: the path of a file of class names, one a line, in the order of the classes of the weights.
       folder: the work directory to make.
 
     Raises:
-      UserError: the work directory holds a run already, the labels are not class names, or the weights are not those of
-        the whole network with so many classes.
+      UserError: the work directory has a run already, the labels are not class names, or the weights are not a whole
+        network with as many classes as there are labels.
       OSError: the labels can't be read.
     """
     folder = Path(folder).expanduser()
@@ -73,7 +74,7 @@ def import_run(weights: str | Path, model: str, labels: str | Path, folder: str 
 
 
 def configuration(name: str, arrays: Arrays, layout: Layout) -> Config:
-    """The configuration of the network: its settings as the arrays show them, frames and views as the authors have them."""
+    """Returns a configuration: the settings of the network that the arrays show, and the authors' frames and views."""
     # A video's logits are the mean of the logits of its views. tsn-pytorch and ECO-pytorch average the classifier's outputs;
     # the heads of mmaction2 and PaddleVideo average the features of all frames in all crops, which gives the same logits.
     sampling, test = SamplingConfig(num_segments=3, test_segments=25), EvalConfig(crops=10, average='logits')
@@ -98,7 +99,7 @@ def configuration(name: str, arrays: Arrays, layout: Layout) -> Config:
 
 
 def _timesformer(name: str, arrays: Arrays, layout: Layout) -> tuple[int, int, dict[str, Any]]:
-    """The number of frames, the frame's side in pixels, and the other settings of the network that the arrays show."""
+    """Returns the number of frames, the side of a frame in pixels, and the other settings that the arrays show."""
 
     def find(path: str) -> np.ndarray | None:
         names = [group[0] for group in layout.theirs(path)]
@@ -106,7 +107,8 @@ def _timesformer(name: str, arrays: Arrays, layout: Layout) -> tuple[int, int, d
 
     default = models.build(name, 1)
     time, place = find('time_embed'), find('pos_embed')
-    # `temporal_fc` decides: layouts of image networks name their one attention for attention over time too.
+    # Only `temporal_fc` shows divided attention: layouts of image networks also list their attention as attention over
+    # time.
     divided = find('blocks_0/temporal_fc/kernel') is not None
     attention = 'divided' if divided else 'joint' if time is not None else 'space'
     for embedding in (time, place):
@@ -123,7 +125,7 @@ def _timesformer(name: str, arrays: Arrays, layout: Layout) -> tuple[int, int, d
 
 
 def _check_whole(weights: str | Path, converted: Converted, classes: int) -> None:
-    """Refuses weights that leave a part of the network new."""
+    """Raises UserError if weights leave a parameter new, or if more than the embeddings had to be changed."""
     new = {path: reason for path, reason in converted.started.items() if reason.startswith(NEW)}
     if 'head/kernel' in new:
         raise UserError(f'{weights}: no classifier of {classes} classes, as the labels are ({new["head/kernel"]})')

@@ -1,4 +1,7 @@
-"""Tables for BN-Inception, TSN with it, and ECO, which are published under Caffe's names, sometimes below `base_model`."""
+"""Tables of names for BN-Inception, for TSN with BN-Inception, and for ECO.
+
+The weights are published under the names of Caffe's layers, in some files with the prefix `base_model.`.
+"""
 
 from vidcls.models.bn_inception import BLOCKS
 from vidcls.models.resnet3d import ROWS
@@ -6,7 +9,7 @@ from vidcls.pretrained.layout import CAFFE, Layout, perhaps_under
 
 STEM = ('conv1_7x7_s2', 'conv2_3x3_reduce', 'conv2_3x3')
 BRANCHES = ('1x1', '3x3_reduce', '3x3', 'double_3x3_reduce', 'double_3x3_1', 'double_3x3_2', 'pool_proj')
-# The layers of the 3-D part in the layout that weights are published for, `vidcls.models.resnet3d.PUBLISHED`.
+# The layers of a block of the 3-D part, `vidcls.models.resnet3d`.
 LAYERS = ('1', '1_bn', '2', 'down', 'bn')
 
 FLAT = {f'backbone/{name}{norm}': f'{name}{norm}' for name in STEM for norm in ('', '_bn')} | {

@@ -1,9 +1,9 @@
-"""Layouts: the names that another library has for the arrays of a network, and its order of their axes.
+"""Layouts: the names that another library gives to a network's arrays, and the order of their axes there.
 
-"Ours" are the names and axes of this library, "theirs" those of the other one. A layout's table maps the names of our
-modules, joined by '/', to theirs. `*` stands for a number, on both sides in the same order: 'blocks_*/norm1' is
-'blocks.*.norm1'. The last part of a parameter's path (kernel, scale, ...) has its counterpart in `endings`, unless the table
-names the parameter itself.
+"Ours" are the names and axes of this library; "theirs" are the names and axes of the other library. A layout's table
+maps the names of our modules, joined by '/', to their names. `*` stands for a number; if there are several, both names
+have them in the same order. For example, 'blocks_*/norm1' -> 'blocks.*.norm1'. The table may also contain the whole
+path of a parameter. Otherwise `endings` translates the last name of the path (kernel, scale, ...).
 """
 
 import dataclasses
@@ -16,19 +16,19 @@ import einops
 import numpy as np
 
 Arrays = Mapping[str, np.ndarray]
-NOTHING = r'(?!)'  # a pattern that is found nowhere
+NOTHING = r'(?!)'  # a pattern that matches nothing
 
 TORCH_ENDINGS = {
     'kernel': '.weight', 'scale': '.weight', 'bias': '.bias', 'mean': '.running_mean', 'var': '.running_var',
 }  # fmt: skip
-# The axes of kernels, theirs -> ours, by the number of axes.
+# Number of axes of a kernel -> how they are rearranged, from their order to ours.
 TORCH_AXES = {2: 'o i -> i o', 4: 'o i h w -> h w i o', 5: 'o i t h w -> t h w i o'}
 
 
 class Inputs(NamedTuple):
-    """How the images that published weights were trained on were normalised: values in [0, 1] less `mean`, over `std`.
+    """How training images were normalised for the published weights: (values in [0, 1] - `mean`) / `std`.
 
-    Mean and deviation are in the order red, green, blue. With `bgr` the network takes the channels blue first.
+    `mean` and `std` are in the order red, green, blue. With `bgr`, the network expects the order blue, green, red.
     """
 
     mean: tuple[float, float, float]
@@ -38,30 +38,36 @@ class Inputs(NamedTuple):
 
 IMAGENET = Inputs((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = Inputs((0.5,) * 3, (0.5,) * 3)
-# facebookresearch/TimeSformer, DATA.MEAN and DATA.STD. Hugging Face's weights are the same ones, converted. The script of
-# the conversion compared logits on images normalised by HALF, which does not show how the training images were normalised.
+# DATA.MEAN and DATA.STD of facebookresearch/TimeSformer. Hugging Face's weights are the same, converted. The script
+# that converted them compared logits on images normalised by HALF, but this doesn't show how training images were
+# normalised.
 KINETICS = Inputs((0.45,) * 3, (0.225,) * 3)
-# tsn-pytorch: values from 0 to 255, less (104, 117, 128) in the order blue, green, red.
+# tsn-pytorch subtracts (104, 117, 128), in the order blue, green, red, from values between 0 and 255.
 CAFFE = Inputs((128 / 255, 117 / 255, 104 / 255), (1 / 255,) * 3, bgr=True)
 
 
 class Beside(tuple):
-    """Names of arrays that are concatenated into one of ours; each array has output axes (heads, d) or a single one."""
+    """Names of their arrays that are concatenated into one of ours.
+
+    Each of these arrays has the output axes (heads, d) or a single output axis.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """One library's form of one kind of network.
+    """How one library names and arranges the arrays of one type of network.
 
     Attributes:
-      keys: the names by which `export` knows it.
-      title: what messages call it.
-      names: the table. In a tuple of names, the first one that the weights have counts.
-      marks: patterns; weights are of this layout if each pattern is found in some name.
-      starts: pattern of our paths that such weights may lack, or have for other classes. These parameters start anew.
-      endings: the last part of our path -> the ending of their name.
-      axes: the axes of kernels, theirs -> ours, by the number of axes. Empty: Flax's own order, with axes of heads.
-      inputs: how the images that the network was trained on were normalised.
+      keys: the names that select this layout in `export`.
+      title: the name of this layout in messages.
+      names: the table: our name -> their name. A tuple lists alternatives; the first that the weights contain is taken.
+      marks: regular expressions. Weights have this layout if each of them is found in some array's name.
+      starts: a regular expression. If it is found in our path of a parameter, the weights need no fitting array for the
+        parameter. The parameter then starts anew.
+      endings: the last name of our path, such as 'kernel' -> the ending of their name, such as '.weight'.
+      axes: number of axes of a kernel -> how they are rearranged, from their order to ours. If empty, their order is
+        Flax's, with separate axes for heads.
+      inputs: how training images were normalised.
       when: a further condition that the arrays must fulfil to be recognised.
     """
 
@@ -79,8 +85,9 @@ class Layout:
         return all(any(re.search(mark, name) for name in arrays) for mark in self.marks) and self.when(arrays)
 
     def theirs(self, path: str) -> list[tuple[str, ...]]:
-        """Their names of the parameter at our path: a list of alternatives, each of one name or of several concatenated.
+        """Returns their names for our parameter at `path`, as a list of alternatives.
 
+        An alternative is a tuple of one name, or of several names whose arrays are concatenated. For example,
         'blocks_1/norm1/scale' -> [('blocks.1.norm1.weight',)]. The list is empty if they have no such parameter.
         """
         module, _, leaf = path.rpartition('/')
@@ -102,7 +109,12 @@ class Layout:
         return None
 
     def to_ours(self, arrays: Iterable[np.ndarray], leaf: str, shape: tuple[int, ...]) -> np.ndarray:
-        """Their arrays as one of ours, which has this shape if they fit.
+        """Returns their arrays for one variable of ours as one array, in our order of axes.
+
+        Args:
+          arrays: their arrays; several are concatenated.
+          leaf: the last name in the variable's path, such as 'kernel'.
+          shape: the shape of the variable, which the result has if the arrays fit.
 
         Raises:
           ValueError: several arrays can't be concatenated.
@@ -111,14 +123,18 @@ class Layout:
         if leaf == 'kernel' and self.axes:
             parts = [einops.rearrange(x, self.axes[x.ndim]) if x.ndim in self.axes else x for x in parts]
         elif len(shape) == 1 and (not self.axes or all(x.ndim == 2 and len(x) == 1 for x in parts)):
-            # Axes of heads are joined. BN-Inception's norms are published with a first axis of size 1, which goes away.
+            # This joins axes (heads, d), and removes the first axis of size 1 with which BN-Inception's norms are
+            # published.
             parts = [x.reshape(-1) for x in parts]
         elif leaf == 'kernel' and len(shape) == 2:
             parts = [x.reshape(shape[0], -1) if x.ndim == 3 and x.size % shape[0] == 0 else x for x in parts]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
     def to_theirs(self, array: np.ndarray, leaf: str) -> np.ndarray:
-        """The inverse of `to_ours`, for a layout that has one array for each of ours."""
+        """Returns our array in their order of axes.
+
+        Undoes `to_ours` where one array of theirs belongs to one of ours.
+        """
         if leaf != 'kernel' or array.ndim not in self.axes:
             return array
         theirs, ours = self.axes[array.ndim].split(' -> ')
@@ -126,12 +142,12 @@ class Layout:
 
 
 def under(theirs: str, table: Mapping[str, str], ours: str = '') -> dict[str, str]:
-    """The table with the prefix `theirs` before each of their names, and the prefix `ours` before each of ours."""
+    """Returns the table with the prefix `theirs` before each of their names and `ours` before each of our names."""
     return {ours + key: theirs + value for key, value in table.items()}
 
 
 def perhaps_under(theirs: str, table: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """The table with two alternatives for each of their names: without and with the prefix `theirs`."""
+    """Returns the table with two alternatives for each of their names: without and with the prefix `theirs`."""
     return {key: (value, theirs + value) for key, value in table.items()}
 
 

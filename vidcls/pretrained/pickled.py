@@ -1,8 +1,8 @@
-"""Pickles -> numbers, texts, bytes, lists, tuples, dictionaries and records, without Python's unpickler.
+"""Reads pickles as numbers, texts, bytes, lists, tuples, dictionaries and records, without Python's unpickler.
 
-The opcodes are read one after another; `pickletools` reads their arguments. Nothing that a file names is looked up or
-called: a name is a key of the table that the caller gives (see `vidcls.pretrained.admitted`), and an unknown opcode or name
-ends the reading. Nothing here is recursive, so that deep nesting costs nothing.
+The opcodes are read one after another; `pickletools` reads their arguments. Nothing that a file names is imported or
+called. A name is only a key of the table that the caller passes (see `vidcls.pretrained.admitted`), and an unknown
+opcode or name is an error. Nothing here is recursive, so that deep nesting does no harm.
 """
 
 import dataclasses
@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 
 from vidcls.pretrained.plain import refuse, whole
 
-STEPS = 500_000  # the most opcodes and copied elements; a checkpoint of ResNet-152 with its optimizer takes 50,000
-LINE = 200  # the most characters of a number or a name, in the protocols that write them as lines
+STEPS = 500_000  # limit on opcodes and copied elements; a checkpoint of ResNet-152 with its optimizer takes 50,000
+LINE = 200  # limit on the characters of a number or a name, in the protocols that write them as lines
 OPCODES = {opcode.code.encode('latin1'): opcode for opcode in pickletools.opcodes}
 VALUES = {
     'INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'FLOAT', 'BINFLOAT', 'STRING', 'BINSTRING', 'SHORT_BINSTRING',
@@ -24,7 +24,7 @@ EMPTY: dict[str, Callable[[], Any]] = {
     'EMPTY_LIST': list, 'EMPTY_DICT': dict, 'EMPTY_TUPLE': tuple,
 }  # fmt: skip
 
-TO_MARK = ('TUPLE', 'LIST', 'DICT', 'APPENDS', 'SETITEMS')  # opcodes that take all that lies above the last MARK
+TO_MARK = ('TUPLE', 'LIST', 'DICT', 'APPENDS', 'SETITEMS')  # opcodes that take everything above the last MARK
 # How many values other opcodes take from the stack.
 TAKEN = {
     'STOP': 1, 'TUPLE1': 1, 'TUPLE2': 2, 'TUPLE3': 3, 'APPEND': 1, 'SETITEM': 2, 'STACK_GLOBAL': 2, 'REDUCE': 2,
@@ -36,27 +36,34 @@ ADMITTED = {'PROTO', 'FRAME', 'MARK', 'GLOBAL', *VALUES, *EMPTY, *TO_MARK, *TAKE
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Name:
-    """A known name of the file, and its meaning in the table: a function of ours if the name may be called."""
+    """A name in the pickle that is also in the table.
+
+    `meaning` is the name's value in the table, which is a function of ours if the name may be called.
+    """
 
     meaning: Any
 
 
 class Record:
-    """A value that a function of the table made. If a state follows in the file, `build` gets it."""
+    """A value made by a function of the table.
+
+    If the pickle gives the value a state afterwards, `build` receives it.
+    """
 
     def build(self, walk: 'Walk', state: Any) -> None:
         refuse('it gives a state to what has none')
 
 
 class Walk:
-    """The reading of one pickle.
+    """Reads one pickle.
 
     Args:
       file: the open file, at the beginning of the pickle; after `result` it is at the end of the pickle.
-      size: bytes of the file.
-      admitted: (module, name) -> meaning. A function is called with the `Walk` and the pickle's arguments.
-      persistent: function that makes a record of a reference to something outside the pickle. With None such references
-        are refused.
+      size: the size of the file in bytes.
+      admitted: the table of names: (module, name) -> meaning. Where the pickle calls a name, its meaning is called with
+        the `Walk` and the pickle's arguments.
+      persistent: a function that makes a record from a reference to something outside the pickle. With None, such
+        references are refused.
     """
 
     def __init__(
@@ -70,10 +77,10 @@ class Walk:
         self.left, self.recoded, self.longest = STEPS, 0, LINE
 
     def result(self) -> Any:
-        """The object that the pickle describes.
+        """Returns the object that the pickle describes.
 
         Raises:
-          UserError: the pickle has something else than the above, or takes too many steps or bytes.
+          UserError: the pickle has an opcode or a name that is not admitted, or takes too many steps or bytes.
           IndexError, KeyError, TypeError, ValueError: the pickle is broken.
         """
         stack: list[Any] = []
@@ -125,36 +132,39 @@ class Walk:
         raise AssertionError('the opcodes end with STOP or an error')
 
     def spend(self, steps: int) -> None:
-        """Counts the steps and refuses too many: a few bytes of a file can demand many steps."""
+        """Counts steps and raises UserError if there are too many: a few bytes of a file can demand many steps."""
         self.left -= steps
         if self.left < 0:
             refuse(f'more than {STEPS:,} steps to read it, many times what weights take')
 
     def recode(self, size: int) -> None:
-        """Counts the bytes made of texts and refuses too many: a file can demand the same text again and again."""
+        """Counts bytes that were made from texts; raises UserError if they are more than the file has.
+
+        A file can demand the same text again and again.
+        """
         self.recoded += size
         if self.recoded > self.size:
             refuse('the same text many times over as bytes')
 
     def read(self, count: int) -> bytes:
-        """For pickletools: at most the bytes that are left in the file, whatever `count` says."""
+        """Reads bytes for pickletools: `count` of them, but at most as many as are left in the file."""
         return self.file.read(min(count, self.size - self.file.tell()))
 
     def readline(self) -> bytes:
-        """For pickletools: a line that is not too long."""
+        """Reads a line for pickletools; raises UserError if it is too long or has no end."""
         line = self.file.readline(self.longest)
         return line if line.endswith(b'\n') else refuse(f'a name or number of over {LINE} characters or without end')
 
     def _opcodes(self) -> Iterator[tuple[str, Any]]:
-        """Names and arguments of the opcodes, of which only admitted ones are given."""
-        source: Any = self  # of a file, pickletools uses `read` and `readline` alone
+        """Yields the name and the argument of each opcode; raises UserError at an opcode that is not admitted."""
+        source: Any = self  # pickletools uses only a file's `read` and `readline`
         while True:
             self.spend(1)
             code = self.file.read(1) or refuse('it broke off')
             opcode = OPCODES.get(code)
             if opcode is None or opcode.name not in ADMITTED:
                 refuse(f'{opcode.name if opcode else ascii(code)} is not admitted in a file of weights')
-            self.longest = -1 if opcode.name in ('STRING', 'UNICODE') else LINE  # these two may hold whole arrays
+            self.longest = -1 if opcode.name in ('STRING', 'UNICODE') else LINE  # these two may contain whole arrays
             if opcode.name == 'STRING':  # pickletools of Python 3.11 refuses bytes above 127 here
                 text: Any = pickletools.read_stringnl(source, decode=False)  # bytes, without decoding
                 yield opcode.name, text.decode('unicode_escape')
@@ -183,10 +193,13 @@ class Walk:
 
 
 def named(target: Any, items: list[Any]) -> dict:
-    """Puts items into a dictionary: a name, its value, the next name, its value, and so on.
+    """Puts `items` into the dictionary `target` and returns it. The items are alternately a name and its value.
 
-    Names are texts, bytes or whole numbers of at most 62 bits. Nested tuples can take for ever to hash, and longer numbers
-    can be chosen so that their hashes collide.
+    Names must be texts, bytes or whole numbers of at most 62 bits. Nested tuples could take for ever to hash, and
+    longer numbers could be chosen so that their hashes collide.
+
+    Raises:
+      UserError: `target` is not a dictionary, or a name is of another type.
     """
     if type(target) is not dict or len(items) % 2:
         refuse('it puts names into what is no dictionary')

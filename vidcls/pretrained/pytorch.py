@@ -1,8 +1,11 @@
-"""PyTorch's files of weights, read without PyTorch: a pickle of names and sizes, and the numbers beside it.
+"""Reads PyTorch's files of weights without PyTorch.
 
-since 1.6   a zip file with NAME/data.pkl and, for each storage, its numbers in NAME/data/KEY (torch.serialization._save)
-before      five pickles - magic number, version, machine, the object, the storages' keys - and then, for each storage, its
-            number of numbers as int64 and the numbers (torch.serialization._legacy_save)
+Each file has a pickle of names and sizes, and the numbers beside it:
+
+since 1.6   a zip file: NAME/data.pkl is the pickle, and NAME/data/KEY has the numbers of the storage KEY
+            (torch.serialization._save)
+before      five pickles: magic number, version, machine, the object, the storages' keys. Then each storage follows: the
+            count of its numbers as int64, and the numbers themselves (torch.serialization._legacy_save)
 """
 
 import io
@@ -20,20 +23,21 @@ from vidcls.pretrained.pickled import Walk
 from vidcls.pretrained.plain import refuse
 
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
-PICKLE = 16 << 20  # bytes that a zip file's data.pkl may have; in checkpoints of the largest networks it has a tenth
+PICKLE = 16 << 20  # limit on the bytes of a zip file's data.pkl; checkpoints of the largest networks have a tenth of it
 
 Choose = Callable[[Any], dict[str, Any]]
 
 
 def arrays(path: Path, most_bytes: int, choose: Choose) -> dict[str, np.ndarray]:
-    """The tensors that `choose` takes from the saved object; the numbers of other tensors are not read.
+    """Returns the tensors that `choose` takes from the saved object. The numbers of other tensors are not read.
 
     Args:
-      choose: function of the saved object that returns values by name. Values that are no tensors are left out.
+      most_bytes: limit on the unpacked size of a zip file.
+      choose: a function: saved object -> values by name. Values that are not tensors are left out.
 
     Raises:
-      UserError: the file has something else than tensors and plain containers, or unpacks to too many bytes.
-      Others: the file is broken, see `pickled.Walk` and `zipped.arrays`.
+      UserError: the file contains more than tensors and plain containers, or unpacks to too many bytes.
+      Others: the file is broken; see `pickled.Walk.result` and `zipped.arrays`.
     """
     with path.open('rb') as file:
         packed = file.read(4) == b'PK\x03\x04'
@@ -99,7 +103,7 @@ def _legacy(path: Path, choose: Choose) -> dict[str, np.ndarray]:
 
 
 def _read(chosen: dict[str, Any], numbers: Callable[[Storage], bytes]) -> dict[str, np.ndarray]:
-    """The chosen tensors, each storage read once."""
+    """Returns the chosen tensors as arrays. Each storage is read only once."""
     tensors = {name: value for name, value in chosen.items() if isinstance(value, Tensor)}
     data: dict[str, bytes] = {}
     for tensor in tensors.values():

@@ -1,9 +1,9 @@
-"""Files of weights -> arrays of numpy by name. Nothing that a file names is run, imported or instantiated.
+"""Reads files of weights as numpy arrays by name. Nothing that a file names is run, imported or instantiated.
 
-.safetensors                     safetensors
-.npz                             numpy's headers; `vidcls.pretrained.zipped`
-.pth .pt .pyth .tar .bin         PyTorch's, without PyTorch; `vidcls.pretrained.pytorch`
-.pdparams .pkl .pickle           pickles of numpy's arrays, without a pickle machine; `vidcls.pretrained.pickled`
+.safetensors                     read by the package safetensors
+.npz                             numpy's archives, read by `vidcls.pretrained.zipped`
+.pth .pt .pyth .tar .bin         PyTorch's files, read without PyTorch by `vidcls.pretrained.pytorch`
+.pdparams .pkl .pickle           pickles of numpy arrays, read without an unpickler by `vidcls.pretrained.pickled`
 """
 
 import struct
@@ -20,10 +20,10 @@ from vidcls.pretrained import admitted, fetching, pytorch, zipped
 from vidcls.pretrained.pickled import Walk
 from vidcls.pretrained.plain import MOST_BYTES, refuse
 
-PARTS = ('state_dict', 'model_state', 'model')  # keys under which a training checkpoint keeps the network
-HEADER = 4 << 20  # bytes that a .safetensors' header may have; a hundred times that of the largest network here
-NAMES, NAME = 10_000, 300  # arrays that a file may have, and characters that the name of an array may have
-# Errors that a broken file can cause in the libraries and in `Walk`. A file can be made so as to cause any of them.
+PARTS = ('state_dict', 'model_state', 'model')  # keys under which a training checkpoint stores the network
+HEADER = 4 << 20  # limit on the bytes of a .safetensors header; the largest network here has a hundredth of it
+NAMES, NAME = 10_000, 300  # limits on the number of arrays in a file, and on the characters of an array's name
+# Errors that a broken file can cause in the libraries and in `Walk`. A hostile file can cause any of them.
 BROKEN = (
     ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, NotImplementedError, RecursionError, RuntimeError,
     TypeError, ValueError, struct.error, zipfile.BadZipFile, zlib.error,
@@ -31,17 +31,18 @@ BROKEN = (
 
 
 def read(path: str | Path, most_bytes: int = MOST_BYTES) -> dict[str, np.ndarray]:
-    """The arrays of a file, by their names.
+    """Returns the arrays of a file of weights, by name.
 
     Args:
-      path: of the file, or an address, see `vidcls.pretrained.fetching`.
-      most_bytes: the largest size of the file, and of its contents when unpacked.
+      path: the path of the file, or an address (see `vidcls.pretrained.fetching`).
+      most_bytes: limit on the size of the file, and on the size of its contents when unpacked.
 
     Returns:
-      Arrays of bool, integer or floating-point numbers in the file's own types. They may be views, and read-only.
+      Name -> array of bool, integer or floating-point numbers in the file's own type. Arrays may be views, and
+      read-only.
 
     Raises:
-      UserError: there is no such file, its ending is unknown, or it is broken, holds more than arrays or is too large.
+      UserError: the file doesn't exist, has an unknown ending, is broken, contains more than arrays, or is too large.
     """
     ending = PurePath(fetching.name(path)).suffix.lower()
     reader = READERS.get(ending)
@@ -74,7 +75,7 @@ def save(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _chosen(saved: Any) -> dict[str, Any]:
-    """The named values of the network in the object that a pickle describes, without the rest of a training checkpoint."""
+    """Returns the network's values by name from an unpickled object, without the rest of a training checkpoint."""
     for _ in PARTS:  # parts may be nested; the loop is bounded because an object may contain itself
         inner = [part for part in PARTS if isinstance(saved, dict) and isinstance(saved.get(part), dict)]
         saved = saved[inner[0]] if inner else saved
@@ -85,7 +86,7 @@ def _chosen(saved: Any) -> dict[str, Any]:
 
 
 def _checked(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays, if they are not too many and their names can stand in a message."""
+    """Returns the arrays; raises UserError if there are too many, or if a name can't be shown in a message."""
     if len(arrays) > NAMES:
         refuse(f'{len(arrays):,} arrays; at most {NAMES:,}')
     for name in arrays:
@@ -116,7 +117,7 @@ def _pickle(path: Path, _: int) -> dict[str, np.ndarray]:
 
 
 def _one_line(error: BaseException) -> str:
-    """The reason in one line, without characters that a terminal would take for a command."""
+    """Returns the error's message as one line, without characters that a terminal would take for a command."""
     line = (str(error).strip() or 'unreadable').splitlines()[0]
     line = line if isinstance(error, UserError) else f'{type(error).__name__}: {line}'
     return ''.join(letter if letter.isprintable() else '?' for letter in line[:NAME])

@@ -23,14 +23,15 @@ MMACTION2 = {
 
 
 def _paddle(deep: bool) -> dict[str, str]:
-    """The table of PaddlePaddle's ResNets: of 50 layers, or deep, of 101 and 152.
+    """Returns the table for PaddlePaddle's ResNet-50, or, if `deep`, for its ResNet-101 and ResNet-152.
 
-    Stages count from 2. Blocks are letters; in the third stage of a deep network they are 'a', 'b1', 'b2', ...
+    PaddlePaddle counts stages from 2 and calls blocks 'a', 'b', 'c', ... In the third stage of a deep network, blocks
+    are called 'a', 'b1', 'b2', ...
     """
     table = {'conv1': 'conv._conv', 'bn1': 'conv._batch_norm'}
     for stage in range(1, 5):
         numbered = deep and stage == 3
-        # Enough rows for ResNet-152, if deep, or ResNet-50; spare rows match nothing.
+        # Enough rows for ResNet-152 if `deep`, else for ResNet-50. Spare rows match nothing.
         for block in range(36 if numbered else 6 if stage == 3 else 8):
             name = f'res{stage + 1}' + (f'b{block}' if numbered and block else chr(ord('a') + block))
             for ours, theirs in (('conv1', 'conv0'), ('conv2', 'conv1'), ('conv3', 'conv2')):
@@ -49,7 +50,7 @@ PADDLE_AXES = {4: 'o i h w -> h w i o'}  # a linear layer's kernel is (in, out),
 
 
 def _has_numbers(deep: bool, arrays: Arrays) -> bool:
-    """Whether the blocks are those of a deep network, if `deep`; whether they are not, if not."""
+    """Whether `deep` is the right answer for these arrays. Only deep networks have numbered blocks."""
     return deep == any('res4b1.' in name for name in arrays)
 
 

@@ -1,4 +1,4 @@
-"""Tables for TimeSformers, and for the Vision Transformers of images that TimeSformer starts from."""
+"""Tables of names for TimeSformer, and for the Vision Transformers of images that TimeSformer starts from."""
 
 from vidcls.pretrained.layout import HALF, KINETICS, Beside, Layout, under
 
@@ -73,7 +73,7 @@ _MMACTION2 = {
 
 
 def _attention(ours: str, theirs: str) -> dict[str, str]:
-    """The rows of a torch.nn.MultiheadAttention, whose first projection is no module and has parameters of its own."""
+    """Returns rows for a torch.nn.MultiheadAttention, whose first projection is two parameters instead of a module."""
     return {
         f'blocks_*/{ours}/qkv/kernel': f'{_MM}{theirs}.attn.in_proj_weight',
         f'blocks_*/{ours}/qkv/bias': f'{_MM}{theirs}.attn.in_proj_bias',
@@ -99,9 +99,9 @@ MMACTION2_JOINT_OR_SPACE = {
 
 
 def _also_over_time(table: dict) -> dict:
-    """The table of an image network, whose attention starts both attention over space and attention over time.
+    """Returns an image network's table with added rows, so that its attention also starts our attention over time.
 
-    This is as published (facebookresearch, models/helpers.py).
+    Attention over space and attention over time thus start alike, as published (facebookresearch, models/helpers.py).
     """
     over_time = {
         key.replace('/norm1', '/temporal_norm1').replace('/attn/', '/temporal_attn/'): value
@@ -115,7 +115,7 @@ _OF_TIME = r'time_embed|blocks_\d+/temporal_fc/|head/'
 
 
 def _inputs_first(arrays) -> bool:
-    """Whether the kernels of linear layers are (in, out), by the shape of qkv: it has three times as many outputs."""
+    """Whether kernels of linear layers are (in, out). The kernel of qkv tells: it has more outputs than inputs."""
     shape = arrays['blocks.0.attn.qkv.weight'].shape
     return len(shape) == 2 and shape[0] < shape[1]
 

@@ -1,4 +1,4 @@
-"""Zip files of weights, and numpy's .npz. The sizes of all members are checked before anything is unpacked."""
+"""Reads zip files of weights and numpy's .npz files. The sizes of all members are checked before any is unpacked."""
 
 import contextlib
 import io
@@ -12,17 +12,20 @@ import numpy as np
 from vidcls.pretrained import plain
 from vidcls.pretrained.plain import refuse
 
-DIRECTORY = 4 << 20  # bytes that a zip file's list of names may have; the list of a network has a hundredth
-TIMES, MORE = 10, 64 << 20  # a file may unpack to TIMES its bytes and MORE bytes
+DIRECTORY = 4 << 20  # limit on the bytes of a zip file's list of names; the list of a network has a hundredth of it
+TIMES, MORE = 10, 64 << 20  # a file may unpack to TIMES its own bytes plus MORE bytes
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 @contextlib.contextmanager
 def opened(path: Path, most_bytes: int) -> Iterator[zipfile.ZipFile]:
-    """The opened zip file, whose members unpack to no more bytes than is plausible for a file of its size.
+    """A context that opens a zip file. Its members unpack to no more bytes than is plausible for a file of its size.
+
+    Args:
+      most_bytes: a further limit on the bytes of all members.
 
     Raises:
-      UserError: they unpack to more, or are packed in a way that weights are not.
+      UserError: the members would unpack to more bytes, are packed by an unusual method, or the file is not whole.
     """
     with _Bounded(io.FileIO(path)) as file:
         if not zipfile.is_zipfile(file):
@@ -42,17 +45,17 @@ def opened(path: Path, most_bytes: int) -> Iterator[zipfile.ZipFile]:
 
 
 def content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """A member's bytes, at most as many as its entry in the list of names says."""
+    """Returns a member's bytes, at most as many as its entry in the list of names says."""
     with archive.open(info) as member:
         return member.read(info.file_size)
 
 
 def arrays(path: Path, most_bytes: int) -> dict[str, np.ndarray]:
-    """The arrays of an .npz.
+    """Returns the arrays of an .npz file by name.
 
     Raises:
-      UserError: the file has something else than plain arrays of numbers, or unpacks to too many bytes.
-      OSError, ValueError, zipfile.BadZipFile, zlib.error, and what else zipfile raises: the file is broken.
+      UserError: the file contains more than plain arrays of numbers, or unpacks to too many bytes.
+      OSError, ValueError, zipfile.BadZipFile, zlib.error, and other errors of zipfile: the file is broken.
     """
     with opened(path, most_bytes) as archive:
         return {info.filename.removesuffix('.npy'): _array(archive, info) for info in archive.infolist()}
@@ -66,7 +69,7 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
         if version not in HEADERS:
             refuse(f'version {version} of .npy, which arrays of numbers never need')
         shape, columns_first, dtype = HEADERS[version](member)
-        # .npz has no name for bfloat16, in which Google's larger networks are published: its arrays are of two raw bytes.
+        # Google's larger networks are published in bfloat16. .npz has no name for that type and calls it two raw bytes.
         kind = plain.BFLOAT16 if dtype.str == '|V2' else plain.KINDS.get(dtype.str[1:])
         if kind is None:
             refuse(f'an array of {dtype.str}, no plain numbers')
@@ -77,7 +80,10 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
 
 
 class _Bounded(io.BufferedReader):
-    """A file that refuses long reads until `longest` is None: zipfile reads the whole list of names at once."""
+    """A file that refuses to read more than `longest` bytes at once; with None it reads any number.
+
+    Without a limit, zipfile would read a list of names of any length at once.
+    """
 
     longest: int | None = DIRECTORY
 

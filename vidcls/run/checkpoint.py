@@ -1,7 +1,7 @@
-"""Checkpoints of a work directory, through orbax: the latest, and the best by validation top-1.
+"""The checkpoints of a work directory, which orbax stores: the latest one, and the best one by validation top-1.
 
-A checkpoint has two parts, so that evaluation restores the model alone: `model` (params, batch_stats, ema) and
-`optimizer`. A checkpoint is saved before it is validated; the scores of the validation join it afterwards, as orbax's
+A checkpoint has two parts, `model` (params, batch_stats, ema) and `optimizer`, so that evaluation can restore the model
+alone. A checkpoint is saved before it is validated. The scores of its validation are added afterwards, as orbax's
 `metrics`.
 """
 
@@ -29,13 +29,14 @@ from vidcls.text.bounded_file import read_json
 
 BEST_METRIC = 'top1'
 _METADATA_BYTES = 16 << 20  # limit on orbax's list of arrays, which has some 300 bytes for each
-# Limits on the bytes in memory for each byte on disk, and beyond: trained numbers compress by a tenth, zeros far more.
+# Arrays may have _UNPACKED bytes in memory for each byte on disk, plus _UNPACKED_BYTES. Compression takes a tenth off
+# trained numbers, and far more off zeros.
 _UNPACKED, _UNPACKED_BYTES = 16, 64 << 20
 _PLAIN = re.compile(r'[A-Za-z0-9_-]+')
 
 
 class Checkpoints:
-    """Saves and restores checkpoints. Saving runs in the background; one that was cut off leaves no checkpoint.
+    """Saves and restores checkpoints. Saving runs in the background; if it is cut off, it leaves no checkpoint.
 
     Args:
       folder: `checkpoints/` of a work directory.
@@ -54,18 +55,21 @@ class Checkpoints:
         )
 
     def save(self, step: int, model: Any, opt_state: Any) -> None:
-        """Starts to save arrays of numpy.
+        """Starts to save the model and the state of the optimizer, both as numpy arrays.
 
         Raises:
-          resource_errors.DiskFull: the arrays don't fit. If the disk fills up while they are written, the next `save`,
-            or `close`, raises.
+          resource_errors.DiskFull: the arrays don't fit on the disk. If the disk fills up while they are written, the
+            next call of `save` or `close` raises an error.
         """
         resource_errors.check_disk(self._folder, (model, opt_state))
         args = {'model': ocp.args.StandardSave(model), 'optimizer': ocp.args.StandardSave(opt_state)}
         self._manager.save(step, args=ocp.args.Composite(**args))
 
     def add_scores(self, step: int, scores: dict[str, float]) -> None:
-        """Adds the scores of a validation to a checkpoint, all or none of them; `top1` decides which is the best."""
+        """Adds the scores of a validation to the checkpoint of `step`, all or none of them.
+
+        The checkpoint with the highest `top1` is the best.
+        """
         self._manager.wait_until_finished()
         with processes.together():
             if processes.is_first():
@@ -79,14 +83,14 @@ class Checkpoints:
         return self._manager.metrics(step) is not None
 
     def latest(self) -> int | None:
-        """The latest step that is saved."""
+        """Returns the step of the latest checkpoint, or None if there is none."""
         return self._manager.latest_step()
 
     def restore(self, step: int, model: Any, opt_state: Any) -> tuple[Any, Any]:
-        """The model and the optimizer's state, in the structure of the given ones.
+        """Returns the saved model and state of the optimizer, in the structure of `model` and `opt_state`.
 
         Raises:
-          UserError: a shape differs, or the checkpoint is broken.
+          UserError: a saved array has another shape than the given one, or the checkpoint is broken.
         """
         args = {
             'model': ocp.args.StandardRestore(model),
@@ -100,7 +104,7 @@ class Checkpoints:
         return restored['model'], restored['optimizer']
 
     def close(self) -> None:
-        """Waits until the checkpoint that is being saved is whole."""
+        """Waits until the last save has ended, and closes orbax's manager."""
         with contextlib.closing(self._manager):
             self._manager.wait_until_finished()
 
@@ -110,24 +114,24 @@ def _top1(metrics: dict[str, float]) -> float:
 
 
 def steps(folder: Path) -> list[int]:
-    """The steps saved in `checkpoints/` of a work directory, ascending."""
+    """Returns the steps that have a checkpoint in `folder`, `checkpoints/` of a work directory, in ascending order."""
     return sorted(ocp.utils.checkpoint_steps(Path(folder).absolute())) if Path(folder).is_dir() else []
 
 
 def restore_model(folder: Path, which: str, ema: bool = True) -> tuple[int, Any]:
-    """The model's variables alone, for evaluation.
+    """Restores the variables of the model from a checkpoint, for evaluation.
 
     Args:
       folder: `checkpoints/` of a work directory.
-      which: 'best', 'latest' or a step. Without any validation, the best is the latest.
-      ema: whether to return the moving averages of the variables, where the run kept them.
+      which: 'best', 'latest' or a step. If no checkpoint was validated, the best is the latest.
+      ema: whether to return the moving averages of the variables, if the run kept them.
 
     Returns:
-      (step, variables), arrays of numpy.
+      (step, variables). The variables are numpy arrays.
 
     Raises:
-      UserError: there is no such checkpoint (the message names those there are), or the checkpoint is broken, has links
-        to other places, or declares larger arrays than its files can hold.
+      UserError: there is no such checkpoint, and the message names the checkpoints that exist; or the checkpoint is
+        broken, contains links, or declares larger arrays than its files can contain.
     """
     step, parts = restore_parts(folder, which, ('model',))
     saved = parts['model']
@@ -138,14 +142,17 @@ def restore_model(folder: Path, which: str, ema: bool = True) -> tuple[int, Any]
 def restore_parts(
     folder: Path, which: str, parts: tuple[str, ...] = ('model', 'optimizer')
 ) -> tuple[int, dict[str, Any]]:
-    """(step, part -> arrays) of a checkpoint. Tuples come back as orbax saves them: as dictionaries and lists.
+    """Restores parts of a checkpoint without their structure: tuples come back as dictionaries and lists.
 
     Args:
-      folder, which: as of `restore_model`.
-      parts: of 'model' and 'optimizer'.
+      folder, which: as in `restore_model`.
+      parts: the names of the parts: 'model', 'optimizer' or both.
+
+    Returns:
+      (step, {name of the part: its arrays}).
 
     Raises:
-      UserError: as of `restore_model`.
+      UserError: as in `restore_model`.
     """
     saved = steps(folder)
     if not saved:
@@ -168,7 +175,7 @@ def restore_parts(
 
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turns any exception that orbax raises about a broken checkpoint into a UserError of one line."""
+    """A context that turns any exception of orbax about a broken checkpoint into a UserError of one line."""
     try:
         yield
     except (UserError, PermissionError):
@@ -181,7 +188,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _check_files(folder: Path) -> None:
-    """Refuses links, devices and pipes in `checkpoints/`; the folder itself may be a link."""
+    """Raises UserError if `checkpoints/` contains links, devices or pipes; the folder itself may be a link."""
     for parent, folders, files in os.walk(folder):
         for name in folders + files:
             path = Path(parent, name)
@@ -194,7 +201,7 @@ def _check_files(folder: Path) -> None:
 
 
 def _check_metadata(part: Path) -> None:
-    """Refuses names of arrays that could lead orbax out of the checkpoint's folder: it makes paths of them."""
+    """Raises UserError for names of arrays that would lead orbax, which makes paths of them, out of the folder."""
     path = part / '_METADATA'
     metadata = read_json(path, _METADATA_BYTES)
     if metadata.get('use_ocdbt') is not True:
@@ -206,7 +213,7 @@ def _check_metadata(part: Path) -> None:
 
 
 def _check_arrays(part: Path) -> None:
-    """Refuses arrays that are declared far larger than the files can hold, before memory is allocated for them."""
+    """Raises UserError, before any memory is allocated, for arrays declared far larger than the files can contain."""
     on_disk = sum(file.stat().st_size for file in part.rglob('*') if file.is_file())
     limit = _UNPACKED * on_disk + _UNPACKED_BYTES
     arrays = jax.tree.leaves(ocp.StandardCheckpointHandler().metadata(part).tree)

@@ -1,8 +1,8 @@
-"""One training at a time in a work directory.
+"""Lets only one training at a time run in a work directory.
 
-The lock is the kernel's (`flock`) on the file `lock` in the folder. The kernel frees it when the process ends,
-however it ends: a file left by a killed run blocks nobody. Between machines the lock holds if the file system passes locks
-on; NFS under Linux passes them on unless it was mounted with `nolock` or `local_lock`.
+The kernel locks the file `lock` in the folder (`flock`). It frees the lock when the process ends, in whatever way, so
+that a file left behind by a killed run blocks nobody. The lock also works between machines if their file system passes
+locks on. NFS under Linux does so unless it was mounted with `nolock` or `local_lock`.
 """
 
 import contextlib
@@ -27,10 +27,12 @@ _held: set[int] = set()
 
 
 def holding(function: Callable) -> Callable:
-    """Decorates `function(config, folder, ...)`, which trains in `folder`: its first process holds the lock meanwhile.
+    """Decorates a function(config, folder, ...) that trains in `folder`: the folder is locked while it runs.
+
+    The first process takes the lock for all processes of the run.
 
     Raises:
-      UserError: another training holds the lock; the message says which. Raised on every process.
+      UserError: another training has the lock; the message says which. The error is raised on every process.
     """
 
     @functools.wraps(function)
@@ -46,10 +48,12 @@ def holding(function: Callable) -> Callable:
 
 @contextlib.contextmanager
 def held(folder: str | Path) -> Iterator[None]:
-    """Holds the lock of a work directory. The folder is made if there is none, and removed if it is empty at the end.
+    """A context in which this process has the lock of a work directory.
+
+    A folder that doesn't exist is made; it is removed at the end if it is still empty.
 
     Raises:
-      UserError: another process holds the lock; the message names that process, its machine and the time.
+      UserError: another process has the lock; the message names that process, its machine and the time.
     """
     folder = Path(folder).expanduser()
     made = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -64,17 +68,18 @@ def held(folder: str | Path) -> Iterator[None]:
         os.pwrite(descriptor, f'{json.dumps(owner)}\n'.encode(), 0)
         yield
     finally:
-        # Before the lock is freed: a process that has just opened this file sees that the file is no longer the lock.
+        # The file goes before the lock is freed, so that a process that has just opened the file sees that it is no
+        # longer the lock.
         path.unlink(missing_ok=True)
         _held.discard(descriptor)
         os.close(descriptor)
-        with contextlib.suppress(OSError):  # not empty
+        with contextlib.suppress(OSError):  # the folder is not empty
             for one in made:
                 one.rmdir()
 
 
 def _acquire(path: Path) -> int:
-    """The descriptor of the locked file. Programs that this process starts do not inherit it."""
+    """Locks the file and returns its descriptor, which programs that this process starts do not inherit."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -92,7 +97,7 @@ def _acquire(path: Path) -> int:
             return descriptor
         if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
             return descriptor
-        os.close(descriptor)  # the process that held the lock has ended since, and removed the file
+        os.close(descriptor)  # the process that had the lock has ended and removed the file
 
 
 def _owner(path: Path) -> str:
@@ -108,7 +113,7 @@ def _now() -> str:
 
 
 def _close_in_child() -> None:
-    """Frees the lock in a child made by `fork`, which would else hold it beyond the end of its parent."""
+    """Frees the lock in a child made by `fork`, which would otherwise have the lock beyond its parent's end."""
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()

@@ -1,4 +1,4 @@
-"""The log of a run: metrics.jsonl, TensorBoard and the terminal, with the same names in each."""
+"""Writes the log of a run to metrics.jsonl, to TensorBoard and to the terminal, with the same names in each."""
 
 import contextlib
 import dataclasses
@@ -21,7 +21,7 @@ REMEDY = 'the last checkpoint is kept. Lower --config.optim.learning_rate, or se
 
 
 class Diverged(UserError):
-    """The loss or a parameter is not finite; the latest checkpoint, which is sound, stays."""
+    """The loss or a parameter is not finite. The latest checkpoint is sound, and stays."""
 
 
 class RunLog:
@@ -29,9 +29,11 @@ class RunLog:
 
     Args:
       folder: the work directory.
-      step: the step that the run starts or resumes at; rows of later steps, of a run that was cut off, are deleted.
+      step: the step at which the run starts or resumes. Rows of later steps, left by a run that was cut off, are
+        deleted.
       num_steps: the number of the last step, for the progress bar.
-      validate: whether `step` is validated on resume; a row of that validation, which was cut off, is deleted too.
+      validate: whether `step` is validated again on resume. If so, the row of its first validation, which was cut off,
+        is deleted too.
     """
 
     def __init__(self, folder: Path, step: int, num_steps: int, validate: bool = False):
@@ -40,12 +42,12 @@ class RunLog:
         whole_file.write_text(path, ''.join(kept))  # a run that is killed here keeps its old rows
         self._file = open(path, 'a')  # noqa: SIM115, closed by close()
         self._tensorboard = TensorBoard(folder / 'tensorboard', step)
-        # A bar on a terminal, plain lines elsewhere.
+        # A progress bar on a terminal, plain lines elsewhere.
         self._bar = tqdm.tqdm(total=num_steps, initial=step, unit='step', disable=not sys.stderr.isatty())
         self._first_step_at, self._steps_made, self._validated = 0.0, 0, ''
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Writes one row; names are such as 'train/loss' and 'validation/top1'."""
+        """Writes one row of values, with names such as 'train/loss' and 'validation/top1'."""
         self._file.write(json.dumps({'step': step, **values}) + '\n')
         self._file.flush()
         self._tensorboard.write(step, values)
@@ -60,18 +62,21 @@ class RunLog:
             self._bar.write(f'step {step} {group}: {text}', file=sys.stderr)
 
     def advance(self) -> None:
-        """Counts a step that the device has begun. At the first, compilation is over."""
+        """Counts a step that the device has begun. Compilation is over when the first step is counted."""
         self._bar.update()
         self._first_step_at = self._first_step_at or time.monotonic()
         self._steps_made += 1
 
     def close(self) -> None:
-        # Each is closed although another fails to: a file that can't be written raises when it is closed.
+        # Each is closed even if closing another fails: a file that can't be written raises an error when it is closed.
         with contextlib.closing(self._bar), contextlib.closing(self._file), contextlib.closing(self._tensorboard):
             pass
 
     def _left(self, step: int) -> str:
-        """The time left, as ', 12 min left': estimated from the steps and validations of this process, empty before its second step."""
+        """Returns the time left, such as ', 12 min left'; '' before the second step of this process.
+
+        The estimate is made from the steps and validations of this process.
+        """
         if self._steps_made < 2 or step >= self._bar.total:
             return ''
         seconds = (time.monotonic() - self._first_step_at) / (self._steps_made - 1) * (self._bar.total - step)
@@ -79,7 +84,7 @@ class RunLog:
 
 
 def in_words(seconds: float) -> str:
-    """A duration in one or two units: '40 s', '12 min', '3 h 20 min', '2 d 5 h'."""
+    """Returns a duration in one or two units: '40 s', '12 min', '3 h 20 min', '2 d 5 h'."""
     if seconds < 100:
         return f'{seconds:.0f} s'
     minutes = round(seconds / 60)
@@ -91,7 +96,7 @@ def in_words(seconds: float) -> str:
 
 
 class SilentLog:
-    """Writes nothing: the log of every process but the first."""
+    """A log that writes nothing. Every process except the first has one."""
 
     def write(self, step: int, values: dict[str, float]) -> None:
         pass
@@ -104,7 +109,7 @@ class SilentLog:
 
 
 def _lines(path: Path) -> list[str]:
-    """The whole lines of a file: without a last one that was cut off."""
+    """Returns the lines of a file, without a last line that was cut off."""
     if not path.exists():
         return []
     return [line for line in path.read_text().splitlines(keepends=True) if line.endswith('\n')]
@@ -113,7 +118,7 @@ def _lines(path: Path) -> list[str]:
 def _is_kept(line: str, step: int, validate: bool) -> bool:
     try:
         row = json.loads(line)
-    except ValueError:  # as a loss of power leaves it
+    except ValueError:  # a line that a loss of power cut off
         return False
     again = validate and row['step'] == step and any(name.startswith('validation/') for name in row)
     return row['step'] <= step and not again
@@ -121,7 +126,7 @@ def _is_kept(line: str, step: int, validate: bool) -> bool:
 
 @dataclasses.dataclass
 class Meter:
-    """Collects measurements of steps, which stay on the device until `flush`, so that logging never waits for a step."""
+    """Collects the measurements of steps. They stay on the device until `flush`: logging never waits for a step."""
 
     log: RunLog | SilentLog
     batch_size: int
@@ -131,11 +136,11 @@ class Meter:
         self.restart()
 
     def restart(self) -> None:
-        """Starts the clock again, so that the time before (a validation, a save) counts for no row."""
+        """Restarts the clock, so that time already spent, for example on a validation or a save, counts in no row."""
         self._started, self._waited, self._steps = time.perf_counter(), 0.0, 0
 
     def waiting(self) -> '_Timer':
-        """A context; time inside counts as time that training waits for data."""
+        """Returns a context. The time spent in it counts as time that training waits for data."""
         return _Timer(self)
 
     def add(self, step: int, measured: Any) -> None:
@@ -143,7 +148,7 @@ class Meter:
         self._steps += 1
 
     def flush(self, keep: int = 0) -> None:
-        """Writes a row: the mean over all pending steps except the newest `keep`, which may still be running.
+        """Writes a row: the mean over all pending steps except the newest `keep` steps, which may still be running.
 
         Raises:
           Diverged: a loss is not finite.
@@ -164,7 +169,7 @@ class Meter:
 
 @dataclasses.dataclass
 class _Timer:
-    """Adds the time inside to the time that the meter has waited for data."""
+    """A context that adds the time spent in it to the time that `meter` has waited for data."""
 
     meter: Meter
 

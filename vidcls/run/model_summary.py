@@ -1,7 +1,8 @@
-"""The size of a network by module, and the cost of its forward pass: a few lines for the log.
+"""The size of a network by module and the cost of its forward pass, as a few lines for the log.
 
-`flax.linen.tabulate` has a row of several lines for each block (66 lines for TimeSformer) and must apply the network, which
-takes 0.5 to 1 s; this table has a line for all blocks of a kind, from the shapes of the parameters alone.
+The table has one line for all blocks of one kind, and needs only the shapes of the parameters. `flax.linen.tabulate`
+would write several lines for each block (66 lines for TimeSformer), and would have to apply the network, which takes
+0.5 to 1 s.
 """
 
 import re
@@ -14,12 +15,12 @@ import numpy as np
 
 from vidcls.config import Config
 
-# The number of a block in blocks_0, layer3_5, inception_4c. Blocks of one kind share a row, however deep the network.
+# Finds the number of a block, as in blocks_0, layer3_5 or inception_4c. Blocks of one kind share a row of the table.
 _NUMBERED = re.compile(r'(?<=_)\d+$|(?<=\d)[a-z]$')
 
 
 def table(params: Any) -> str:
-    """The parameters by module, one line each: name, number of arrays, number of parameters, percentage of all."""
+    """Returns a table with a line for each module: name, numbers of arrays and of parameters, per cent of all."""
     found: dict[str, list[int]] = {}
     for path, leaf in flax.traverse_util.flatten_dict(params).items():
         row = found.setdefault(_module(path), [0, 0])
@@ -34,26 +35,26 @@ def table(params: Any) -> str:
 
 
 def _module(path: tuple[str, ...]) -> str:
-    """The row of a parameter: 'head', 'blocks_*', 'backbone/layer1_*'."""
+    """Returns the name of the row that a parameter is counted in, such as 'head', 'blocks_*' or 'backbone/layer1_*'."""
     names = [_NUMBERED.sub('*', name) for name in (path[:-1] or path)[:2]]
     return names[0] if '*' in names[0] else '/'.join(names)
 
 
 def forward_cost(model: nn.Module, variables: Any, config: Config) -> str:
-    """The cost of a clip's forward pass, in words: '41.2 GFLOP a clip'."""
+    """Returns the cost of a clip's forward pass in words, such as '41.2 GFLOP a clip'."""
     flops = forward_flops(model, variables, config)
     return f'{flops / 1e9:.3g} GFLOP a clip' if flops else 'FLOP unknown'
 
 
 def forward_flops(model: nn.Module, variables: Any, config: Config) -> float | None:
-    """Floating-point operations of a clip's forward pass, by XLA's count; None if it can't be counted.
+    """Returns the number of floating-point operations in a clip's forward pass as XLA counts them, or None.
 
-    A multiplication and an addition are two operations. XLA counts the forms of the operations that suit the default
-    backend, but on the CPU, which alone counts without compiling: about a second of one core for the large networks.
-    JAX_PLATFORMS may leave the CPU out; then nothing is counted.
+    A multiplication and an addition are two operations. They have the forms that suit the default
+    backend, but the CPU backend counts them, since only this backend counts without compiling. The count takes about a
+    second of one core for the large networks. The result is None if JAX_PLATFORMS leaves the CPU out.
     """
     if getattr(model, 'attention_implementation', None):
-        model = model.clone(attention_implementation='xla')  # XLA does not look into a fused kernel
+        model = model.clone(attention_implementation='xla')  # XLA can't count inside a fused kernel
     size = config.augment.crop_size
     video = jax.ShapeDtypeStruct((1, config.sampling.num_frames, size, size, 3), np.float32)
     try:

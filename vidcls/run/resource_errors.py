@@ -1,4 +1,4 @@
-"""Errors of memory and disk that run out: the message says how much there was, and which settings take less."""
+"""Errors that are raised when memory or disk space runs out. Their messages say what helps, such as other settings."""
 
 import contextlib
 import errno
@@ -16,7 +16,7 @@ from vidcls.config import Config
 from vidcls.data.sampling import views_at_once
 from vidcls.errors import UserError
 
-# The settings that `vidcls.run.resuming` lets change.
+# This text names settings that `vidcls.run.resuming` lets a run change.
 _IN_A_RUN = (
     'A run that has begun resumes with other values of remat, test.batch_size and, where the network has no BatchNorm, '
     'clips_per_device; with others start another --workdir from it with --config.init.run'
@@ -25,7 +25,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class DiskFull(UserError):
-    """The work directory can't be written, for the disk is full; the checkpoints in it stay whole."""
+    """The work directory can't be written to, since the disk is full. The checkpoints in it stay whole."""
 
 
 class OutOfMemory(UserError):
@@ -33,12 +33,13 @@ class OutOfMemory(UserError):
 
 
 def explained(function: Callable) -> Callable:
-    """Decorates `function(config, folder, ...)`, which trains in `folder`.
+    """Decorates a function(config, folder, ...) that trains in `folder`, so that it explains a lack of disk or memory.
 
     Raises:
-      DiskFull: in place of any exception that says that the disk is full. Orbax writes in the background, and says it late
-        and as a ValueError.
-      OutOfMemory: in place of any exception that says that memory is short; the message names settings that take less.
+      DiskFull: raised in place of any exception that reports a full disk. Orbax, which writes in the background,
+        reports it late and as a ValueError.
+      OutOfMemory: raised in place of any exception that reports a lack of memory. The message names settings that take
+        less.
     """
 
     @functools.wraps(function)
@@ -49,7 +50,7 @@ def explained(function: Callable) -> Callable:
             raise
         except Exception as error:
             if is_disk_full(error):
-                # At the exit each of orbax's writers would log a traceback, below the one line of this error.
+                # Otherwise each of orbax's writers would log a traceback at exit, below the one line of this error.
                 logging.getLogger('asyncio').setLevel(logging.CRITICAL)
                 raise disk_full(Path(folder).expanduser()) from error
             if _is_out_of_memory(error):
@@ -61,10 +62,11 @@ def explained(function: Callable) -> Callable:
 
 @contextlib.contextmanager
 def explained_views(config: Config) -> Iterator[None]:
-    """A context for evaluation and prediction.
+    """A context for evaluation and prediction that explains a lack of memory.
 
     Raises:
-      OutOfMemory: in place of any exception that says that memory is short; the message names settings that take less.
+      OutOfMemory: raised in place of any exception that reports a lack of memory. The message names settings that take
+        less.
     """
     try:
         yield
@@ -75,10 +77,10 @@ def explained_views(config: Config) -> Iterator[None]:
 
 
 def check_disk(folder: Path, tree: Any) -> None:
-    """Checks that the arrays of a tree will fit on the disk.
+    """Checks that the arrays of a tree fit on the disk.
 
     Raises:
-      DiskFull: fewer bytes are free in `folder` than the arrays have.
+      DiskFull: the disk of `folder` has fewer free bytes than the arrays take.
     """
     need = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
     if shutil.disk_usage(folder).free < need:
@@ -86,7 +88,10 @@ def check_disk(folder: Path, tree: Any) -> None:
 
 
 def disk_full(folder: Path, need: str = '') -> DiskFull:
-    """The error, with the space that is free and the remedy; `need` is a clause about what did not fit."""
+    """Returns the error, whose message states the free space and the remedy.
+
+    `need` is a clause about what did not fit.
+    """
     free = f'{shutil.disk_usage(folder).free / 1e6:,.1f} MB are free' if folder.exists() else 'it could not be made'
     return DiskFull(
         f'no space left in {folder}: {need}{free}. Make space (or raise the quota) and run the same command again; it '
@@ -95,14 +100,16 @@ def disk_full(folder: Path, need: str = '') -> DiskFull:
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether this error, or one that it followed from, says that the disk is full.
+    """Whether this error, or an error that led to it, says that the disk is full.
 
-    After the first failure the closing of files fails too, in other words.
+    After the first failure, closing files fails too, with an error that says something else. Therefore the errors that
+    led to this error count.
     """
     if error is None:
         return False
     own = isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno in _FULL)
-    # TensorStore, below orbax, has the system's words and the error's number in the text of a ValueError.
+    # TensorStore, which orbax uses, puts the system's message and the number of the error into the text of a
+    # ValueError.
     told = isinstance(error, ValueError) and any(os.strerror(number) in str(error) for number in _FULL)
     return own or told or is_disk_full(error.__cause__ or error.__context__)
 

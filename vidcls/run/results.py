@@ -1,14 +1,16 @@
-"""The files of an evaluation in `eval/` of a work directory: `<name>.json`, scores and protocol; `<name>.npz`, logits.
+"""The files that an evaluation leaves in `eval/` of a work directory.
 
-A page beside them, `<name>.html`, is made of both (`vidcls.report.evaluation`).
+`<name>.json` has the scores and the protocol, and `<name>.npz` has the logits. `vidcls.report.evaluation` makes a page
+from both, `<name>.html`.
 
-The arrays of a `.npz`, of n clips in v views:
+A `.npz` has these arrays, for n clips in v views each:
 
     ids     str[n]            the clip's path in the source, without its ending
-    labels  int32[n]          the clip's label: the number of a line of the work directory's labels.txt, counted from 0
-    logits  float32[n v k]    of view number moment * crops + crop; crops in the order of `vidcls.data.windows.view_windows`
+    labels  int32[n]          the clip's label: the number of its line in the work directory's labels.txt, from 0
+    logits  float32[n v k]    the number of a view is moment * crops + crop; `vidcls.data.windows.view_windows` gives
+                              the order of the crops
 
-For instance, the clips that are classified wrongly by the mean of their views' logits:
+For instance, this prints the clips that are classified wrongly by the mean of their views' logits:
 
     saved = np.load(path)
     found = saved['logits'].mean(axis=1).argmax(axis=-1)
@@ -32,17 +34,18 @@ from vidcls.config import Config
 from vidcls.run.workdir import Run
 from vidcls.text import whole_file
 
-# They may differ between two results of the same evaluation: the dataset's folder, and 'best', 'latest' or the step.
+# Two results of the same evaluation may differ in these: the dataset's folder, and the checkpoint's name ('best',
+# 'latest' or the step).
 _SAME = ('data_dir', 'checkpoint')
 
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """The logits of v views of n clips.
+    """The logits of n clips in v views each, as in the `.npz` of an evaluation.
 
     Attributes:
-      ids: str[n].
-      labels: int32[n].
+      ids: the clips' ids, str[n].
+      labels: the clips' labels, int32[n].
       logits: float32[n v k].
     """
 
@@ -52,7 +55,7 @@ class Predictions:
 
 
 def content(predictions: Predictions, classes: Sequence[str], protocol: dict[str, Any]) -> dict[str, Any]:
-    """What the JSON file has: scores, protocol, and of each class the number of its clips that are right and of its clips."""
+    """Returns the content of the JSON file: the scores, the protocol, and [right clips, all clips] of each class."""
     logits, labels, average = predictions.logits, predictions.labels, protocol['average']
     scores: dict[str, Any] = metrics.summarize(logits, labels, average)
     if not math.isfinite(scores['loss']):
@@ -62,7 +65,10 @@ def content(predictions: Predictions, classes: Sequence[str], protocol: dict[str
 
 
 def free_path(run: Run, config: Config, protocol: dict[str, Any]) -> Path:
-    """`eval/<name>.json`, with a number behind the name if a result of another protocol has that name already."""
+    """Returns the path `eval/<name>.json`, where the name describes the protocol.
+
+    A number follows the name if a result of another protocol has that name already.
+    """
     dataset = protocol['dataset'].split()[0]
     name = '{}-{split}-{dataset_digest}-step{checkpoint_step}-{clips}x{crops}'.format(dataset, **protocol)
     if run.config.optim.ema_decay and not protocol['ema']:
@@ -73,14 +79,17 @@ def free_path(run: Run, config: Config, protocol: dict[str, Any]) -> Path:
             'test.clips',
             'test.crops',
             'test.batch_size',
-        )  # in the name as views; changes no score
+        )  # the first two are in the name already; batch_size changes no score
         if in_name and ours[setting] != theirs[setting]:
             name += f'-{setting.split(".")[1]}={ours[setting]}'
     return free_named(run.folder, name, protocol)
 
 
 def free_named(workdir: Path, name: str, protocol: dict[str, Any]) -> Path:
-    """As `free_path`, with a name of the caller's choice, of which other characters than those of file names are replaced."""
+    """Returns a path like `free_path`, with a name that the caller chooses.
+
+    Characters that are unusual in the names of files are replaced by '_'.
+    """
     folder = workdir / 'eval'
     folder.mkdir(exist_ok=True)
     name = re.sub(r'[^\w.+=-]', '_', name)
@@ -100,7 +109,7 @@ def _is_of(path: Path, protocol: dict[str, Any]) -> bool:
 
 
 def save(path: Path, result: dict[str, Any], predictions: Predictions) -> None:
-    """Writes the scores to `path` (.json) and the logits beside it (.npz), each whole or not at all."""
+    """Writes the scores to `path` (.json) and the logits beside it (.npz), each file whole or not at all."""
     with whole_file.replacing(path.with_suffix('.npz')) as partial, open(partial, 'wb') as file:
         np.savez(file, **dataclasses.asdict(predictions))
     whole_file.write_text(path, json.dumps(result, indent=2) + '\n')

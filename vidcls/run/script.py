@@ -1,7 +1,8 @@
-"""The edge of every script: its flags, what reaches the terminal, and the exit status.
+"""What all scripts have in common: how they read flags, what they write to the terminal, and how they exit.
 
-Standard output has results. Standard error has the lines that vidcls logs; with --debug, those of libraries too. Exit status
-0: all was done; 1: an error, which a line or a traceback explains; 128 + n: signal n ended the script.
+Results go to standard output. What vidcls logs goes to standard error; with --debug, what libraries log goes there too.
+The exit status is 0 if all was done, 1 after an error, which a line or a traceback explains, and 128 + n if signal n
+ended the script.
 """
 
 import io
@@ -30,10 +31,10 @@ def run(
     """Parses the flags, runs `work` on the other arguments, and exits with the status that it returns.
 
     Args:
-      work: the arguments that are no flags -> exit status; None is 0.
+      work: a function: the arguments that are no flags -> exit status; None means 0.
       doc: the script's docstring, for --help.
-      shared_flags: names of the modules whose flags --help shows beside the script's own.
-      interrupted: words to print when a signal ends the script at once.
+      shared_flags: the names of modules whose flags --help shows beside the script's own flags.
+      interrupted: what to print when a signal ends the script at once.
     """
     signals.end_at_once(interrupted)
     sys.modules['__main__'].__doc__ = doc
@@ -44,7 +45,7 @@ def run(
 
 
 def _guarded(work: Callable[[list[str]], int | None], arguments: list[str]) -> int | None:
-    """The exit status of `work`. An error that the user can mend is printed as one line."""
+    """Runs `work` and returns its exit status. An error that the user can mend is printed as one line."""
     _set_up_logging()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors='backslashreplace')  # the terminal may lack some letters
@@ -66,7 +67,7 @@ def _guarded(work: Callable[[list[str]], int | None], arguments: list[str]) -> i
 
 
 def _is_the_users(error: Exception) -> bool:
-    """Whether the user can mend the error: a UserError, or one of the system about a file."""
+    """Whether the user can mend the error: it is a UserError, or an OSError about a file."""
     return isinstance(error, UserError) or (isinstance(error, OSError) and error.filename is not None)
 
 
@@ -79,20 +80,23 @@ def _set_up_logging() -> None:
     logging.get_absl_handler().addFilter(_is_ours)
     if not sys.warnoptions:
         warnings.simplefilter('ignore')
-    # TensorFlow logs as it is imported, from C++, past the handlers of Python.
+    # When TensorFlow is imported, it logs from C++, which Python's handlers can't filter.
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-    # Its line about oneDNN passes that level. TensorFlow only reads and decodes here, for which oneDNN is not needed.
+    # A line about oneDNN is logged at any level. oneDNN is not needed, since TensorFlow only reads and decodes here.
     os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
 
 def _make_readable(record: python_logging.LogRecord) -> bool:
-    """A filter that escapes control characters, which names of files may have, and keeps the record."""
+    """A filter that keeps every record and escapes its control characters, which names of files may contain."""
     record.msg, record.args = readable_lines(record.getMessage()), ()
     return True
 
 
 def _is_ours(record: python_logging.LogRecord) -> bool:
-    """A filter that drops what libraries log: orbax alone writes dozens of lines, and what goes wrong raises."""
+    """A filter that drops what libraries log.
+
+    Orbax alone logs dozens of lines, and failures raise exceptions anyway.
+    """
     return Path(record.pathname).is_relative_to(_OURS) and 'site-packages' not in record.pathname
 
 

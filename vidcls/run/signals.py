@@ -1,9 +1,10 @@
-"""SIGTERM and SIGINT: a script ends at once, except that training first saves the step that is running.
+"""Handles SIGTERM and SIGINT: a script ends at once, except that training first finishes and saves the running step.
 
-Python calls a signal's handler between two operations of the main thread, and one operation may be minutes of compilation;
-an exception of a handler is lost if it is raised while jax or the garbage collector calls back into Python. Therefore a
-thread, which the signal itself wakes, ends the process of a script. `Listener` and `raised` set other handlers for a while;
-meanwhile the thread leaves the process alone.
+Python calls a signal's handler only between two operations of the main thread, and one operation may be minutes of
+compilation. Besides, an exception that a handler raises is lost if jax or the garbage collector is calling back into
+Python at that moment. Therefore a separate thread, which the signal itself wakes, ends the process of a script. Two
+contexts change this for a while: with `Listener` the thread ends the process only at a second signal, and with `raised`
+not at all.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ _follower: threading.Thread | None = None
 
 
 class Interrupted(Exception):
-    """Training saved its state and stopped, as a signal asked for; the scripts exit with 128 + `signum`."""
+    """Training saved its state and stopped because of a signal. Scripts then exit with status 128 + `signum`."""
 
     def __init__(self, signum: int, step: int, num_steps: int):
         name = signal.Signals(signum).name
@@ -30,12 +31,12 @@ class Interrupted(Exception):
 
 
 class Listener:
-    """A context in which a first signal is a request, and a second one ends the process.
+    """A context in which the first signal is only recorded, and a second signal ends the process.
 
     Only the main thread can set handlers; in another thread the context does nothing.
 
     Attributes:
-      signum: the signal that came; 0 if none did.
+      signum: the number of the first signal; 0 if there was none.
     """
 
     def __init__(self) -> None:
@@ -59,16 +60,19 @@ class Listener:
         self.signum = signum
 
     def is_second(self) -> bool:
-        """Counts a signal that the thread of `end_at_once` saw, perhaps long before the main thread handles it."""
+        """Counts a signal, and returns whether it was at least the second.
+
+        The thread of `end_at_once` calls this, perhaps long before the main thread handles the signal.
+        """
         self._seen += 1
         return self._seen > 1
 
 
 def end_at_once(words: str = '') -> None:
-    """From here on a signal ends the process, whatever the main thread does. For scripts; may be called again.
+    """Makes SIGTERM and SIGINT end the process from now on, whatever the main thread does. For scripts.
 
     Args:
-      words: what to print beside the signal's name.
+      words: what to print beside the signal's name. A second call of the function changes only this.
     """
     global _words, _follower
     _words = words
@@ -91,7 +95,7 @@ def raised() -> Iterator[None]:
     if previous == signal.SIG_IGN:
         yield
         return
-    wakeups = signal.set_wakeup_fd(-1)  # else the thread might read the handler after the previous one was restored
+    wakeups = signal.set_wakeup_fd(-1)  # otherwise the thread might look when the previous handler is back already
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
@@ -101,14 +105,17 @@ def raised() -> Iterator[None]:
 
 
 def _end(signum: int, frame) -> NoReturn:
-    """A handler: waits for the thread, which ends the process. A child made by `fork` has no thread, and ends itself."""
+    """A signal handler that waits for the thread to end the process.
+
+    A child made by `fork` does not have the thread; this function then ends the process itself.
+    """
     if _follower and _follower.is_alive():
         _follower.join(_PATIENCE)
     os._exit(128 + signum)
 
 
 def _follow(wakeups: int) -> None:
-    """The thread: reads each signal from the pipe that Python writes to, and ends the process if it is due."""
+    """Runs in the thread: reads the signals that Python writes to a pipe, and ends the process where they demand it."""
     while True:
         (signum,) = os.read(wakeups, 1)
         handler = signal.getsignal(signum)
@@ -121,9 +128,9 @@ def _follow(wakeups: int) -> None:
 
 def _say_and_exit(signum: int, words: str) -> NoReturn:
     line = f'{signal.Signals(signum).name}: ended at once' + (f'; {words}' if words else '')
-    with contextlib.suppress(OSError):  # nobody reads
+    with contextlib.suppress(OSError):  # nobody reads standard error
         os.write(2, ('\n' * os.isatty(2) + line + '\n').encode())
-    flush = threading.Thread(target=sys.stdout.flush, daemon=True)  # may wait for a reader or for the main thread
+    flush = threading.Thread(target=sys.stdout.flush, daemon=True)  # a flush may wait for a reader or the main thread
     flush.start()
     flush.join(_PATIENCE / 2)
     os._exit(128 + signum)

@@ -1,4 +1,4 @@
-"""Evaluations that lie in `eval/` of work directories: which one is meant, and what must agree before two are put together.
+"""Finds and reads evaluations in `eval/` of work directories, and checks that several are of the same clips.
 
 A work directory from elsewhere is not trusted: its files are read within limits, and nothing in them is run.
 """
@@ -21,26 +21,26 @@ from vidcls.text.bounded_file import read_json, read_labels
 from vidcls.text.names import readable
 
 _MAX_BYTES = 64 << 20  # of a JSON file; 100,000 labels with their accuracies take 10 MB
-_MAX_RESULTS = 1000  # that are looked at in one folder
-# What decides the scores of a checkpoint on a split.
+_MAX_RESULTS = 1000  # limit on the results that are read in one folder
+# The values of the protocol that decide the scores of a checkpoint on a split.
 _VIEWS = (
     'ema', 'model', 'clips', 'crops', 'frames_per_clip', 'sampling', 'view_offset', 'short_side', 'crop_size', 'average',
     'weights', 'fused',
 )  # fmt: skip
-# Shown beside each file where there is a choice.
+# The values that a message shows for each file if several files could be meant.
 _SHOWN = ('split', 'checkpoint_step', 'clips', 'crops', 'frames_per_clip', 'short_side', 'average', 'ema')
-_NAMED = 3  # ids in a message
+_NAMED = 3  # a message names at most so many ids
 
 
 @dataclasses.dataclass(frozen=True)
 class StoredResult:
-    """An evaluation, as its two files say.
+    """An evaluation, as read from its two files.
 
     Attributes:
-      path: the JSON file.
-      scores: its content: scores and protocol.
+      path: the path of the JSON file.
+      scores: the content of the JSON file: scores and protocol.
       classes: class names, in the order of the logits.
-      predictions: of every clip.
+      predictions: the ids, labels and logits of all clips.
     """
 
     path: Path
@@ -55,22 +55,22 @@ class StoredResult:
 
     @property
     def probabilities(self) -> np.ndarray:
-        """float32[n k], averaged over the views as the protocol says."""
+        """The probabilities of the classes, float32[n k], averaged over the views as the protocol says."""
         return metrics.average_views(self.predictions.logits, self.scores['average'])
 
 
 def find(place: str | Path, split: str, like: StoredResult | None = None) -> StoredResult:
-    """The evaluation that a user means.
+    """Finds the evaluation that a user means, and loads it.
 
     Args:
-      place: a work directory, of which the newest evaluation of the split is taken; or the .json or .npz of an evaluation,
-        which is taken whatever its split.
-      split: the name of the split; 'test' means 'test1' too, and so on.
-      like: take no evaluation but of this one's checkpoint and views.
+      place: a work directory, whose newest evaluation of the split is taken; or the .json or .npz file of an
+        evaluation, which is taken whatever its split is.
+      split: the name of the split. Without a number it also finds a split with one: 'test' finds 'test1'.
+      like: if given, an evaluation must have the same checkpoint step and the same views as this one.
 
     Raises:
-      UserError: no evaluation is found, or several that differ in their views; or as `load`.
-      OSError: as `load`.
+      UserError: no evaluation is found; several with different views or datasets are found; or as in `load`.
+      OSError: as in `load`.
     """
     place = Path(place).expanduser()
     if place.suffix in ('.json', '.npz') and not place.is_dir():
@@ -101,7 +101,7 @@ def load(path: Path) -> StoredResult:
       path: the JSON file, in `eval/` of its work directory.
 
     Raises:
-      UserError: the files are not as `vidcls.run.results` writes them; names the file and what is wrong.
+      UserError: the files are not as `vidcls.run.results` writes them; the message names the file and the fault.
       OSError: a file is missing or can't be read.
     """
     path = path.absolute()
@@ -119,22 +119,25 @@ def load(path: Path) -> StoredResult:
 
 
 def on_the_same_clips(results: Sequence[StoredResult]) -> list[StoredResult]:
-    """The results with their clips in the order of the first, once it is sure that they are of the same clips.
+    """Checks that results are of the same clips, and returns them with their clips in the order of the first result.
 
     Split, classes, ids and true labels must agree. The stored frames may differ: RGB and optical flow of one dataset have
     the same ids.
 
     Raises:
-      UserError: says what differs.
+      UserError: the results are not of the same clips; the message says what differs.
     """
     first = results[0]
     return [first, *(_in_order(first, other) for other in results[1:])]
 
 
 def differing(first: StoredResult, other: StoredResult, names: Sequence[str]) -> list[str]:
-    """A line for each of the protocol's values that differs, such as 'crops: 1 and 10'.
+    """Returns a line for each value of the protocol that differs between two results, such as 'crops: 1 and 10'.
 
-    A fusion has the values of each of its runs, and agrees with a run that has one of them.
+    A fusion has the values of all its runs, and agrees with a run that has one of these values.
+
+    Args:
+      names: the names of the values to compare.
     """
     lines = []
     for name in names:
@@ -146,7 +149,10 @@ def differing(first: StoredResult, other: StoredResult, names: Sequence[str]) ->
 
 
 def values_of(scores: Mapping[str, Any], name: str) -> list[Any]:
-    """A value of the protocol; of a fusion whose runs differ in it, theirs."""
+    """Returns the values that a protocol has under `name`.
+
+    There is one value, except in a fusion whose runs have different values.
+    """
     value = scores.get(name)
     return value if isinstance(value, list) else [value]
 
@@ -156,7 +162,7 @@ def _read_scores(path: Path) -> dict[str, Any]:
 
 
 def _names(folder: Path, split: str) -> set[str]:
-    """The split's name, and what the run's configuration calls it: 'validation' may be 'val2'."""
+    """Returns the name of the split and its name in the run's configuration, where 'validation' may be 'val2'."""
     if split in splits.ROLES and (folder / 'config.json').exists():
         return {split, getattr(workdir.load(folder).config.data, f'{split}_split')} - {''}
     return {split}
@@ -198,7 +204,7 @@ def _check(path: Path, predictions: Predictions, num_classes: int) -> None:
 
 
 def _in_order(first: StoredResult, other: StoredResult) -> StoredResult:
-    """`other` with its clips in the order of `first`."""
+    """Returns `other` with its clips in the order of `first`; raises UserError if their clips differ."""
     where = f'{first.path} and {other.path} differ in'
     if first.scores['split'] != other.scores['split']:
         raise UserError(f'{where} their split: {first.scores["split"]!r} and {other.scores["split"]!r}')

@@ -1,7 +1,8 @@
-"""TensorBoard's event file.
+"""Writes TensorBoard's event file.
 
-tensorboardX's `SummaryWriter` and `FileWriter` pass events to a thread through a queue of ten. On a full disk the thread
-dies, and the writer that fills the queue waits for ever. `EventsWriter`, which the thread uses, writes at once and raises.
+tensorboardX's `SummaryWriter` and `FileWriter` pass events to a thread through a queue of ten. If the disk is full, the
+thread dies, and the program waits for ever once the queue is full too. This module uses `EventsWriter`, the class that
+the thread uses, which writes at once and raises an exception.
 """
 
 import time
@@ -16,9 +17,8 @@ class TensorBoard:
     """Writes scalars.
 
     Args:
-      folder: made if there is none.
-      step: the step that the run starts or resumes at; TensorBoard then hides the values that older files have of later
-        steps.
+      folder: the folder of the event files; it is made if it doesn't exist.
+      step: the step at which the run starts or resumes. TensorBoard then hides values of later steps in older files.
     """
 
     def __init__(self, folder: Path, step: int):

@@ -1,11 +1,12 @@
-"""The clips that a run is trained and validated on, as `dataset.json` of its work directory; a resumed run needs the same.
+"""Records the clips that a run is trained and validated on, in `dataset.json` of its work directory.
 
-The order of training is a function of the clips of the split, so that one more clip would change every batch.
+A run can only resume on the same clips: the order of training is a function of the clips of the split, so that one more
+clip would change every batch.
 
     {"train": {"split": "train1", "sha256": "...", "clips": "0f3a..."}, "validation": ...}
 
-`sha256` is the digest of all ids and labels of the split, in order. `clips` has 8 hexadecimal digits for each clip, by which
-a message can say what differs. Other splits of the dataset may change.
+`sha256` is the digest of all ids and labels of the split, in order. `clips` has 8 hexadecimal digits for each clip, so
+that a message can say which clips differ. Other splits of the dataset may change.
 """
 
 import hashlib
@@ -19,16 +20,16 @@ from vidcls.text.bounded_file import read_json
 
 FILENAME = 'dataset.json'
 _DIGITS = 8
-_MAX_BYTES = 256 << 20  # of 30 million clips
+_MAX_BYTES = 256 << 20  # enough for 30 million clips
 
 
 def check(run: Run, dataset: Dataset) -> None:
-    """Checks that the training and validation clips are those that the run began with.
+    """Checks that the clips for training and validation are the same as when the run began.
 
-    A run without `dataset.json`, of an older version, is not checked.
+    A run of an older version, which has no `dataset.json`, is not checked.
 
     Raises:
-      UserError: the clips differ; the message says in which split, how many, and the first of them.
+      UserError: the clips differ; the message says in which split, how many differ, and which is the first.
     """
     path = run.folder / FILENAME
     if not path.exists():
@@ -73,11 +74,11 @@ def _describe(dataset: Dataset, split: str) -> dict[str, str]:
 
 
 def _difference(split: str, before: str, now: str, ids: list[str]) -> str:
-    """What differs, in words.
+    """Says in words how the clips of a split differ.
 
     Args:
-      before, now: the value `clips` of `dataset.json`, then and now.
-      ids: of the present clips.
+      before, now: the value `clips` in `dataset.json`, and its present value.
+      ids: the ids of the present clips.
     """
     old, current = ([text[i : i + _DIGITS] for i in range(0, len(text), _DIGITS)] for text in (before, now))
     known = set(old)

@@ -4,11 +4,11 @@ config.json      the resolved configuration
 labels.txt       class names, one a line, in the order of the logits
 frames.json      how the dataset stores frames, so that prediction prepares a new video alike
 dataset.json     the clips that the run is trained and validated on (`vidcls.run.trained_on`)
-weights.json     the file or run that the first state came from, if any: sha256 or step, and which arrays were loaded
-history.jsonl    the settings that changed on resume, if any did: a JSON object a line
-lock             during training: the process that trains (`vidcls.run.lock`)
-checkpoints/     the latest and the best (`vidcls.run.checkpoint`)
-metrics.jsonl    the step and its measurements, a JSON object a line (`vidcls.run.log`)
+weights.json     the file or run that the first state came from, if any, with its sha256 or step and what was loaded
+history.jsonl    the settings that changed on resume, if any did; a JSON object a line
+lock             the process that trains; only there during training (`vidcls.run.lock`)
+checkpoints/     the latest checkpoint and the best one (`vidcls.run.checkpoint`)
+metrics.jsonl    steps and their measurements; a JSON object a line (`vidcls.run.log`)
 tensorboard/     the same values for TensorBoard
 profile/         a trace of some steps, if the configuration asks for one (`vidcls.run.profile`)
 eval/            the results of evaluations (`vidcls.run.results`)
@@ -34,7 +34,7 @@ from vidcls.text import whole_file
 from vidcls.text.bounded_file import read_json, read_labels
 
 _FRAMES_BYTES = 4096
-# All that a run writes but `checkpoints`, which may be a link to a larger disk.
+# All that a run writes, except `checkpoints`, which may be a link to a larger disk.
 _WRITTEN = (
     'config.json', 'labels.txt', 'frames.json', 'dataset.json', 'weights.json', 'history.jsonl', 'lock', 'metrics.jsonl',
     'tensorboard', 'profile', 'eval', 'training.html',
@@ -47,6 +47,7 @@ class Run:
 
     Attributes:
       folder: the work directory.
+      config: the configuration.
       labels: class names, in the order of the logits.
       frames: how the dataset stores frames.
     """
@@ -68,13 +69,13 @@ def check(
     frames: FrameStorage,
     terms: resuming.Terms = resuming.Terms(),  # noqa: B008, never changes
 ) -> Run:
-    """Checks that a run can start or resume in a folder, and describes it; writes nothing.
+    """Checks that a run can start or resume in a folder, and returns the run. Nothing is written.
 
-    A run that was stopped before its first checkpoint starts again, with any configuration. A run that has made all the
-    steps that the configuration asks for, or more, keeps its number of epochs.
+    A run that was stopped before its first checkpoint may start again with any configuration. A run that has already
+    made the steps that the configuration asks for keeps its own number of epochs.
 
     Raises:
-      UserError: the folder holds a run with another configuration or other labels; the message shows the difference.
+      UserError: the folder has a run with another configuration, labels or frames; the message shows the difference.
     """
     folder = Path(folder).expanduser()
     if (folder / 'config.json').exists() and checkpoint.steps(folder / 'checkpoints'):
@@ -95,10 +96,10 @@ def check(
 
 
 def check_no_links(folder: Path) -> None:
-    """Refuses a work directory from elsewhere that would make a run write to another place.
+    """Checks that a work directory, which may come from elsewhere, doesn't make a run write to another place.
 
     Raises:
-      UserError: what a run writes is a link, a device or a pipe there; names it.
+      UserError: a file or folder that a run writes is a link, a device or a pipe; the message names it.
     """
     for name in (*_WRITTEN, *(f'.partial-{name}' for name in _WRITTEN)):
         path = folder / name
@@ -107,7 +108,7 @@ def check_no_links(folder: Path) -> None:
 
 
 def create(run: Run) -> None:
-    """Makes the work directory that `check` described, or records the changed settings in the one that is there."""
+    """Makes the work directory of a run that `check` returned. If the run resumes, records which settings changed."""
     if saved := checkpoint.steps(run.checkpoints):
         _note_changes(run, saved[-1])
     else:
@@ -115,7 +116,7 @@ def create(run: Run) -> None:
         run.folder.mkdir(parents=True, exist_ok=True)
         (run.folder / 'labels.txt').write_text(''.join(f'{label}\n' for label in run.labels), encoding='utf-8')
         (run.folder / 'frames.json').write_text(json.dumps(dataclasses.asdict(run.frames)) + '\n')
-    config_lib.save(run.config, run.folder / 'config.json')  # last: with this file the work directory is whole
+    config_lib.save(run.config, run.folder / 'config.json')  # last: the work directory is whole once this file exists
 
 
 def _note_changes(run: Run, step: int) -> None:
@@ -128,7 +129,10 @@ def _note_changes(run: Run, step: int) -> None:
 
 
 def save_origin(run: Run, origin: dict[str, Any] | None) -> None:
-    """Writes weights.json. With None, for a state of random numbers, removes the one of an earlier attempt."""
+    """Writes weights.json.
+
+    `origin` is None if the first state is random; then the weights.json of an earlier attempt is removed.
+    """
     path = run.folder / 'weights.json'
     if origin is None:
         path.unlink(missing_ok=True)
@@ -140,7 +144,8 @@ def load(folder: str | Path) -> Run:
     """Opens an existing work directory.
 
     Raises:
-      UserError: the folder holds no run, or a file is not as training writes it; the message names the file and the fault.
+      UserError: the folder has no run, or a file is not as training writes it; the message names the file and the
+        fault.
       OSError: a file is missing or can't be read.
     """
     folder = Path(folder).expanduser()
@@ -162,7 +167,7 @@ def _load_frames(path: Path) -> FrameStorage:
 
 
 def check_labels(run: Run, labels: tuple[str, ...]) -> None:
-    """Checks that a dataset's labels are those of the run.
+    """Checks that a dataset has the same labels as the run.
 
     Raises:
       UserError: the labels differ; the message names some that do.

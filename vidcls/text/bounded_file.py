@@ -1,7 +1,7 @@
-"""Reading of the small files that describe a dataset or a run, with a limit on their size.
+"""Reads the small files that describe a dataset or a run, with a limit on their size.
 
-A folder from elsewhere may be hostile: under any name it may hold a huge file, a device, a pipe that nobody writes to, or a
-link to one of the user's own files.
+A folder from elsewhere may be hostile: under any name it may contain a huge file, a device, a pipe that nobody writes
+to, or a link to one of the user's own files.
 """
 
 import json
@@ -18,11 +18,13 @@ _MAX_LABELS_BYTES = 16 << 20
 
 
 def check_regular(path: Path) -> None:
-    """Checks that a path is a plain file, or a link to one in the same folder or below; the folder may be a link too.
+    """Checks that a path is a plain file, or a link to a plain file in the same folder or below it.
+
+    The folder itself may be a link.
 
     Raises:
-      UserError: the path is a folder, device or pipe, or a link that leads out of the folder.
-      OSError: no such file, a loop of links, or no permission.
+      UserError: the path is a folder, a device, a pipe, or a link that leads out of the folder.
+      OSError: the file doesn't exist, links form a loop, or the permission is missing.
     """
     if stat.S_ISREG(os.lstat(path).st_mode):
         return
@@ -36,11 +38,11 @@ def check_regular(path: Path) -> None:
 
 
 def read_text(path: Path, max_bytes: int) -> str:
-    """The UTF-8 text of a file.
+    """Returns the text of a file in UTF-8.
 
     Raises:
-      UserError: not a plain file, more than `max_bytes`, or not UTF-8.
-      OSError: as of `check_regular`.
+      UserError: the file is not a plain file, has more than `max_bytes` bytes, or is not in UTF-8.
+      OSError: as in `check_regular`.
     """
     check_regular(path)
     with open(path, 'rb') as file:
@@ -54,11 +56,12 @@ def read_text(path: Path, max_bytes: int) -> str:
 
 
 def read_json(path: Path, max_bytes: int) -> dict[str, Any]:
-    """The JSON object of a file.
+    """Returns the JSON object in a file.
 
     Raises:
-      UserError: as of `read_text`; or the text is not JSON, is nested too deeply, has NaN or infinity, or is no object.
-      OSError: as of `check_regular`.
+      UserError: as in `read_text`; or the text is not JSON, is nested too deeply, has NaN or infinity, or is not an
+        object.
+      OSError: as in `check_regular`.
     """
     text = read_text(path, max_bytes)
     try:
@@ -73,15 +76,16 @@ def read_json(path: Path, max_bytes: int) -> dict[str, Any]:
 
 
 def read_labels(path: Path, own: bool = True) -> tuple[str, ...]:
-    """The class names of a file with one name a line.
+    """Returns the class names in a file that has one name a line.
 
     Args:
       own: whether a run wrote the file. In a file that a person wrote, a byte order mark, blanks around names and empty
-        lines at the end do not count, and the file may be a link to anywhere.
+        lines at the end are ignored, and the file may be a link to anywhere.
 
     Raises:
-      UserError: as of `read_text`; or there are no labels, too many, the same one twice, or one that `names.check_label` refuses.
-      OSError: as of `check_regular`.
+      UserError: as in `read_text`; or there are no labels, too many, the same label twice, or a label that
+        `names.check_label` refuses.
+      OSError: as in `check_regular`.
     """
     text = read_text(path if own else path.resolve(), _MAX_LABELS_BYTES)
     labels = text.removesuffix('\n').split('\n')

@@ -1,7 +1,8 @@
-"""Names of files and classes, made fit to be shown: on a terminal, in a table, as a label.
+"""Makes the names of files and classes fit to be shown on a terminal, in a table or as a label.
 
-A file's name may hold any byte: line breaks, escape sequences that move a terminal's cursor, bytes that are not UTF-8.
-JSON files and the arrays of an evaluation hold names exactly; everything else shows them through this module.
+A file's name may contain any byte: line breaks, escape sequences that move a terminal's cursor, bytes that are not
+UTF-8. JSON files and the arrays of an evaluation store names exactly. Everything else shows names by the functions of
+this module.
 """
 
 import json
@@ -11,14 +12,14 @@ from typing import Any
 
 from vidcls.errors import UserError
 
-# They join letters (Persian, Hindi) and emoji; `str.isprintable` counts them as control characters.
+# These characters join letters (Persian, Hindi) and emoji; `str.isprintable` counts them as control characters.
 _JOINERS = '\u200c\u200d'
 # Characters that start a formula in a spreadsheet (OWASP, 'CSV Injection'). Tab and carriage return are escaped anyway.
 _FORMULA_STARTS = tuple('=+-@＝＋－＠')
 
 
 def readable(name: str) -> str:
-    """A name as one printable line.
+    """Returns a name as one printable line.
 
     Control characters are escaped as in Python (`\\n`, `\\x1b`, `\\u202e`), and so are bytes that are not UTF-8 (`\\xNN`);
     letters, signs and spaces of every script stay.
@@ -35,12 +36,12 @@ def _readable(char: str) -> str:
 
 
 def readable_lines(text: str) -> str:
-    """As `readable`, for a message that may have several lines and tabs."""
+    """Makes a message printable as `readable` does, but keeps its line breaks and tabs."""
     return ''.join(piece if piece in '\n\t' else readable(piece) for piece in re.split('([\n\t])', text))
 
 
 def cell(text: str) -> str:
-    """A name for a CSV or TSV file: as `readable`, with an apostrophe before what a spreadsheet would run as a formula.
+    """Returns a readable name for a CSV or TSV file. A name that would be a formula there gets an apostrophe in front.
 
     Source: OWASP, 'CSV Injection'.
     """
@@ -49,15 +50,18 @@ def cell(text: str) -> str:
 
 
 def as_json(value: Any) -> str:
-    """One line of JSON, in which names are exact; all in ASCII if it has a character that a terminal might obey."""
+    """Returns one line of JSON with exact names.
+
+    If the line would have a character that a terminal might obey, it is written in ASCII alone.
+    """
     text = json.dumps(value, ensure_ascii=False)
     return text if text == readable(text) else json.dumps(value)
 
 
 def check_label(label: str, where: str) -> str:
-    """The label, if it is one printable line without blanks at its ends.
+    """Returns the label if it is one printable line without blanks at its ends.
 
-    TFDS and a run's `labels.txt` store a label a line, so that a line break would move every later label.
+    TFDS and a run's `labels.txt` store one label a line, so that a line break in a label would shift all later labels.
 
     Args:
       where: the place of the label, for the message.

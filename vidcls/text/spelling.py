@@ -1,4 +1,4 @@
-"""Suggestions for a misspelled name, for messages."""
+"""Suggestions for misspelled names, for use in messages."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,9 +7,10 @@ _SHOWN = 3
 
 
 def hint(name: str, known: Iterable[str], before: str = '') -> str:
-    """' (did you mean A or B?)', with the known names that are nearest to `name`; empty if none is near.
+    """Returns ' (did you mean A or B?)' with the known names that are nearest to `name`, or '' if none is near.
 
-    Of a name in parts, such as 'optim.learning_rate', the last part decides: people forget the others.
+    In a name with dots, such as 'optim.learning_rate', the last word decides, because people forget the words before
+    it.
 
     Args:
       before: what is written before each name, such as '--config.'.

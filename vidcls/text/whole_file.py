@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, after a kill too."""
+"""Writes files so that they exist whole or not at all, even after a kill."""
 
 import contextlib
 import os
@@ -8,7 +8,10 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to: that file replaces `path` when the block ends, and is deleted if the block fails."""
+    """A context that gives another path to write to, beside `path`.
+
+    The file written there replaces `path` when the block ends, and is deleted if the block fails.
+    """
     partial = path.with_name(f'.partial-{path.name}')  # the same ending, by which some libraries choose the format
     partial.unlink(missing_ok=True)  # what a kill left behind, or a link that leads elsewhere
     try:
