@@ -9,14 +9,11 @@ from markupsafe import Markup
 
 from vidcls.report import intervals, page, theme
 from vidcls.report.comparison import KINDS, Comparison, line, names, points, shown, summary
+from vidcls.run.protocol import FIELDS
 from vidcls.run.stored_results import StoredResult, values_of
 
 _BARS = 40  # classes that the plot shows
 _ROWS = 100  # clips of a kind that the page names
-_PROTOCOL = (
-    'dataset', 'dataset_digest', 'split', 'model', 'checkpoint_step', 'ema', 'clips', 'crops', 'frames_per_clip', 'sampling',
-    'view_offset', 'short_side', 'crop_size', 'average', 'fused', 'weights', 'weights_from',
-)  # fmt: skip
 
 
 def write(path: Path, pairs: Sequence[Comparison]) -> list[str]:
@@ -139,10 +136,11 @@ def _forest(rows: Sequence[dict[str, Any]], called: Sequence[str]) -> Markup:
 
 def _protocols(results: Sequence[StoredResult], called: Sequence[str]) -> Markup:
     rows = []
-    for name in _PROTOCOL:
-        values = [_plain(result.scores.get(name, '')) for result in results]
-        if any(values):
-            rows.append([name.replace('_', ' '), *values, '' if len(set(values)) == 1 else 'differs'])
+    for name, field in FIELDS.items():
+        values = [result.scores.get(name, '') for result in results]
+        if field.words and any(value != '' for value in values):
+            same = all(value == values[0] for value in values)
+            rows.append([field.words, *map(page.value, values), '' if same else 'differs'])
     return page.table(
         ['', *called, ''],
         rows,
@@ -224,7 +222,3 @@ def _clips(row: dict[str, Any], b: str, a: str) -> list[Markup]:
 
 def _answer(label: str | None, probability: float | None) -> str:
     return 'scores not finite' if label is None else f'{label} ({100 * (probability or 0):.0f} %)'
-
-
-def _plain(value: Any) -> str:
-    return ', '.join(map(str, value)) if isinstance(value, list) else str(value)

@@ -16,11 +16,11 @@ from vidcls.errors import UserError
 from vidcls.report import intervals
 from vidcls.report.scored import Scored, scored
 from vidcls.report.strips import find_clips
+from vidcls.run.protocol import fields_where
 from vidcls.run.stored_results import StoredResult
 from vidcls.text.names import readable
 
-# What must agree unless the user says otherwise; what a network needs for itself, such as its frames, may differ.
-SAME = ('dataset_digest', 'clips', 'crops')
+SAME = fields_where(lambda field: field.compared)
 KINDS = ('lost', 'gained', 'wrong in both')  # of clips whose answer changed
 
 

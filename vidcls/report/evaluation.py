@@ -19,18 +19,12 @@ from vidcls.report.intervals import Interval, Units
 from vidcls.report.page import Card, Section
 from vidcls.report.scored import Scored, scored
 from vidcls.report.strips import Clips, find_clips
+from vidcls.run.protocol import FIELDS
 from vidcls.run.stored_results import StoredResult, load, values_of
 
 _PAIRS, _PAIR_CLIPS = 6, 3  # confusions that are shown with frames, and clips of each
 _LISTED = 20  # confusions in the table
 _EXTREMES = 9  # surest mistakes, and least sure hits
-_PROTOCOL = {
-    'dataset': 'dataset', 'split': 'split', 'dataset_digest': 'digest of the split', 'model': 'network',
-    'checkpoint_step': 'checkpoint, step', 'checkpoint': 'chosen as', 'ema': 'moving averages', 'clips': 'views in time',
-    'crops': 'views in space', 'frames_per_clip': 'frames of a view', 'sampling': 'sampling', 'view_offset': 'single view at',
-    'short_side': 'short side (pixels)', 'crop_size': 'window (pixels)', 'average': 'averaged over views', 'fused': 'fused runs',
-    'weights': 'weights', 'weights_from': 'weights from',
-}  # fmt: skip
 
 
 def write(path: Path, data_dir: str = '') -> Path:
@@ -132,15 +126,9 @@ def _drawn(units: Units, clips: int) -> str:
 
 
 def _protocol(scores: Mapping[str, Any]) -> dict[str, str]:
-    """The protocol in words; a file may hold anything, so values are shown as text and cut."""
-    shown = {}
-    for key, name in _PROTOCOL.items():
-        if key in scores:
-            value = scores[key]
-            value = {True: 'yes', False: 'no'}[value] if isinstance(value, bool) else value
-            text = ', '.join(map(str, value)) if isinstance(value, list) else str(value)
-            shown[name] = text if len(text) <= 300 else f'{text[:299]}…'
-    return shown
+    """The protocol in words."""
+    fields = FIELDS.items()
+    return {field.words: page.value(scores[name]) for name, field in fields if field.words and name in scores}
 
 
 def _clips(number: int) -> str:

@@ -29,11 +29,11 @@ import numpy as np
 from vidcls import config as config_lib
 from vidcls import metrics
 from vidcls.config import Config
+from vidcls.run.protocol import fields_where
 from vidcls.run.workdir import Run
 from vidcls.text import whole_file
 
-# They may differ between two results of the same evaluation: the dataset's folder, and 'best', 'latest' or the step.
-_SAME = ('data_dir', 'checkpoint')
+_NOT_DECIDING = fields_where(lambda field: field.decides == 'none')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _is_of(path: Path, protocol: dict[str, Any]) -> bool:
     except ValueError:  # a damaged result stays as it is
         return False
     return isinstance(result, dict) and all(
-        result.get(key) == value for key, value in protocol.items() if key not in _SAME
+        result.get(key) == value for key, value in protocol.items() if key not in _NOT_DECIDING
     )
 
 
