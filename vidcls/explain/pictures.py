@@ -137,8 +137,8 @@ def faded(pixels: np.ndarray) -> np.ndarray:
 def blend(pixels: np.ndarray, share: np.ndarray) -> np.ndarray:
     """Pixels [... c] under the colours of the map's shares [...] of its maximum, in 0 to 1."""
     clear, colours = _table()
-    place = np.rint(share * (len(clear) - 1)).astype(np.uint8)
-    return clear[place] * pixels + colours[place]
+    place = (share * (len(clear) - 1) + 0.5).astype(np.uint8)
+    return np.take(clear, place, axis=0) * pixels + np.take(colours, place, axis=0)
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from vidcls.report.duplicates import Alike
 from vidcls.report.inspection import SHORT, Inspection, problems
 from vidcls.report.looks import BLACK, FLAT, FROZEN_FRAMES, FROZEN_SECONDS
 from vidcls.report.pictures import spread
-from vidcls.text.names import readable
+from vidcls.text.names import counted, readable
 
 SHEETS_BYTES = 6 << 20  # of all sheets together; base64 makes 8 MiB of them
 _CELLS, _COLUMNS = 12, 4  # clips of a class on its sheet
@@ -54,7 +54,7 @@ def _summary(found: Inspection) -> list[Markup]:
     crossed = len(found.crossed(found.equal))
     shards = int(index.shard_bytes.sum())
     tiles = [
-        ('Clips', f'{len(index):,}', f'{len(dataset.labels)} classes, {len(index.offset):,} frames'),
+        ('Clips', f'{len(index):,}', f'{counted(len(dataset.labels), "class")}, {counted(len(index.offset), "frame")}'),
         ('Length', f'{found.seconds.sum() / 3600:.2f} h', f'{found.seconds.min():.1f} to {found.seconds.max():.1f} s a clip'),
         ('On disk', f'{shards / 1e9:.2f} GB', f'{shards / max(len(index.offset), 1) / 1000:.1f} kB a frame'),
         ('Same bytes', f'{len(found.equal)}', f'groups; {crossed} across splits, {len(found.relabelled(found.equal))} with different labels'),
@@ -229,13 +229,13 @@ def _frames(found: Inspection) -> list[Markup]:
     ]
     if not rows:
         return [*blocks, page.text('No clip has such frames.')]
-    caption = f'{min(len(rows), _ROWS)} of {len(rows)} clips.'
+    caption = f'{min(len(rows), _ROWS)} of {counted(len(rows), "clip")}.'
     return [*blocks, page.table(('clip', 'class', 'splits', 'what'), rows[:_ROWS], caption)]
 
 
 def _suspects(found: Inspection) -> list[Markup]:
     if not found.suspects:
-        broken = f', but for {found.unrated} clips, whose logits are not finite' if found.unrated else ''
+        broken = f', but for {counted(found.unrated, "clip")}, whose logits are not finite' if found.unrated else ''
         return [page.text(f'{found.judge} agrees with every label{broken}.')]
     dataset, cards = found.dataset, []
     for suspect in found.suspects[:_SUSPECTS]:
@@ -272,7 +272,7 @@ def _sheets(found: Inspection) -> list[Markup]:
         images = [_frames_of(found, clip, 1, pictures.CELL)[0] for clip in clips]
         name = readable(dataset.labels[label])
         ids = ', '.join(str(index.ids[clip]).rpartition('/')[2] for clip in clips)
-        blocks.append(page.heading(f'{name}: {counts[label]:,} clips'))
+        blocks.append(page.heading(f'{name}: {counted(counts[label], "clip")}'))
         blocks.append(page.picture(pictures.sheet(images, _COLUMNS, most), f'clips of {name}'))
         blocks.append(page.fold('Their names, row by row', page.text(ids)))
     return blocks

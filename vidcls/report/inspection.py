@@ -13,7 +13,7 @@ from vidcls.report.duplicates import Alike
 from vidcls.report.looks import ClipLooks, look
 from vidcls.report.scored import scored
 from vidcls.run.stored_results import StoredResult
-from vidcls.text.names import readable
+from vidcls.text.names import counted, readable
 
 SHORT = 8  # frames; a clip with fewer gives most networks the same frame several times
 _SUSPECTS = 200  # that are kept
@@ -143,7 +143,7 @@ def summary(found: Inspection) -> list[str]:
     """Lines for a terminal."""
     dataset, index, seconds = found.dataset, found.dataset.index, found.seconds
     frames, length = len(index.offset), f'{seconds.min():.1f} to {seconds.max():.1f} s'
-    size = f'{len(index):,} clips of {len(dataset.labels)} classes, {frames:,} frames, {seconds.sum() / 3600:.2f} hours'
+    size = f'{counted(len(index), "clip")} of {counted(len(dataset.labels), "class")}, {counted(frames, "frame")}, {seconds.sum() / 3600:.2f} hours'
     lines = [
         f'{dataset.name}: {size}; {length} a clip',
         *_alike(found, 'same bytes', 'group', found.equal),
@@ -204,8 +204,8 @@ def as_json(found: Inspection) -> dict[str, Any]:
 
 
 def _alike(found: Inspection, what: str, group: str, groups: Sequence[Alike]) -> list[str]:
-    ids, many = found.dataset.index.ids, '' if len(groups) == 1 else 's'
-    lines = [f'{what}: {len(groups)} {group}{many}, {len(found.relabelled(groups))} with different labels']
+    ids = found.dataset.index.ids
+    lines = [f'{what}: {counted(len(groups), group)}, {len(found.relabelled(groups))} with different labels']
     for clips, _ in (found.crossed(groups) or groups)[:3]:
         where = ', '.join(duplicates.crossed_splits(found.dataset, clips)) or 'in one split'
         more = f' and {len(clips) - 2} more' if len(clips) > 2 else ''
