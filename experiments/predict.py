@@ -15,17 +15,21 @@ that a spreadsheet would run as a formula, as OWASP recommends.
 """
 
 import csv
-import math
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 from absl import flags, logging
 
 from experiments import launch, testing_flags
 from vidcls.errors import UserError
 from vidcls.text.names import as_json, cell, readable
+
+if TYPE_CHECKING:
+    from vidcls.explain import Explainer
+    from vidcls.predict import Classifier
 
 _WORKDIR = flags.FLAGS['workdir']  # defined in launch
 _TOP_K = flags.DEFINE_integer('top_k', 5, 'How many labels to give.', lower_bound=1)
@@ -49,7 +53,7 @@ def main(argv: list[str]) -> int:
         raise UserError('name the videos to classify: files or folders')
     crops = int(_CROPS.value or 0)
     classifier = Classifier.load(_WORKDIR.value, _CHECKPOINT.value, _CLIPS.value, crops, _SETTINGS())
-    explain = _explaining(classifier)
+    explainer = _explainer(classifier)
     write = {'text': _text, 'json': _json, 'csv': _csv}[_FORMAT.value]
     failed = 0
     for name in argv:
@@ -61,11 +65,14 @@ def main(argv: list[str]) -> int:
             continue
         for path in paths:
             try:
-                ranking = classifier.classify(path, _TOP_K.value)
-                if not math.isfinite(ranking[0][1]):
+                look = explainer.look(path) if explainer else None
+                probabilities = look.probabilities if look else classifier.probabilities(path)
+                if not np.isfinite(probabilities).all():
                     raise UserError(f'{path}: the network gives numbers that are not finite')
-                write(path, ranking)
-                explain(path)
+                write(path, classifier.best(probabilities, _TOP_K.value))
+                if look:
+                    strip = explainer.write(look, _EXPLAIN.value, _LABEL.value or None)
+                    logging.info('%s: explained in %s and beside it', path, strip)
             except BrokenPipeError:
                 raise
             except (UserError, OSError) as error:
@@ -74,12 +81,12 @@ def main(argv: list[str]) -> int:
     return int(failed > 0)
 
 
-def _explaining(classifier) -> Callable[[Path], None]:
-    """What explains a video, as the flags say; it does nothing without --explain. Flags that can't work are refused here."""
+def _explainer(classifier: 'Classifier') -> 'Explainer | None':
+    """What explains videos, as the flags say; None without --explain. Flags that can't work are refused here."""
     if not _EXPLAIN.value:
         if _LABEL.value or _METHOD.value or _GRID.present:
             raise UserError('--explain_label, _method and _grid go with --explain=DIR, the folder for the pictures')
-        return lambda path: None
+        return None
     from vidcls.explain import Explainer
     from vidcls.explain.explainer import check_label
     from vidcls.explain.pictures import check_libraries
@@ -87,15 +94,10 @@ def _explaining(classifier) -> Callable[[Path], None]:
     check_libraries()
     if not re.fullmatch(r'\d{1,6}x\d{1,6}x\d{1,6}', _GRID.value):
         raise UserError(f'--explain_grid={_GRID.value}: must be blocks in time x rows x columns, such as 4x5x5')
+    if _LABEL.value:
+        check_label(_LABEL.value, classifier.labels)
     time, rows, columns = map(int, _GRID.value.split('x'))
-    explainer, label = Explainer(classifier, _METHOD.value, (time, rows, columns)), _LABEL.value or None
-    if label:
-        check_label(label, classifier.labels)
-
-    def explain(path: Path) -> None:
-        logging.info('%s: explained in %s and beside it', path, explainer.write(path, _EXPLAIN.value, label))
-
-    return explain
+    return Explainer(classifier, _METHOD.value, (time, rows, columns))
 
 
 def _text(path: Path, found: list[tuple[str, float]]) -> None:

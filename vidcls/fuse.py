@@ -17,6 +17,7 @@ import numpy as np
 from vidcls import metrics
 from vidcls.errors import UserError
 from vidcls.run import results, workdir
+from vidcls.run.protocol import fields_where
 from vidcls.run.results import Predictions
 from vidcls.run.stored_results import StoredResult, on_the_same_clips, values_of
 from vidcls.text import whole_file
@@ -26,10 +27,7 @@ ON = ('logits', 'probabilities')
 MOST_RUNS = 10
 _MOST_POINTS = 2000  # of the search: 21 for two runs, 231 for three, 1,771 for four
 _PARTS = (20, 10, 5, 4, 3, 2, 1)  # that a weight of 1 is divided into: the finest with no more points is taken
-# Of the protocol, beside the runs: one value, or a list of the runs' values where they differ.
-_LISTED = (
-    'dataset', 'dataset_digest', 'data_dir', 'checkpoint_step', 'model', 'clips', 'crops', 'frames_per_clip',
-)  # fmt: skip
+_LISTED = fields_where(lambda field: field.listed)
 
 
 def fused_scores(runs: Sequence[StoredResult], weights: Sequence[float], on: str) -> np.ndarray:

@@ -5,6 +5,7 @@ sampled, cropped and transformed by the code of evaluation, so that both give th
 """
 
 import dataclasses
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -149,16 +150,22 @@ class Classifier:
         """
         sources = source if isinstance(source, list) else [source]
         for number, one in enumerate(sources):
-            _check(one, f'number {number} of the list: ' if isinstance(source, list) else '')
-        if fps is not None and not (fps > 0 and math.isfinite(fps)):
-            raise ValueError(f'fps={fps}: must be greater than 0')
-        with resource_errors.explained_views(self.config):
-            logits = self._computed(self._batches(sources, fps))
-        views_each = self._clips * self._crops
-        logits = logits[: len(sources) * views_each].reshape(len(sources), views_each, len(self.labels))
+            _check(one, fps, f'number {number} of the list: ' if isinstance(source, list) else '')
+        logits = self._logits((self.views(one, fps) for one in sources), len(sources))
         return logits if isinstance(source, list) else logits[0]
 
-    def _batches(self, sources: list[Source], fps: float | None) -> Iterator[Views]:
+    def logits_of(self, views: list[View]) -> np.ndarray:
+        """float32[v k]: the logits of the views of one video, as `views` or `views_and_more` gives them."""
+        return self._logits(iter([views]), 1)[0]
+
+    def _logits(self, videos: Iterator[list[View]], count: int) -> np.ndarray:
+        """float32[b v k], of the views of `count` videos."""
+        with resource_errors.explained_views(self.config):
+            logits = self._computed(self._batches(videos))
+        views_each = self._clips * self._crops
+        return logits[: count * views_each].reshape(count, views_each, len(self.labels))
+
+    def _batches(self, videos: Iterator[list[View]]) -> Iterator[Views]:
         """The views of all videos, in order, in the batches that go to the device; the last batch may have too many.
 
         As many videos as fit into `views_at_once` are one batch; a video of more views is several equal batches. Fewer
@@ -167,9 +174,8 @@ class Classifier:
         """
         views_each, at_once = self._clips * self._crops, views_at_once(self.config)
         together = max(at_once // views_each, 1)
-        for first in range(0, len(sources), together):
-            group = sources[first : first + together]
-            views = [view for source in group for view in self.views(source, fps)]
+        while group := list(itertools.islice(videos, together)):
+            views = list(itertools.chain.from_iterable(group))
             size = _size(len(group), together) * largest_divisor(views_each, at_once)
             views += views[-1:] * (-len(views) % size)
             for start in range(0, len(views), size):
@@ -191,34 +197,45 @@ class Classifier:
 
         Arguments and errors are those of `classify`.
         """
+        return self.views_and_more(source, lambda num_frames, rate: [], fps)[0]
+
+    def views_and_more(
+        self, source: Source, more: Choice, fps: float | None = None
+    ) -> tuple[list[View], list[bytes], np.ndarray]:
+        """The views of a video, and other frames of it, decoded in one pass.
+
+        Args:
+          more: chooses the other frames.
+          source, fps: as of `classify`, as are the errors.
+
+        Returns:
+          What `views` gives; the other frames as they would be stored, JPEGs; and their times float64[t] in seconds after
+          the first frame, at the video's average rate.
+        """
+        _check(source, fps)
 
         def choose(num_frames: int, rate: float) -> list[int]:
             views = [self._sampler.view(num_frames, rate, clip, self._clips) for clip in range(self._clips)]
-            return np.concatenate(views).tolist()
+            return [*np.concatenate(views).tolist(), *more(num_frames, rate)]
 
-        frames, times = self.read(source, choose, fps)
+        jpegs, times = self._read(source, choose, fps)
+        seen = self._clips * self._sampler.num_frames
+        frames = video.pixels(jpegs[:seen])
         height, width = frames.shape[1:3]
         windows = view_windows(height, width, self.config.augment, self._crops)
-        moments = frames.reshape(self._clips, -1, *frames.shape[1:])
-        return [
-            View(moment, window, when)
-            for moment, when in zip(moments, times.reshape(self._clips, -1))
-            for window in windows
-        ]
+        moments = zip(frames.reshape(self._clips, -1, *frames.shape[1:]), times[:seen].reshape(self._clips, -1))
+        views = [View(moment, window, when) for moment, when in moments for window in windows]
+        return views, jpegs[seen:], times[seen:]
 
-    def read(self, source: Source, choose: Choice, fps: float | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Chosen frames of a video as they would be stored, uint8[t h w c], and their times float64[t] in seconds.
-
-        The times count from the first frame, at the video's average rate. Other arguments and errors are those of
-        `classify`.
-        """
+    def _read(self, source: Source, choose: Choice, fps: float | None) -> tuple[list[bytes], np.ndarray]:
+        """Chosen frames of a video as they would be stored, and their times."""
         if isinstance(source, np.ndarray):
             rate = fps or self.frames.fps or IMAGE_FPS
-            return video.choose_of(source, choose, rate, short_side=self.frames.short_side, fps=self.frames.fps)
-        info, frames = video.read_chosen(source, choose, short_side=self.frames.short_side, fps=self.frames.fps)
+            return video.choose_jpegs_of(source, choose, rate, short_side=self.frames.short_side, fps=self.frames.fps)
+        info, jpegs = video.choose_jpegs(source, choose, short_side=self.frames.short_side, fps=self.frames.fps)
         if info.damage:
             logging.warning('%s: damaged, used in part: %s', source, info.damage)
-        return frames, np.asarray(choose(info.num_frames, info.fps)) / info.fps
+        return jpegs, np.asarray(choose(info.num_frames, info.fps)) / info.fps
 
 
 def _size(count: int, most: int) -> int:
@@ -228,8 +245,10 @@ def _size(count: int, most: int) -> int:
     return most
 
 
-def _check(source: Any, which: str) -> None:
+def _check(source: Any, fps: float | None, which: str = '') -> None:
     """Refuses what is neither a path nor an array of frames; `which` names it in the message."""
+    if fps is not None and not (fps > 0 and math.isfinite(fps)):
+        raise ValueError(f'fps={fps}: must be greater than 0')
     if isinstance(source, str | os.PathLike):
         return
     if not isinstance(source, np.ndarray):

@@ -3,6 +3,7 @@
 A clip is black but for a red square in one frame and a green one in another. A red square is all the evidence for red.
 """
 
+from pathlib import Path
 from typing import Any
 
 import einops
@@ -66,7 +67,7 @@ def classifier(name: str, variables: Any, frames: int, crops: int = 1, side: int
         sampling=SamplingConfig(num_segments=frames),
         augment=AugmentConfig(crop='random', short_side=SIDE, crop_size=side, **SCALE),
     )
-    return Classifier(Run('', config, LABELS, FrameStorage(SIDE)), variables, crops=crops)
+    return Classifier(Run(Path(), config, LABELS, FrameStorage(SIDE)), variables, crops=crops)
 
 
 def clip(frames: int, red: tuple[slice, slice, slice], green: tuple[slice, slice, slice] | None = None) -> np.ndarray:

@@ -3,6 +3,7 @@
 import functools
 from typing import Any
 
+import av
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,10 @@ import optax
 import pytest
 from scipy.stats import spearmanr
 
+from tests import made_videos
 from tests.explain import seeing
 from vidcls import models
+from vidcls.data import decoding
 from vidcls.errors import UserError
 from vidcls.explain import Explainer
 
@@ -35,6 +38,19 @@ def test_the_first_label_is_explained_with_its_probability(seeing_tsn):
     np.testing.assert_allclose(explanation.times, [0, 1 / 25, 2 / 25])
 
 
+def test_a_file_is_decoded_once(seeing_tsn, tmp_path, monkeypatch):
+    path = made_videos.write_video(tmp_path / 'a.mp4', made_videos.scenery(4))
+    explainer, decoded = Explainer(seeing_tsn()), []
+    monkeypatch.setattr(decoding, '_report_frame', lambda: decoded.append(1))
+    look = explainer.look(path)
+    for label in seeing.LABELS:
+        explainer.write(look, tmp_path, label)
+    assert len(decoded) == 4
+    np.testing.assert_array_equal(look.probabilities, explainer.classifier.probabilities(path))
+    with av.open(str(tmp_path / 'a-red-gradcam.mp4')) as film:
+        assert sum(1 for _ in film.decode(video=0)) == len(look.film) == 4
+
+
 def test_a_mirrored_view_is_shown_upright(seeing_tsn):
     """Of 10 crops of 32 pixels, number 1, top right, has the red box whole, and number 6 is its mirror image."""
     classifier = seeing_tsn(crops=10, side=32)
@@ -42,7 +58,7 @@ def test_a_mirrored_view_is_shown_upright(seeing_tsn):
     video = seeing.clip(3, np.s_[1:2, 0:16, 40:64])
     logits = classifier.logits(video)
     halves = [np.where((np.arange(10) < 5)[:, None] == upright, logits, 0) for upright in (True, False)]
-    classifier.logits = lambda *args: halves.pop(0)
+    classifier.logits_of = lambda views: halves.pop(0)
     upright, mirrored = explainer.explain(video, 'red'), explainer.explain(video, 'red')
     assert (upright.view, upright.views, upright.window.flip) == (1, 10, False)
     assert (mirrored.view, mirrored.window.flip) == (6, True)

@@ -115,7 +115,8 @@ def test_a_score_that_is_not_finite_is_wrong_and_has_no_answer(tmp_path):
     (changed,) = row['changed']
     assert (changed['answer_b'], changed['probability_b']) == (None, None)
     compare_page.write(tmp_path / 'page.html', [pair])
-    assert 'scores not finite' in (tmp_path / 'page.html').read_text()
+    page = (tmp_path / 'page.html').read_text()
+    assert 'scores not finite' in page and 'not finite, over all runs: 1.' in page
 
 
 def test_the_page_has_the_numbers_and_nothing_hostile_is_run(tmp_path):
@@ -134,7 +135,7 @@ def test_the_page_has_the_numbers_and_nothing_hostile_is_run(tmp_path):
     assert '\u202e' not in text
     assert '日本 é' in text
     own = re.sub(r'<script.*?</script>', '', text, flags=re.DOTALL)
-    for shown in ('75.00 %', '50.00 %', '+25.00', '3 clips have another answer: 1 lost'):
+    for shown in ('75.00 %', '50.00 %', '+25.00', 'Clips with another answer: 3, of which 1 lost'):
         assert shown in own
     (row,) = json.loads((tmp_path / 'page.json').read_text())
     assert row['class_hits']['a'] == [2, 1, 2]

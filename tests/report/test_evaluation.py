@@ -70,7 +70,7 @@ def test_ties_and_broken_clips_are_wrong_and_taken_for_others(tmp_path):
     assert clips.hit.tolist() == [False, False, True, False] and clips.found.tolist() == [1, -1, 1, 2]
     assert confusions.largest(clips, 9) == [(0, 1, 1, 1.0), (1, 2, 1, 1 / 3)]
     page = evaluation.write(path).read_text()
-    assert '1 of 4 clips have logits that are not finite' in page and 'only 4 clips to draw from' in page
+    assert 'Clips with logits that are not finite: 1 of 4.' in page and 'Only 4 clips can be drawn.' in page
     assert tiles(page)['Top-1'][0] == '25.0 %'
 
 

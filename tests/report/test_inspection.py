@@ -1,5 +1,6 @@
 """Inspecting a made dataset in which it is known what is wrong, and its page."""
 
+import dataclasses
 import io
 import json
 import shutil
@@ -15,6 +16,7 @@ from tests.stored import store
 from vidcls.data.dataset import open_dataset
 from vidcls.errors import UserError
 from vidcls.report import inspect_page, inspection, page, pictures
+from vidcls.report.duplicates import Alike
 from vidcls.report.looks import look
 from vidcls.run.stored_results import load
 
@@ -72,8 +74,8 @@ def found(dataset):
     return inspection.inspect(dataset)
 
 
-def _names(found, pairs):
-    return [{str(found.dataset.index.ids[clip]).rpartition('/')[2] for clip in pair[:2]} for pair in pairs]
+def _names(found, groups):
+    return [{str(found.dataset.index.ids[clip]).rpartition('/')[2] for clip in each.clips} for each in groups]
 
 
 def test_equal_bytes_copies_and_scenes_are_told_apart(found):
@@ -84,6 +86,22 @@ def test_equal_bytes_copies_and_scenes_are_told_apart(found):
     assert found.crossed(found.equal) == found.equal
     assert found.relabelled(found.equal) == []
     assert len(found.relabelled(found.scenes)) == 1
+
+
+def test_every_clip_of_a_group_is_named(found, tmp_path, monkeypatch):
+    every = dataclasses.replace(found, equal=[Alike(tuple(range(10)))])
+    ids = found.dataset.index.ids.tolist()
+    assert every.crossed(every.equal) == every.relabelled(every.equal) == every.equal
+    assert inspection.as_json(every)['same_bytes'][0]['ids'] == ids
+    assert f'  {ids[0]} and {ids[1]} and 8 more (train and test)' in inspection.summary(every)
+
+    def card():
+        inspect_page.write(tmp_path / 'page.html', every)
+        return (tmp_path / 'page.html').read_text().partition('Same bytes, across splits: 1')[2].partition('<h3>')[0]
+
+    assert card().count('<span>and</span>') == 9
+    monkeypatch.setattr(inspect_page, '_MEMBERS', 3)
+    assert card().count('<span>and</span>') == 4 and '6 more, which the JSON file' in card()
 
 
 def test_frames_that_show_nothing(found):
@@ -145,7 +163,7 @@ def test_the_page_and_the_summary_have_what_was_found(found, tmp_path):
     assert text.count('data:image/jpeg;base64,') == 3 + 2  # pairs and classes
     lines = inspection.summary(found)
     assert lines[0].startswith('made 1.0.0: 10 clips of 2 classes, ')
-    assert 'same bytes: 1 pair, 0 with different labels' in lines
+    assert 'same bytes: 1 group, 0 with different labels' in lines
     assert 'clips with black frames: 2 (' in '\n'.join(lines)
     page.write_json(tmp_path / 'page.json', inspection.as_json(found))
     saved = json.loads((tmp_path / 'page.json').read_text())

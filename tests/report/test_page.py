@@ -47,7 +47,7 @@ def test_it_is_written_through_no_link(written, tmp_path):
 
 def test_names_for_plots_are_short_and_plain():
     assert (
-        theme.name('<b>\n', 0) == '&lt;b&gt;\\n'
+        theme.name('<b>"\n', 0) == '&lt;b&gt;"\\n'
         and theme.name('abcdef', 4) == 'abc…'
         and theme.name('abcd', 4) == 'abcd'
     )

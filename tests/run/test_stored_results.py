@@ -31,6 +31,17 @@ def test_the_newest_evaluation_of_a_split_is_taken(tmp_path):
         find(tmp_path, 'test2')
 
 
+def test_a_damaged_file_is_named_and_hides_no_other(tmp_path, caplog):
+    good = made(tmp_path)
+    bad = good.with_name('a.json')
+    bad.write_text('{"split": "test", ')
+    good.with_name('b.json').mkdir()
+    assert find(tmp_path, 'test').path == good
+    assert f'left out: {bad}: is no JSON' in caplog.text and 'b.json: must be a file' in caplog.text
+    with pytest.raises(UserError, match=r'a\.json: is no JSON'):
+        find(bad, 'test')
+
+
 def test_split_1_is_not_split_10_and_one_fusion_not_another(tmp_path):
     made(tmp_path, split='test10')
     with pytest.raises(UserError, match="no evaluation of 'test1'"):

@@ -58,3 +58,10 @@ def test_labels_that_would_shift_the_others(label):
 )
 def test_labels_of_every_script(label):
     assert names.check_label(label, 'here') == label
+
+
+def test_things_are_counted_in_words():
+    counted = [
+        names.counted(*each) for each in ((1, 'clip'), (3783, 'clip'), (0, 'film'), (1, 'class'), (101, 'class'))
+    ]
+    assert counted == ['1 clip', '3,783 clips', '0 films', '1 class', '101 classes']

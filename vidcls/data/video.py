@@ -2,7 +2,7 @@
 
 A stored frame is a JPEG as `frame_jpeg` makes it: upright, with a short side of at most `short_side` pixels, never
 enlarged. `encode` makes all stored frames of a video. For prediction, `probe` tells how many frames there are,
-`read_frames` reads chosen ones, and `read_chosen` does both in one pass. The frames that they read equal those that
+`read_frames` reads chosen ones, and `choose_jpegs` does both in one pass. The frames that they read equal those that
 `encode` stores, bit for bit. Neither TensorFlow nor JAX is imported here.
 
 These rules decide what is stored of a file:
@@ -91,65 +91,62 @@ def read_frames(
     Raises:
       VideoError: nothing in the file can be decoded, or the video has no frame of such an index.
     """
-    jpegs = read_jpegs(path, indices, short_side=short_side, fps=fps)
-    return np.stack([simplejpeg.decode_jpeg(jpeg) for jpeg in jpegs])
+    return pixels(read_jpegs(path, indices, short_side=short_side, fps=fps))
 
 
-def read_chosen(
+def choose_jpegs(
     path: str | os.PathLike,
     choose: Callable[[int, float], Sequence[int]],
     *,
     short_side: int = SHORT_SIDE,
     fps: float | None = None,
-) -> tuple[Video, np.ndarray]:
-    """Reads a video and the stored frames that `choose` picks, as `probe` and `read_frames` would.
+) -> tuple[Video, list[bytes]]:
+    """A video, and the stored frames that `choose` wants of it, as `probe` and `read_jpegs` give them.
 
-    The number of frames is certain only at the end of decoding, but the packets of most files tell it before. So a file
-    is decoded once, and a second time only if its packets were wrong. Only chosen frames are kept, however long the
-    video is.
+    The number of frames is certain only at the end of decoding, but the packets of most files tell it before. So the file is
+    decoded once, and a second time where its packets said something else. Only chosen frames are kept, however long the
+    video is, and as JPEGs, which are small.
 
     Args:
       choose: (number of stored frames, frames per second) -> indices of stored frames, any order, repeats allowed.
 
     Returns:
-      The video, and the frames, RGB uint8[t h w c], in the order of the indices.
+      The video, and the JPEGs in the order of the indices. One that was chosen twice is one object.
 
     Raises:
-      VideoError: nothing in the file can be decoded.
+      VideoError: nothing in the file can be decoded, or the JPEGs exceed one record.
     """
     with naming(path):
         likely = set(_likely(path, choose, fps))
-        jpegs, encoder, decoded = {}, None, DecodedFrames(path)
+        jpegs, size, encoder, decoded = {}, 0, None, DecodedFrames(path)
         for number, frame in enumerate(decoded):
             encoder = encoder or FrameEncoder(frame, short_side)
             if number in likely:
                 jpegs[number] = encoder(frame)
+                size += len(jpegs[number])
+                _check_bytes(path, size)
         video = _describe(decoded, encoder or FrameEncoder(decoded.first, short_side), fps)
         chosen = video.decoded[np.asarray(choose(video.num_frames, video.fps), np.int64)]
         missing = np.array(sorted(set(chosen.tolist()) - set(jpegs)), np.int64)
         if len(missing):
             jpegs |= zip(missing.tolist(), _encode_chosen(path, missing, short_side))
-        pixels = {number: simplejpeg.decode_jpeg(jpegs[number]) for number in set(chosen.tolist())}
-        return video, np.stack([pixels[number] for number in chosen.tolist()])
+        return video, [jpegs[number] for number in chosen.tolist()]
 
 
-def choose_of(
+def choose_jpegs_of(
     frames: np.ndarray,
     choose: Callable[[int, float], Sequence[int]],
     rate: float,
     *,
     short_side: int = SHORT_SIDE,
     fps: float | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Chooses frames like `read_chosen`, from a video whose frames are given.
+) -> tuple[list[bytes], np.ndarray]:
+    """The JPEGs that `choose_jpegs` would give of a video with these frames, and their times float64[t], seconds.
 
     Args:
       frames: all frames of the video, RGB uint8[t h w c].
-      choose: as in `read_chosen`.
-      rate: the rate of `frames`, frames per second.
-
-    Returns:
-      The chosen frames with the pixels that `read_chosen` would give, RGB uint8[t h w c], and their times, seconds.
+      choose: as of `choose_jpegs`.
+      rate: of `frames`, frames per second.
     """
     shown = np.arange(len(frames))  # for each frame that would be stored, the number of the frame that it shows
     if fps is not None:
@@ -157,8 +154,14 @@ def choose_of(
     indices = np.asarray(choose(len(shown), fps or rate), np.int64)
     chosen = shown[indices].tolist()
     encoder = FrameEncoder(_video_frame(frames[0]), short_side)
-    pixels = {number: simplejpeg.decode_jpeg(encoder(_video_frame(frames[number]))) for number in set(chosen)}
-    return np.stack([pixels[number] for number in chosen]), indices / (fps or rate)
+    jpegs = {number: encoder(_video_frame(frames[number])) for number in set(chosen)}
+    return [jpegs[number] for number in chosen], indices / (fps or rate)
+
+
+def pixels(jpegs: Sequence[bytes]) -> np.ndarray:
+    """Stored frames as RGB, uint8[t h w c]; equal ones are decoded once."""
+    decoded = {jpeg: simplejpeg.decode_jpeg(jpeg) for jpeg in set(jpegs)}
+    return np.stack([decoded[jpeg] for jpeg in jpegs])
 
 
 def _video_frame(frame: np.ndarray) -> av.VideoFrame:

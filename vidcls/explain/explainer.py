@@ -19,12 +19,11 @@ from vidcls.errors import UserError
 from vidcls.explain import gradcam, maps, occlusion, pictures, rollout, saving
 from vidcls.explain.maps import Explanation
 from vidcls.models.configured import build_model
-from vidcls.predict import Classifier, Source
+from vidcls.predict import Classifier, Source, View
 from vidcls.run import resource_errors
 from vidcls.text import spelling
 
 FILM_FRAMES = 240  # of an animation
-_FILM_BYTES = 256 << 20  # of its stored frames
 
 
 class Method(NamedTuple):
@@ -45,6 +44,26 @@ METHODS = {
     'rollout': Method(partial(rollout.make, by_gradient=False)),
     'occlusion': Method(occlusion.make, smooth=False),
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """A video, decoded and classified.
+
+    Attributes:
+      video: its path, '' for frames from memory.
+      views: what the network looked at.
+      logits: float32[v k], of each view.
+      probabilities: float32[k], averaged over the views as a prediction has them.
+      film, film_times: frames of the whole video for the animation, as JPEGs; and float64[t], seconds.
+    """
+
+    video: str
+    views: list[View]
+    logits: np.ndarray
+    probabilities: np.ndarray
+    film: list[bytes]
+    film_times: np.ndarray
 
 
 class Explainer:
@@ -73,44 +92,58 @@ class Explainer:
         extra = {'grid': grid} if self.method == 'occlusion' else {}
         self._cells = METHODS[self.method].make(model, config, **extra)
 
-    def explain(self, source: Source, label: str | None = None, fps: float | None = None) -> Explanation:
-        """Explains what speaks for `label` in a video.
+    def look(self, source: Source, fps: float | None = None) -> Look:
+        """What `explain` and `write` need of a video, whatever the label: it is decoded and classified once.
 
         Args:
-          source, fps: as in `Classifier.classify`, for one video.
-          label: a class. None means the most probable class.
+          source, fps: as of `Classifier.classify`, one video.
 
         Raises:
-          UserError: there is no such label, or the network's output for this video is not finite.
-          Other errors are those of `Classifier.classify`.
+          As `Classifier.classify`.
+        """
+        classifier = self.classifier
+        views, film, film_times = classifier.views_and_more(source, _film_frames, fps)
+        logits = classifier.logits_of(views)
+        probabilities = metrics.average_views(logits[None], classifier.config.test.average)[0]
+        name = '' if isinstance(source, np.ndarray) else os.fspath(source)
+        return Look(name, views, logits, probabilities, film, film_times)
+
+    def explain(self, source: Source | Look, label: str | None = None, fps: float | None = None) -> Explanation:
+        """What speaks for `label` in a video.
+
+        Args:
+          source, fps: as of `look`; or what `look` gave.
+          label: a class; None is the most probable one.
+
+        Raises:
+          UserError: no such label; or the network's output for this video is not finite.
+          Other errors are those of `look`.
         """
         classifier = self.classifier
         if label is not None:
             check_label(label, classifier.labels)
-        name = '' if isinstance(source, np.ndarray) else os.fspath(source)
-        logits = classifier.logits(source, fps)
-        probabilities = metrics.average_views(logits[None], classifier.config.test.average)[0]
-        number = int(probabilities.argmax()) if label is None else classifier.labels.index(label)
-        each = metrics.average_views(logits[:, None], 'probabilities')
+        look = source if isinstance(source, Look) else self.look(source, fps)
+        number = int(look.probabilities.argmax()) if label is None else classifier.labels.index(label)
+        each = metrics.average_views(look.logits[:, None], 'probabilities')
         view = int(each[:, number].argmax())
-        seen = classifier.views(source, fps)[view]
+        seen = look.views[view]
         views = transform.on_canvas([seen.frames], [seen.window], classifier.frames.short_side)
         smooth = METHODS[self.method].smooth
         with resource_errors.explained_views(classifier.config):
             found = self._cells(classifier.variables, views, number)
             cells = {part: np.asarray(one, np.float32) for part, one in found.items()}
-        if not all(np.isfinite(part).all() for part in (logits, *cells.values())):
+        if not all(np.isfinite(part).all() for part in (look.logits, *cells.values())):
             raise UserError(
-                f'{name or "the frames"}: the network gives numbers that are not finite; nothing to explain'
+                f'{look.video or "the frames"}: the network gives numbers that are not finite; nothing to explain'
             )
         shape = (len(seen.frames), seen.window.height, seen.window.width)
         return Explanation(
-            video=name,
+            video=look.video,
             label=classifier.labels[number],
-            probability=float(probabilities[number]),
+            probability=float(look.probabilities[number]),
             method=self.method,
             view=view,
-            views=len(logits),
+            views=len(look.views),
             **seen._asdict(),
             map=maps.merged(cells, shape, seen.window.flip, smooth),
             cells=cells,
@@ -118,7 +151,12 @@ class Explainer:
         )
 
     def write(
-        self, source: Source, folder: str | Path, label: str | None = None, fps: float | None = None, name: str = ''
+        self,
+        source: Source | Look,
+        folder: str | Path,
+        label: str | None = None,
+        fps: float | None = None,
+        name: str = '',
     ) -> Path:
         """Explains a video and writes a strip (.png), an animation (.mp4), the arrays (.npz) and a .json into `folder`.
 
@@ -133,19 +171,16 @@ class Explainer:
         Raises:
           UserError: the libraries that draw are not installed. Other errors are those of `explain`.
         """
-        explanation = self.explain(source, label, fps)
-        film = self._film(source, explanation, fps)
-        return saving.save(explanation, Path(folder).expanduser(), *film, self.classifier.folder, name)
+        look = source if isinstance(source, Look) else self.look(source, fps)
+        explanation = self.explain(look, label)
+        run = self.classifier.folder
+        return saving.save(explanation, Path(folder).expanduser(), look.film, look.film_times, run, name)
 
-    def _film(self, source: Source, explanation: Explanation, fps: float | None) -> tuple[np.ndarray, np.ndarray]:
-        """The stored frames for the animation, uint8[t h w c], evenly chosen over the whole video, and their times."""
-        most = max(min(FILM_FRAMES, _FILM_BYTES // explanation.frames[0].nbytes), 1)
 
-        def choose(num_frames: int, rate: float) -> list[int]:
-            few = min(num_frames, most, math.ceil(num_frames / rate * pictures.FPS[1]))  # no more than the film shows
-            return np.unique(np.linspace(0, num_frames - 1, few).astype(int)).tolist()
-
-        return self.classifier.read(source, choose, fps)
+def _film_frames(num_frames: int, rate: float) -> list[int]:
+    """Frames of the whole video, evenly chosen, for the animation: no more than it shows."""
+    most = min(num_frames, FILM_FRAMES, math.ceil(num_frames / rate * pictures.FPS[1]))
+    return np.unique(np.linspace(0, num_frames - 1, most).astype(int)).tolist()
 
 
 def check_label(label: str, labels: tuple[str, ...]) -> None:

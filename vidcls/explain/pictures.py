@@ -9,12 +9,14 @@ Between the frames that the network saw, the animation interpolates the map in t
 
 import functools
 import importlib
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
+import simplejpeg
 
 from vidcls.errors import UserError
 from vidcls.explain.maps import Explanation
@@ -139,40 +141,44 @@ def faded(pixels: np.ndarray) -> np.ndarray:
 
 
 def blend(pixels: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Lays the map's colours over pixels [... c].
+    """Pixels [... c] under the colours of the map's shares [...] of its maximum, in 0 to 1."""
+    clear, colours = _table()
+    place = (share * (len(clear) - 1) + 0.5).astype(np.uint8)
+    return np.take(clear, place, axis=0) * pixels + np.take(colours, place, axis=0)
 
-    Args:
-      share: [...], the map as a fraction of its maximum, from 0 to 1.
-    """
+
+@functools.cache
+def _table() -> tuple[np.ndarray, np.ndarray]:
+    """Of 256 shares of the maximum, how much of the frame shows through, float32[256 1], and the colour over it, [256 3]."""
     from matplotlib import colormaps
 
-    opacity = OPACITY * np.clip((share - CLEAR) / (SOLID - CLEAR), 0, 1)[..., None]
-    # The first quarter of the colours is nearly black, and would look like a shadow.
-    colours = 255 * colormaps['inferno'](0.25 + 0.75 * share)[..., :3]
-    return (1 - opacity) * pixels + opacity * colours
+    share = np.linspace(0, 1, 256, dtype=np.float32)
+    opacity = OPACITY * np.clip((share - CLEAR) / (SOLID - CLEAR), 0, 1)[:, None]
+    # Its first quarter is nearly black, and would look like a shadow.
+    colours = 255 * colormaps['inferno'](0.25 + 0.75 * share)[:, :3].astype(np.float32)
+    return 1 - opacity, opacity * colours
 
 
-def write_film(path: Path, explanation: Explanation, film: np.ndarray, times: np.ndarray) -> None:
-    """Writes the animation, H.264 in MP4: whole frames with the map in the window, and below them a bar of time.
+def write_film(path: Path, explanation: Explanation, film: Sequence[bytes], times: np.ndarray) -> None:
+    """The animation, H.264 in MP4: the whole frames with the map in the window, over a bar of time with each frame's weight.
 
     The bar shows the weight of each frame that the network saw. The film plays at the video's own pace, or faster if
     the video is longer than the film's frames allow.
 
     Args:
-      film: uint8[t h w c], stored frames of the whole video.
-      times: float64[t], when these frames appear, seconds.
+      film: stored frames of the whole video, JPEGs, which are decoded one by one; `times`: float64[t], seconds.
     """
     span = float(times[-1] - times[0])
     rate = min(max((len(film) - 1) / span if span else FPS[0], FPS[0]), FPS[1])
-    paint = Painter(explanation, film.shape[1:3], times)
+    paint = Painter(explanation, explanation.frames.shape[1:3], times)
     with av.open(str(path), 'w', format='mp4', options={'movflags': 'faststart'}) as container:
         stream = container.add_stream('libx264', rate=Fraction(rate).limit_denominator(1000))
         stream.width, stream.height, stream.pix_fmt = *paint.size, 'yuv420p'
         stream.options = {'crf': '20', 'preset': 'veryfast'}
         context = stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = 1  # BT.709
-        for frame, time in zip(film, times):
-            picture = av.VideoFrame.from_ndarray(paint(frame, time), format='rgb24')
+        for jpeg, time in zip(film, times):
+            picture = av.VideoFrame.from_ndarray(paint(simplejpeg.decode_jpeg(jpeg), time), format='rgb24')
             container.mux(stream.encode(picture.reformat(format='yuv420p', dst_colorspace='ITU709')))
         container.mux(stream.encode())
 

@@ -17,6 +17,7 @@ import itertools
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ _MOST_NAME = 80  # bytes of a file name, for the video and for the label each
 
 
 def save(
-    explanation: Explanation, folder: Path, film: np.ndarray, film_times: np.ndarray, run: Path, name: str = ''
+    explanation: Explanation, folder: Path, film: Sequence[bytes], film_times: np.ndarray, run: Path, name: str = ''
 ) -> Path:
     """Writes the four files, and returns the path of the strip.
 
@@ -51,9 +52,8 @@ def save(
 
     Args:
       run: the work directory of the network.
-      film: uint8[t h w c], frames of the whole video for the animation.
-      film_times: float64[t], when these frames appear, seconds.
-      name: the beginning of the files' names; '' means the video's name.
+      film, film_times: as of `pictures.write_film`.
+      name: what the files are called; '' is the video's name.
     """
     pictures.check_libraries()
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from vidcls.report import confusions, page, theme
 from vidcls.report.scored import Scored
+from vidcls.text.names import counted
 
 _BARS = 60
 _ENDS = 20  # bars of the lowest classes, where not all have one
@@ -36,7 +37,7 @@ def blocks(clips: Scored) -> list[Markup]:
             page.plot(_bars(clips, lowest, right, total, mean), f'The {len(lowest)} classes with the lowest accuracy',
                       f'The share of a class\'s clips whose class is the most probable one. {note}'),
         ]  # fmt: skip
-    return [*shown, page.fold(f'Table of {len(order)} classes', _table(clips, order, right, total))]
+    return [*shown, page.fold(f'Table of {counted(len(order), "class")}', _table(clips, order, right, total))]
 
 
 def _bars(clips: Scored, order: np.ndarray, right: np.ndarray, total: np.ndarray, mean: float) -> go.Figure:
@@ -62,7 +63,7 @@ def _curve(clips: Scored, order: np.ndarray, right: np.ndarray, total: np.ndarra
     figure = theme.figure('place of the class, best first', 'accuracy (%)')
     figure.add_scatter(
         x=np.arange(1, len(order) + 1), y=100 * right[order] / total[order], mode='markers', marker={'size': 5},
-        customdata=[f'{theme.name(clips.classes[k])}: {right[k]} of {total[k]} clips' for k in order],
+        customdata=[f'{theme.name(clips.classes[k])}: {right[k]} of {counted(total[k], "clip")}' for k in order],
         hovertemplate='%{customdata}<extra></extra>',
     )  # fmt: skip
     figure.update_yaxes(range=[-2, 102])

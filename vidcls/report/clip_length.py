@@ -6,6 +6,7 @@ from markupsafe import Markup
 
 from vidcls.report import intervals, page, theme
 from vidcls.report.intervals import Units
+from vidcls.text.names import counted
 
 _BINS = 8
 _CLIPS = 10  # of a bin at least, so that its accuracy says something
@@ -39,7 +40,9 @@ def _block(hit: np.ndarray, units: Units, values: np.ndarray, axis: str, title: 
     if len(found) == 1:
         shortest, longest = unit.format(values.min()), unit.format(values.max())
         spread = f'All clips have {shortest}' if shortest == longest else f'Clips have from {shortest} to {longest}'
-        return page.text(f'{title}: no plot. {spread}, and {len(values)} clips make one bin.')
+        return page.text(
+            f'{title}: no plot. {spread}, and {counted(len(values), "clip")} can not be divided into bins.'
+        )
     return page.plot(
         _figure(hit, units, values, found, axis, unit), title,
         f'Each point is one of {len(found)} bins with about equally many clips, at their median; the bars are 95 % intervals '

@@ -9,14 +9,12 @@ from markupsafe import Markup
 
 from vidcls.report import intervals, page, theme
 from vidcls.report.comparison import KINDS, Comparison, line, names, points, shown, summary
+from vidcls.run.protocol import FIELDS
 from vidcls.run.stored_results import StoredResult, values_of
+from vidcls.text.names import counted
 
 _BARS = 40  # classes that the plot shows
 _ROWS = 100  # clips of a kind that the page names
-_PROTOCOL = (
-    'dataset', 'dataset_digest', 'split', 'model', 'checkpoint_step', 'ema', 'clips', 'crops', 'frames_per_clip', 'sampling',
-    'view_offset', 'short_side', 'crop_size', 'average', 'fused', 'weights', 'weights_from',
-)  # fmt: skip
 
 
 def write(path: Path, pairs: Sequence[Comparison]) -> list[str]:
@@ -30,7 +28,7 @@ def write(path: Path, pairs: Sequence[Comparison]) -> list[str]:
     called, rows, several = names(results), summary(pairs), len(pairs) > 1
     first = results[0].scores
     lead = (
-        f'{len(results)} evaluations of the same {rows[0]["clips"]} clips: {" and ".join(map(str, values_of(first, "dataset")))}, split {first["split"]}. '
+        f'{len(results)} evaluations of the same {counted(rows[0]["clips"], "clip")}: {" and ".join(map(str, values_of(first, "dataset")))}, split {first["split"]}. '
         'A difference is the top-1 of the later run less that of A, in points of per cent.'
     )
     sections = [page.Section('Result', _result(rows, called)), page.Section('Protocols', [_protocols(results, called)])]
@@ -50,6 +48,9 @@ def _result(rows: Sequence[dict[str, Any]], called: Sequence[str]) -> list[Marku
         blocks += [_tiles(row, called), _verdict(row, called)]
     else:
         blocks += [_forest(rows, called[1:]), _table(rows, called)]
+    broken = row['not_finite_a'] + sum(row['not_finite_b'] for row in rows)
+    if broken:
+        blocks.append(page.warning(f'Clips whose scores are not finite, over all runs: {broken}. They count as wrong.'))
     over = row['interval_over']
     if row['units'] < intervals.FEW:
         blocks.append(page.warning(f'{over} are few: with fewer than {intervals.FEW} the interval is too narrow.'))
@@ -69,8 +70,8 @@ def _tiles(row: dict[str, Any], called: Sequence[str]) -> Markup:
     low, high = row['interval']
     return page.tiles(
         [
-            (f'Top-1 of {called[0]}', f'{100 * row["top1_a"]:.2f} %', f'of {row["clips"]} clips'),
-            (f'Top-1 of {called[1]}', f'{100 * row["top1_b"]:.2f} %', f'of {row["clips"]} clips'),
+            (f'Top-1 of {called[0]}', f'{100 * row["top1_a"]:.2f} %', f'of {counted(row["clips"], "clip")}'),
+            (f'Top-1 of {called[1]}', f'{100 * row["top1_b"]:.2f} %', f'of {counted(row["clips"], "clip")}'),
             ('Difference, points', points(row['difference']), f'95 %: {points(low)} to {points(high)}'),
             (
                 "McNemar's exact test",
@@ -117,7 +118,7 @@ def _table(rows: Sequence[dict[str, Any]], called: Sequence[str]) -> Markup:
 
 
 def _forest(rows: Sequence[dict[str, Any]], called: Sequence[str]) -> Markup:
-    figure = theme.figure('top-1 less that of A, points', '', 110 + 44 * len(rows))
+    figure = theme.figure('difference, points', '', 110 + 44 * len(rows))
     values = np.array([[row['difference'], *row['interval']] for row in rows]) * 100
     figure.add_scatter(
         x=values[:, 0],
@@ -139,10 +140,11 @@ def _forest(rows: Sequence[dict[str, Any]], called: Sequence[str]) -> Markup:
 
 def _protocols(results: Sequence[StoredResult], called: Sequence[str]) -> Markup:
     rows = []
-    for name in _PROTOCOL:
-        values = [_plain(result.scores.get(name, '')) for result in results]
-        if any(values):
-            rows.append([name.replace('_', ' '), *values, '' if len(set(values)) == 1 else 'differs'])
+    for name, field in FIELDS.items():
+        values = [result.scores.get(name, '') for result in results]
+        if field.words and any(value != '' for value in values):
+            same = all(value == values[0] for value in values)
+            rows.append([field.words, *map(page.value, values), '' if same else 'differs'])
     return page.table(
         ['', *called, ''],
         rows,
@@ -163,7 +165,7 @@ def _classes(pair: Comparison, b: str, a: str) -> list[Markup]:
     blocks = []
     if shown:
         some = 'all' if len(shown) == len(moved) else f'the {len(shown)} that changed most, of'
-        figure = theme.figure(f'accuracy in {b[0]} less that in A, points', '', 110 + 22 * len(shown))
+        figure = theme.figure('difference, points', '', 110 + 22 * len(shown))
         figure.add_bar(
             x=[100 * row[0] for row in shown],
             y=list(range(len(shown))),
@@ -178,7 +180,7 @@ def _classes(pair: Comparison, b: str, a: str) -> list[Markup]:
             page.plot(
                 figure,
                 'Classes that changed',
-                f'Blue: {b} is better; orange: {a} is better. Shown: {some} {len(moved)} classes whose accuracy changed, '
+                f'The accuracy in {b[0]} less that in {a[0]}. Blue: {b} is better; orange: {a} is better. Shown: {some} {len(moved)} classes whose accuracy changed, '
                 f'of {len(rows)}.',
             )
         )
@@ -186,7 +188,7 @@ def _classes(pair: Comparison, b: str, a: str) -> list[Markup]:
         blocks.append(page.text('No class changed its accuracy.'))
     cells = [[row[1], str(row[4]), str(row[2]), str(row[3]), points(row[0])] for row in rows]
     head = ('class', 'clips', f'right in {a[0]}', f'right in {b[0]}', 'difference, points')
-    blocks.append(page.fold(f'All {len(rows)} classes', page.table(head, cells, numbers=range(1, 5))))
+    blocks.append(page.fold(f'Table of {counted(len(rows), "class")}', page.table(head, cells, numbers=range(1, 5))))
     return blocks
 
 
@@ -202,7 +204,7 @@ def _clips(row: dict[str, Any], b: str, a: str) -> list[Markup]:
         page.table(
             ['clips', f'right in {b[0]}', f'wrong in {b[0]}'],
             square,
-            f'{len(changed)} clips have another answer: {counts[0]} lost (right in {a[0]} alone), {counts[1]} gained (right in '
+            f'Clips with another answer: {len(changed)}, of which {counts[0]} lost (right in {a[0]} alone), {counts[1]} gained (right in '
             f'{b[0]} alone), {counts[2]} wrong in both.',
             (1, 2),
         )
@@ -224,7 +226,3 @@ def _clips(row: dict[str, Any], b: str, a: str) -> list[Markup]:
 
 def _answer(label: str | None, probability: float | None) -> str:
     return 'scores not finite' if label is None else f'{label} ({100 * (probability or 0):.0f} %)'
-
-
-def _plain(value: Any) -> str:
-    return ', '.join(map(str, value)) if isinstance(value, list) else str(value)

@@ -16,11 +16,11 @@ from vidcls.errors import UserError
 from vidcls.report import intervals
 from vidcls.report.scored import Scored, scored
 from vidcls.report.strips import find_clips
+from vidcls.run.protocol import fields_where
 from vidcls.run.stored_results import StoredResult
-from vidcls.text.names import readable
+from vidcls.text.names import counted, readable
 
-# What must agree unless the user says otherwise. What a network needs for itself, such as its frames, may differ.
-SAME = ('dataset_digest', 'clips', 'crops')
+SAME = fields_where(lambda field: field.compared)
 KINDS = ('lost', 'gained', 'wrong in both')  # of clips whose answer changed
 
 
@@ -143,11 +143,13 @@ def summary(pairs: Sequence[Comparison]) -> list[dict[str, Any]]:
             'a': str(pair.a.path),
             'b': str(pair.b.path),
             'clips': len(pair.clips_a.ids),
+            'not_finite_a': int((~pair.clips_a.finite).sum()),
+            'not_finite_b': int((~pair.clips_b.finite).sum()),
             'top1_a': float(pair.clips_a.hit.mean()),
             'top1_b': float(pair.clips_b.hit.mean()),
             'difference': pair.difference,
             'interval': list(pair.interval),
-            'interval_over': _counted(pair.units),
+            'interval_over': counted(pair.units.count, pair.units.of),
             'units': pair.units.count,
             'right_in_a_alone': pair.discordant[0],
             'right_in_b_alone': pair.discordant[1],
@@ -167,7 +169,7 @@ def line(row: dict[str, Any], a: str, b: str, several: bool) -> str:
     return (
         f'{b} against {a}: top-1 {100 * row["top1_b"]:.2f} % against {100 * row["top1_a"]:.2f} %, '
         f'{points(row["difference"])} points (95 % from {points(low)} to {points(high)}, paired bootstrap over '
-        f'{row["interval_over"]}); McNemar p = {shown(row["mcnemar_p"])}{corrected}: of {row["clips"]} clips '
+        f'{row["interval_over"]}); McNemar p = {shown(row["mcnemar_p"])}{corrected}: of {counted(row["clips"], "clip")} '
         f'{row["right_in_b_alone"]} are right in {b[0]} alone and {row["right_in_a_alone"]} in {a[0]} alone'
     )
 
@@ -197,7 +199,3 @@ def _changed(pair: Comparison, clip: int) -> dict[str, Any]:
         **answer(pair.clips_a, 'a'),
         **answer(pair.clips_b, 'b'),
     }
-
-
-def _counted(units: intervals.Units) -> str:
-    return f'{units.count} {units.of}{"" if units.count == 1 else "s"}'

@@ -18,7 +18,9 @@ a copy of a clip in which nothing moves passes for a scene.
 """
 
 import hashlib
+import itertools
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,19 +37,20 @@ _BLOCK = 256  # clips that are compared with all others at once
 _SIDE = 64  # pixels of the pictures of the second look
 
 
-class Pair(NamedTuple):
-    """Two clips, by their numbers in the dataset's index, and the number of bits in which their hashes differ.
+class Alike(NamedTuple):
+    """Clips that are alike.
 
-    For clips with the same bytes, `bits` is 0.
+    Attributes:
+      clips: their numbers in the dataset's index, ascending; two or more.
+      bits: in which the hashes of two clips differ; None for clips of the same bytes.
     """
 
-    first: int
-    second: int
-    bits: int
+    clips: tuple[int, ...]
+    bits: int | None = None
 
 
-def equal_clips(dataset: Dataset) -> list[list[int]]:
-    """Groups of clips whose frames are equal byte by byte, in the order of their first clips."""
+def equal_clips(dataset: Dataset) -> list[Alike]:
+    """The clips whose frames are equal byte by byte, in the order of the first of each."""
     index, reader = dataset.index, dataset.reader()
     same_sizes = defaultdict(list)
     for clip in range(len(index)):
@@ -59,7 +62,7 @@ def equal_clips(dataset: Dataset) -> list[list[int]]:
             for frame in range(index.num_frames(clip)):
                 digest.update(reader.read(clip, [frame])[0])
             same_bytes[len(sizes), digest.digest()].append(clip)
-    return [clips for clips in same_bytes.values() if len(clips) > 1]
+    return [Alike(tuple(clips)) for clips in same_bytes.values() if len(clips) > 1]
 
 
 def crossing(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -84,13 +87,14 @@ def crossing(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     return part.reshape(-1), (reached @ cross @ reached.T) > 0
 
 
-def crossed_splits(dataset: Dataset, first: int, second: int) -> list[str]:
-    """The pairs of crossing splits that two clips lie in, such as 'train1 and test1'."""
-    ours, theirs = ([name for name, clips in dataset.splits.items() if clip in clips] for clip in (first, second))
+def crossed_splits(dataset: Dataset, clips: Sequence[int]) -> list[str]:
+    """The pairs of crossing splits that both have some of these clips, such as 'train1 and test1'."""
+    splits = {name: members for name, members in dataset.splits.items() if np.isin(clips, members).any()}
     return [
-        f'{a} and {b}' for a in ours for b in theirs
-        if _number(a) == _number(b) and not np.intersect1d(dataset.splits[a], dataset.splits[b]).size
-    ]  # fmt: skip
+        f'{a} and {b}'
+        for a, b in itertools.combinations(splits, 2)
+        if _number(a) == _number(b) and not np.intersect1d(splits[a], splits[b]).size
+    ]
 
 
 def near_pairs(
@@ -100,8 +104,8 @@ def near_pairs(
     cross: np.ndarray,
     group_of: np.ndarray,
     most_bits: int = MOST_BITS,
-) -> tuple[list[Pair], int]:
-    """The pairs of clips in crossing parts whose hashes differ in at most `most_bits` bits, except pairs of one group.
+) -> tuple[list[Alike], int]:
+    """Pairs of clips in crossing parts whose hashes differ in at most `most_bits`, and that are not of one group.
 
     Args:
       hashes: uint64[n f], of f frames of each clip.
@@ -125,18 +129,18 @@ def near_pairs(
         counted += len(i)
         nearest = np.argsort(bits[i, j], kind='stable')[:MOST_PAIRS]
         i, j = i[nearest], j[nearest]
-        kept += [Pair(int(a), int(b), int(c)) for a, b, c in zip(first[i], second[j], bits[i, j])]
-        kept = sorted(kept, key=lambda pair: (pair.bits, pair.first, pair.second))[:MOST_PAIRS]
+        kept += [Alike((int(a), int(b)), int(c)) for a, b, c in zip(first[i], second[j], bits[i, j])]
+        kept = sorted(kept, key=lambda pair: (pair.bits, pair.clips))[:MOST_PAIRS]
     return kept, counted
 
 
-def is_copy(dataset: Dataset, reader: FrameReader, pair: Pair) -> bool:
-    """Whether the clips of a pair show the same pictures, and not only the same scene.
+def is_copy(dataset: Dataset, reader: FrameReader, pair: Alike) -> bool:
+    """Whether the clips of a pair show the same pictures, not the same scene alone.
 
     Raises:
       UserError, ValueError: a frame can't be read or decoded.
     """
-    ours, theirs = (_moving(dataset, reader, clip) for clip in pair[:2])
+    ours, theirs = (_moving(dataset, reader, clip) for clip in pair.clips)
     power = np.sqrt((ours**2).sum() * (theirs**2).sum())
     return bool((ours * theirs).sum() >= LEAST_CORRELATION * power > 0)
 

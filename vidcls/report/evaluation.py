@@ -20,18 +20,13 @@ from vidcls.report.intervals import Interval, Units
 from vidcls.report.page import Card, Section
 from vidcls.report.scored import Scored, scored
 from vidcls.report.strips import Clips, find_clips
+from vidcls.run.protocol import FIELDS
 from vidcls.run.stored_results import StoredResult, load, values_of
+from vidcls.text.names import counted
 
 _PAIRS, _PAIR_CLIPS = 6, 3  # confusions that are shown with frames, and clips of each
 _LISTED = 20  # confusions in the table
 _EXTREMES = 9  # surest mistakes, and least sure hits
-_PROTOCOL = {
-    'dataset': 'dataset', 'split': 'split', 'dataset_digest': 'digest of the split', 'model': 'network',
-    'checkpoint_step': 'checkpoint, step', 'checkpoint': 'chosen as', 'ema': 'moving averages', 'clips': 'views in time',
-    'crops': 'views in space', 'frames_per_clip': 'frames of a view', 'sampling': 'sampling', 'view_offset': 'single view at',
-    'short_side': 'short side (pixels)', 'crop_size': 'window (pixels)', 'average': 'averaged over views', 'fused': 'fused runs',
-    'weights': 'weights', 'weights_from': 'weights from',
-}  # fmt: skip
 
 
 def write(path: Path, data_dir: str = '') -> Path:
@@ -69,7 +64,7 @@ def write(path: Path, data_dir: str = '') -> Path:
     page.write(
         page_path,
         f'Evaluation of {stored.run}',
-        f'What the run says of {_clips(len(clips.ids))} of {split} of {name}, {len(clips.classes):,} class{"es" * (len(clips.classes) > 1)}.',
+        f'What the run says of {counted(len(clips.ids), "clip")} of {split} of {name}, {counted(len(clips.classes), "class")}.',
         sections,
     )
     return page_path
@@ -87,20 +82,22 @@ def _scores(stored: StoredResult, clips: Scored, units: Units) -> list[Markup]:
     if clips.finite.any():
         error = calibration(clips.confidence[clips.finite], clips.hit[clips.finite]).error
         found.append(('Calibration error', f'{100 * error:.1f} %', f'ECE, {BINS} bins'))
-    chance = f'Guessing among {len(clips.classes)} classes is right {100 / len(clips.classes):.3g} % of the time.'
+    chance = (
+        f'Guessing among {counted(len(clips.classes), "class")} is right {100 / len(clips.classes):.3g} % of the time.'
+    )
     blocks = [page.tiles(found), page.text(f'{_drawn(units, len(clips.ids))} {chance}')]
     broken = int((~clips.finite).sum())
     if broken:
         blocks.append(
             page.warning(
-                f'{broken} of {len(clips.ids)} clips have logits that are not finite. They count as wrong, are taken for no '
+                f'Clips with logits that are not finite: {broken} of {len(clips.ids)}. They count as wrong, are taken for no '
                 'class, and are left out of the calibration.'
             )
         )
     if units.count < intervals.FEW:
         blocks.append(
             page.warning(
-                f'There are only {units.count} {units.of}s to draw from. With so few, intervals of the bootstrap are too narrow.'
+                f'Only {counted(units.count, units.of)} can be drawn. With so few, intervals of the bootstrap are too narrow.'
             )
         )
     elif clips.hit.all() or not clips.hit.any():
@@ -123,29 +120,19 @@ def _drawn(units: Units, clips: int) -> str:
     )
     if units.of == 'clip':
         return (
-            f'{how} A draw takes {clips:,} clips with replacement. Which clips are of one recording is not known here, '
+            f'{how} A draw takes {counted(clips, "clip")} with replacement. Which clips are of one recording is not known here, '
             'so they are taken for independent.'
         )
     return (
-        f'{how} A draw takes {units.count:,} {units.of}s with replacement, each with all of its clips, because the clips of a '
+        f'{how} A draw takes {counted(units.count, units.of)} with replacement, each with all of its clips, because the clips of a '
         f'{units.of} are not independent.'
     )
 
 
 def _protocol(scores: Mapping[str, Any]) -> dict[str, str]:
-    """The protocol in words. Values in the file may be anything, so they are shown as text and cut."""
-    shown = {}
-    for key, name in _PROTOCOL.items():
-        if key in scores:
-            value = scores[key]
-            value = {True: 'yes', False: 'no'}[value] if isinstance(value, bool) else value
-            text = ', '.join(map(str, value)) if isinstance(value, list) else str(value)
-            shown[name] = text if len(text) <= 300 else f'{text[:299]}…'
-    return shown
-
-
-def _clips(number: int) -> str:
-    return '1 clip' if number == 1 else f'{number:,} clips'
+    """The protocol in words."""
+    fields = FIELDS.items()
+    return {field.words: page.value(scores[name]) for name, field in fields if field.words and name in scores}
 
 
 def _no_dataset(lack: str) -> Markup:
@@ -192,7 +179,9 @@ def _confusions(clips: Scored, dataset: Clips | None, lack: str) -> list[Markup]
         wrong = np.flatnonzero((clips.labels == pair.truth) & (clips.found == pair.found))
         surest = wrong[np.argsort(-clips.confidence[wrong], kind='stable')][:_PAIR_CLIPS]
         blocks.append(
-            page.heading(f'{clips.classes[pair.truth]} taken for {clips.classes[pair.found]}: {_clips(pair.clips)}')
+            page.heading(
+                f'{clips.classes[pair.truth]} taken for {clips.classes[pair.found]}: {counted(pair.clips, "clip")}'
+            )
         )
         blocks.append(page.cards(_card(clips, int(clip), dataset) for clip in surest))
     return blocks
@@ -206,11 +195,11 @@ def _extremes(clips: Scored, dataset: Clips | None) -> list[Markup]:
     return [
         *_named(
             'Surest mistakes', 'The wrong answers with the highest probability. Look here for wrong labels too.',
-            'There are no mistakes.', clips, surest, dataset,
+            'No clip with finite logits is wrong.', clips, surest, dataset,
         ),
         *_named(
             'Least sure hits', 'The right answers with the lowest probability: another network may lose them.',
-            'There are no hits.', clips, least, dataset,
+            'No clip is right.', clips, least, dataset,
         ),
     ]  # fmt: skip
 

@@ -11,17 +11,17 @@ from markupsafe import Markup
 from PIL import Image
 
 from vidcls.report import duplicates, page, pictures, theme
-from vidcls.report.duplicates import Pair
+from vidcls.report.duplicates import Alike
 from vidcls.report.inspection import SHORT, Inspection, problems
 from vidcls.report.looks import BLACK, FLAT, FROZEN_FRAMES, FROZEN_SECONDS
 from vidcls.report.pictures import spread
-from vidcls.text.names import readable
+from vidcls.text.names import counted, readable
 
 SHEETS_BYTES = 6 << 20  # of all sheets together; base64 makes 8 MiB of them
 _CELLS, _COLUMNS = 12, 4  # clips of a class on its sheet
 _CELL_BYTES = 5000  # that a cell takes at a good quality
 _LEAST_SHEET = 1500  # bytes: a class gets a sheet as long as so many are left for it
-_PAIRS, _SUSPECTS, _ROWS = 24, 24, 200  # that the page shows
+_GROUPS, _MEMBERS, _SUSPECTS, _ROWS = 24, 30, 24, 200  # that the page shows
 _NAMED = 60  # classes whose names stand beside their bars
 _STRIP = 3  # frames
 
@@ -54,10 +54,10 @@ def _summary(found: Inspection) -> list[Markup]:
     crossed = len(found.crossed(found.equal))
     shards = int(index.shard_bytes.sum())
     tiles = [
-        ('Clips', f'{len(index):,}', f'{len(dataset.labels)} classes, {len(index.offset):,} frames'),
+        ('Clips', f'{len(index):,}', f'{counted(len(dataset.labels), "class")}, {counted(len(index.offset), "frame")}'),
         ('Length', f'{found.seconds.sum() / 3600:.2f} h', f'{found.seconds.min():.1f} to {found.seconds.max():.1f} s a clip'),
         ('On disk', f'{shards / 1e9:.2f} GB', f'{shards / max(len(index.offset), 1) / 1000:.1f} kB a frame'),
-        ('Same bytes', f'{len(found.equal)}', f'pairs; {crossed} across splits, {len(found.relabelled(found.equal))} with different labels'),
+        ('Same bytes', f'{len(found.equal)}', f'groups; {crossed} across splits, {len(found.relabelled(found.equal))} with different labels'),
         ('Same pictures', f'{len(found.copies)}', 'pairs across splits'),
         ('Same scene', f'{len(found.scenes)}', 'pairs across splits'),
         *((kind[:1].upper() + kind[1:], f'{len(clips)}', '') for kind, clips in kinds.items()),
@@ -162,40 +162,45 @@ def _same(found: Inspection) -> list[Markup]:
             f'Same bytes: every stored frame is equal. Same pictures: the perceptual hashes (pHash) of {duplicates.FRAMES} frames '
             f'differ in at most {duplicates.MOST_BITS} of {64 * duplicates.FRAMES} bits, and the same things move. Same scene: the '
             'hashes are as near, but something else moves, as in two clips of one recording. The last two are looked for between splits that must have nothing in common. Copies '
-            'that are cut, mirrored or cropped are not found. A picture has three frames of the first clip above those of the '
-            'second.'
+            'that are cut, mirrored or cropped are not found. A picture has three frames of the first clip, and below them those '
+            'of the second where their bytes differ.'
         )
     ]
     crossed = found.crossed(found.equal)
     crossing = set(crossed)
-    inside = [pair for pair in found.equal if pair not in crossing]
-    for title, pairs in (
+    inside = [each for each in found.equal if each not in crossing]
+    for title, groups in (
         ('Same bytes, across splits', crossed),
         ('Same bytes, in one split', inside),
         ('Same pictures, across splits', found.copies),
         ('Same scene, across splits', found.scenes),
     ):
-        blocks.append(page.heading(f'{title}: {len(pairs)}'))
-        if pairs:
-            blocks.append(page.cards(_pair_card(found, pair) for pair in pairs[:_PAIRS]))
-        if len(pairs) > _PAIRS:
-            blocks.append(page.text(f'{_PAIRS} of {len(pairs):,} are shown; the JSON file beside this page has all.'))
+        blocks.append(page.heading(f'{title}: {len(groups)}'))
+        if groups:
+            blocks.append(page.cards(_alike_card(found, each) for each in groups[:_GROUPS]))
+        if len(groups) > _GROUPS:
+            blocks.append(page.text(f'{_GROUPS} of {len(groups):,} are shown; the JSON file beside this page has all.'))
     if found.num_more:
         blocks.append(page.text(f'{found.num_more:,} more pairs look the same; only the nearest were looked at again.'))
     return blocks
 
 
-def _pair_card(found: Inspection, pair: Pair) -> page.Card:
-    dataset = found.dataset
-    names = [str(dataset.index.ids[clip]) for clip in pair[:2]]
-    labels = [dataset.labels[dataset.index.labels[clip]] for clip in pair[:2]]
-    lines = [('and', names[1]), ('label', labels[0] if labels[0] == labels[1] else ' and '.join(labels))]
-    crosses = duplicates.crossed_splits(dataset, *pair[:2])
-    lines.append(('splits', ', '.join(crosses) if crosses else ', '.join(found.splits_of(pair.first))))
-    if pair.bits:
-        lines.append(('bits that differ', f'{pair.bits} of {64 * duplicates.FRAMES}'))
-    cells = [cell for clip in pair[:2] for cell in _frames_of(found, clip, _STRIP, (112, 84))]
-    return page.Card(names[0], pictures.sheet(cells, _STRIP, 24_000), f'frames of {names[0]} and {names[1]}', lines)
+def _alike_card(found: Inspection, alike: Alike) -> page.Card:
+    dataset, (clips, bits) = found.dataset, alike
+    first, *others = (str(dataset.index.ids[clip]) for clip in clips)
+    lines = [('and', name) for name in others[:_MEMBERS]]
+    if len(others) > _MEMBERS:
+        lines.append(('and', f'{len(others) - _MEMBERS:,} more, which the JSON file beside this page names'))
+    labels = [dataset.labels[label] for label in np.unique(dataset.index.labels[[*clips]])[:_MEMBERS]]
+    lines.append(('label', ' and '.join(labels)))
+    crosses = duplicates.crossed_splits(dataset, clips)
+    lines.append(('splits', ', '.join(crosses or found.splits_of(clips[0]))))
+    if bits is not None:
+        lines.append(('bits that differ', f'{bits} of {64 * duplicates.FRAMES}'))
+    shown = clips[:1] if bits is None else clips
+    cells = [cell for clip in shown for cell in _frames_of(found, clip, _STRIP, (112, 84))]
+    alt = ' and '.join(str(dataset.index.ids[clip]) for clip in shown)
+    return page.Card(first, pictures.sheet(cells, _STRIP, 24_000), f'frames of {alt}', lines)
 
 
 def _frames(found: Inspection) -> list[Markup]:
@@ -224,13 +229,13 @@ def _frames(found: Inspection) -> list[Markup]:
     ]
     if not rows:
         return [*blocks, page.text('No clip has such frames.')]
-    caption = f'{min(len(rows), _ROWS)} of {len(rows)} clips.'
+    caption = f'{min(len(rows), _ROWS)} of {counted(len(rows), "clip")}.'
     return [*blocks, page.table(('clip', 'class', 'splits', 'what'), rows[:_ROWS], caption)]
 
 
 def _suspects(found: Inspection) -> list[Markup]:
     if not found.suspects:
-        broken = f', but for {found.unrated} clips, whose logits are not finite' if found.unrated else ''
+        broken = f', but for {counted(found.unrated, "clip")}, whose logits are not finite' if found.unrated else ''
         return [page.text(f'{found.judge} agrees with every label{broken}.')]
     dataset, cards = found.dataset, []
     for suspect in found.suspects[:_SUSPECTS]:
@@ -267,7 +272,7 @@ def _sheets(found: Inspection) -> list[Markup]:
         images = [_frames_of(found, clip, 1, pictures.CELL)[0] for clip in clips]
         name = readable(dataset.labels[label])
         ids = ', '.join(str(index.ids[clip]).rpartition('/')[2] for clip in clips)
-        blocks.append(page.heading(f'{name}: {counts[label]:,} clips'))
+        blocks.append(page.heading(f'{name}: {counted(counts[label], "clip")}'))
         blocks.append(page.picture(pictures.sheet(images, _COLUMNS, most), f'clips of {name}'))
         blocks.append(page.fold('Their names, row by row', page.text(ids)))
     return blocks

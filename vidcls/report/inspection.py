@@ -4,7 +4,6 @@ Clips may be in it twice, be on both sides of its splits, show nothing, or seem 
 """
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,16 +12,15 @@ import numpy as np
 from vidcls.data.dataset import Dataset
 from vidcls.errors import UserError
 from vidcls.report import duplicates
-from vidcls.report.duplicates import Pair
+from vidcls.report.duplicates import Alike
 from vidcls.report.looks import ClipLooks, look
 from vidcls.report.scored import scored
 from vidcls.run.stored_results import StoredResult
-from vidcls.text.names import readable
+from vidcls.text.names import counted, readable
 
 SHORT = 8  # frames; a clip with fewer gives most networks the same frame several times
 _SUSPECTS = 200  # that are kept
 _TOP = 3
-_SMALL_GROUP = 10  # clips
 
 
 class Suspect(NamedTuple):
@@ -44,7 +42,7 @@ class Inspection:
     """What was found in a dataset.
 
     Attributes:
-      equal: pairs of clips with the same bytes.
+      equal: clips with the same bytes.
       copies: pairs in crossing splits that show the same pictures and are not equal, nearest first.
       scenes: pairs in crossing splits that are of one scene.
       num_more: the number of pairs in crossing splits that look the same and were too many to be looked at again.
@@ -55,9 +53,9 @@ class Inspection:
     """
 
     dataset: Dataset
-    equal: list[Pair]
-    copies: list[Pair]
-    scenes: list[Pair]
+    equal: list[Alike]
+    copies: list[Alike]
+    scenes: list[Alike]
     num_more: int
     looks: list[ClipLooks]
     suspects: list[Suspect]
@@ -78,15 +76,14 @@ class Inspection:
         """The clips with fewer than SHORT frames, int64[m]."""
         return np.flatnonzero(np.diff(self.dataset.index.first) < SHORT)
 
-    def crossed(self, pairs: Sequence[Pair]) -> list[Pair]:
-        """The pairs that lie in crossing splits, whose clips must have nothing in common."""
+    def crossed(self, groups: Sequence[Alike]) -> list[Alike]:
+        """Those with clips that must have nothing in common."""
         part, cross = duplicates.crossing(self.dataset)
-        return [pair for pair in pairs if cross[part[pair.first], part[pair.second]]]
+        return [each for each in groups if cross[np.ix_(parts := np.unique(part[[*each.clips]]), parts)].any()]
 
-    def relabelled(self, pairs: Sequence[Pair]) -> list[Pair]:
-        """The pairs whose clips have different labels."""
-        labels = self.dataset.index.labels
-        return [pair for pair in pairs if labels[pair.first] != labels[pair.second]]
+    def relabelled(self, groups: Sequence[Alike]) -> list[Alike]:
+        """Those whose clips have different labels."""
+        return [each for each in groups if len(np.unique(self.dataset.index.labels[[*each.clips]])) > 1]
 
     def splits_of(self, clip: int) -> list[str]:
         return [name for name, clips in self.dataset.splits.items() if clip in clips]
@@ -105,26 +102,18 @@ def inspect(
       UserError: the evaluation is of another dataset.
     """
     suspects = find_suspects(dataset, judged) if judged else []
-    groups = duplicates.equal_clips(dataset)
+    equal = duplicates.equal_clips(dataset)
     looks = look(dataset, progress)
     hashes, known = np.stack([each.hashes for each in looks]), np.array([each.textured for each in looks])
     group_of = np.arange(len(looks))  # a clip that equals no other is a group of its own
-    for group in groups:
-        group_of[group] = group[0]
+    for clips, _ in equal:
+        group_of[[*clips]] = clips[0]
     others, count = duplicates.near_pairs(hashes, known, *duplicates.crossing(dataset), group_of)
-    equal = [Pair(*pair, 0) for group in groups for pair in _pairs_of(group)]
     reader = dataset.reader()
     copied = [duplicates.is_copy(dataset, reader, pair) for pair in others]
     copies, scenes = ([pair for pair, copy in zip(others, copied) if copy is which] for which in (True, False))
     judge, unrated = (judged.run, int((~scored(judged).finite).sum())) if judged else ('', 0)
     return Inspection(dataset, equal, copies, scenes, count - len(others), looks, suspects, judge, unrated)
-
-
-def _pairs_of(group: list[int]) -> list[tuple[int, int]]:
-    """All pairs of a small group. For a large group, whose pairs are too many, the pairs with its first clip alone."""
-    if len(group) <= _SMALL_GROUP:
-        return list(itertools.combinations(group, 2))
-    return [(group[0], other) for other in group[1:]]
 
 
 def find_suspects(dataset: Dataset, judged: StoredResult) -> list[Suspect]:
@@ -157,12 +146,12 @@ def summary(found: Inspection) -> list[str]:
     """What was found, in lines for a terminal."""
     dataset, index, seconds = found.dataset, found.dataset.index, found.seconds
     frames, length = len(index.offset), f'{seconds.min():.1f} to {seconds.max():.1f} s'
-    size = f'{len(index):,} clips of {len(dataset.labels)} classes, {frames:,} frames, {seconds.sum() / 3600:.2f} hours'
+    size = f'{counted(len(index), "clip")} of {counted(len(dataset.labels), "class")}, {counted(frames, "frame")}, {seconds.sum() / 3600:.2f} hours'
     lines = [
         f'{dataset.name}: {size}; {length} a clip',
-        *_pairs(found, 'same bytes', found.equal),
-        *_pairs(found, 'same pictures, across splits', found.copies),
-        *_pairs(found, 'same scene, across splits', found.scenes),
+        *_alike(found, 'same bytes', 'group', found.equal),
+        *_alike(found, 'same pictures, across splits', 'pair', found.copies),
+        *_alike(found, 'same scene, across splits', 'pair', found.scenes),
     ]
     for what, clips in problems(found).items():
         some = ', '.join([*index.ids[clips[:3]].tolist(), *(['...'] if len(clips) > 3 else [])])
@@ -193,22 +182,20 @@ def as_json(found: Inspection) -> dict[str, Any]:
     index, labels = found.dataset.index, found.dataset.labels
     name = lambda clip: str(index.ids[clip])
 
-    def pair(pair: Pair) -> dict[str, Any]:
-        clips = (pair.first, pair.second)
+    def alike(clips: Sequence[int], bits: int | None) -> dict[str, Any]:
         return {
             'ids': [name(clip) for clip in clips],
             'labels': [labels[index.labels[clip]] for clip in clips],
-            'crosses': duplicates.crossed_splits(found.dataset, *clips),
-            'bits': pair.bits,
-        }
+            'crosses': duplicates.crossed_splits(found.dataset, clips),
+        } | ({} if bits is None else {'bits': bits})
 
     return {
         'dataset': found.dataset.name,
         'clips': len(index),
         'splits': {split: len(clips) for split, clips in found.dataset.splits.items()},
-        'same_bytes': [pair(each) for each in found.equal],
-        'same_pictures': [pair(each) for each in found.copies],
-        'same_scene': [pair(each) for each in found.scenes],
+        'same_bytes': [alike(*each) for each in found.equal],
+        'same_pictures': [alike(*each) for each in found.copies],
+        'same_scene': [alike(*each) for each in found.scenes],
         'more_pairs_that_look_the_same': found.num_more,
         **{what.replace(' ', '_'): [name(clip) for clip in clips] for what, clips in problems(found).items()},
         'unlikely_labels': [
@@ -219,13 +206,11 @@ def as_json(found: Inspection) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _pairs(found: Inspection, what: str, pairs: Sequence[Pair]) -> list[str]:
+def _alike(found: Inspection, what: str, group: str, groups: Sequence[Alike]) -> list[str]:
     ids = found.dataset.index.ids
-    crossed = found.crossed(pairs)
-    lines = [
-        f'{what}: {len(pairs)} pair{"" if len(pairs) == 1 else "s"}, {len(found.relabelled(pairs))} with different labels'
-    ]
-    for pair in (crossed or pairs)[:3]:
-        where = ', '.join(duplicates.crossed_splits(found.dataset, *pair[:2])) or 'in one split'
-        lines.append(f'  {ids[pair.first]} and {ids[pair.second]} ({where})')
+    lines = [f'{what}: {counted(len(groups), group)}, {len(found.relabelled(groups))} with different labels']
+    for clips, _ in (found.crossed(groups) or groups)[:3]:
+        where = ', '.join(duplicates.crossed_splits(found.dataset, clips)) or 'in one split'
+        more = f' and {len(clips) - 2} more' if len(clips) > 2 else ''
+        lines.append(f'  {ids[clips[0]]} and {ids[clips[1]]}{more} ({where})')
     return lines

@@ -106,6 +106,13 @@ def facts(values: Mapping[str, str]) -> Markup:
     return _BLOCKS.facts(values)
 
 
+def value(found: Any) -> str:
+    """A value from a JSON file, which may be anything, as text of at most 300 characters."""
+    found = {True: 'yes', False: 'no'}[found] if isinstance(found, bool) else found
+    text = ', '.join(map(str, found)) if isinstance(found, list) else str(found)
+    return text if len(text) <= 300 else f'{text[:299]}…'
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = '', numbers: Sequence[int] = ()) -> Markup:
     """A table.
 

@@ -51,9 +51,12 @@ def figure(x: str, y: str, height: int = HEIGHT, **layout) -> go.Figure:
 
 
 def name(text: str, length: int = 0) -> str:
-    """A name as plotly takes it: printable, without markup of its own, cut to `length` characters (0: whole)."""
+    """A name as plotly takes it: printable, without markup of its own, cut to `length` characters (0: whole).
+
+    Plotly shows `&quot;` as it stands, and needs no quote to be escaped.
+    """
     text = readable(text)
-    return html.escape(f'{text[: length - 1]}…' if 0 < length < len(text) else text)
+    return html.escape(f'{text[: length - 1]}…' if 0 < length < len(text) else text, quote=False)
 
 
 def names_axis(names: Sequence[str], length: int = 0) -> dict[str, Any]:

@@ -31,12 +31,11 @@ import numpy as np
 from vidcls import config as config_lib
 from vidcls import metrics
 from vidcls.config import Config
+from vidcls.run.protocol import fields_where
 from vidcls.run.workdir import Run
 from vidcls.text import whole_file
 
-# Two results of the same evaluation may differ in these: the dataset's folder, and the checkpoint's name ('best',
-# 'latest' or the step).
-_SAME = ('data_dir', 'checkpoint')
+_NOT_DECIDING = fields_where(lambda field: field.decides == 'none')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +103,7 @@ def _is_of(path: Path, protocol: dict[str, Any]) -> bool:
     except ValueError:  # a damaged result stays as it is
         return False
     return isinstance(result, dict) and all(
-        result.get(key) == value for key, value in protocol.items() if key not in _SAME
+        result.get(key) == value for key, value in protocol.items() if key not in _NOT_DECIDING
     )
 
 

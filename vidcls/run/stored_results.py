@@ -5,7 +5,7 @@ A work directory from elsewhere is not trusted: its files are read within limits
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +16,17 @@ from vidcls import metrics
 from vidcls.data import plain_npz, splits
 from vidcls.errors import UserError
 from vidcls.run import workdir
+from vidcls.run.protocol import fields_where
 from vidcls.run.results import Predictions
 from vidcls.text.bounded_file import read_json, read_labels
 from vidcls.text.names import readable
 
 _MAX_BYTES = 64 << 20  # of a JSON file; 100,000 labels with their accuracies take 10 MB
-_MAX_RESULTS = 1000  # limit on the results that are read in one folder
-# The values of the protocol that decide the scores of a checkpoint on a split.
-_VIEWS = (
-    'ema', 'model', 'clips', 'crops', 'frames_per_clip', 'sampling', 'view_offset', 'short_side', 'crop_size', 'average',
-    'weights', 'fused',
-)  # fmt: skip
-# The values that a message shows for each file if several files could be meant.
-_SHOWN = ('split', 'checkpoint_step', 'clips', 'crops', 'frames_per_clip', 'short_side', 'average', 'ema')
-_NAMED = 3  # a message names at most so many ids
+_MAX_RESULTS = 1000  # that are looked at in one folder
+_VIEWS = fields_where(lambda field: field.decides in ('clips', 'scores'))
+_SAME_NETWORK = (*fields_where(lambda field: field.decides == 'scores'), 'checkpoint_step')
+_TOLD = fields_where(lambda field: field.told)
+_NAMED = 3  # ids in a message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,10 +60,10 @@ def find(place: str | Path, split: str, like: StoredResult | None = None) -> Sto
     """Finds the evaluation that a user means, and loads it.
 
     Args:
-      place: a work directory, whose newest evaluation of the split is taken; or the .json or .npz file of an
-        evaluation, which is taken whatever its split is.
-      split: the name of the split. Without a number it also finds a split with one: 'test' finds 'test1'.
-      like: if given, an evaluation must have the same checkpoint step and the same views as this one.
+      place: a work directory, of which the newest evaluation of the split is taken, and damaged files are named in warnings;
+        or the .json or .npz of an evaluation, which is taken whatever its split.
+      split: the name of the split; 'test' means 'test1' too, and so on.
+      like: take no evaluation but of this one's checkpoint and views.
 
     Raises:
       UserError: no evaluation is found; several with different views or datasets are found; or as in `load`.
@@ -77,7 +74,7 @@ def find(place: str | Path, split: str, like: StoredResult | None = None) -> Sto
         return load(place.with_suffix('.json'))
     paths = sorted((place / 'eval').glob('*.json'))[:_MAX_RESULTS]
     names = _names(place, split)
-    found = {path: scores for path in paths if _is_of(scores := _read_scores(path), names)}
+    found = {path: scores for path, scores in _readable_scores(paths) if _is_of(scores, names)}
     if like:
         found = {path: scores for path, scores in found.items() if _same_network(scores, like.scores)}
     if not found:
@@ -161,6 +158,15 @@ def _read_scores(path: Path) -> dict[str, Any]:
     return read_json(path, _MAX_BYTES)
 
 
+def _readable_scores(paths: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The files that can be read. Another one may be of any split, and hides none that can be read."""
+    for path in paths:
+        try:
+            yield path, _read_scores(path)
+        except (UserError, OSError) as error:
+            logging.warning('left out: %s', error)
+
+
 def _names(folder: Path, split: str) -> set[str]:
     """Returns the name of the split and its name in the run's configuration, where 'validation' may be 'val2'."""
     if split in splits.ROLES and (folder / 'config.json').exists():
@@ -177,15 +183,15 @@ def _is_of(scores: Mapping[str, Any], names: set[str]) -> bool:
 
 
 def _views(scores: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(repr(scores.get(name)) for name in (*_VIEWS, 'split', 'dataset', 'dataset_digest'))
+    return tuple(repr(scores.get(name)) for name in _VIEWS)
 
 
 def _same_network(scores: Mapping[str, Any], like: Mapping[str, Any]) -> bool:
-    return all(scores.get(name) == like.get(name) for name in (*_VIEWS, 'checkpoint_step'))
+    return all(scores.get(name) == like.get(name) for name in _SAME_NETWORK)
 
 
 def _described(scores: Mapping[str, Any]) -> str:
-    return ', '.join(f'{name} {readable(str(scores[name]))}' for name in _SHOWN if name in scores)
+    return ', '.join(f'{name} {readable(str(scores[name]))}' for name in _TOLD if name in scores)
 
 
 def _check(path: Path, predictions: Predictions, num_classes: int) -> None:

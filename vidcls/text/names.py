@@ -35,6 +35,11 @@ def _readable(char: str) -> str:
     return char.encode('unicode_escape').decode()
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things: '1 clip', '3,783 clips', '2 classes'."""
+    return f'{number:,} {noun}{"" if number == 1 else "es" if noun.endswith("s") else "s"}'
+
+
 def readable_lines(text: str) -> str:
     """Makes a message printable as `readable` does, but keeps its line breaks and tabs."""
     return ''.join(piece if piece in '\n\t' else readable(piece) for piece in re.split('([\n\t])', text))
