@@ -157,6 +157,7 @@ def _protocol(config: Config, dataset: Dataset, split: str) -> dict[str, Any]:
         'clips': config.test.clips,
         'crops': config.test.crops,
         'frames_per_clip': Sampler(config.sampling, training=False).num_frames,
+        'modality': config.sampling.modality,
         'sampling': config.sampling.scheme,
         'view_offset': config.sampling.view_offset,
         'short_side': config.augment.test_short_side or config.augment.short_side,

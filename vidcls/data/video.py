@@ -95,7 +95,7 @@ def read_frames(
 
 def read_chosen(
     path: str | os.PathLike,
-    choose: Callable[[int, float], Sequence[int]],
+    choose: Callable[[int, float], Sequence[int] | np.ndarray],
     *,
     short_side: int = SHORT_SIDE,
     fps: float | None = None,
@@ -133,7 +133,7 @@ def read_chosen(
 
 def choose_of(
     frames: np.ndarray,
-    choose: Callable[[int, float], Sequence[int]],
+    choose: Callable[[int, float], Sequence[int] | np.ndarray],
     rate: float,
     *,
     short_side: int = SHORT_SIDE,
@@ -160,7 +160,9 @@ def _video_frame(frame: np.ndarray) -> av.VideoFrame:
     return av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format='rgb24')
 
 
-def _likely(path: str | os.PathLike, choose: Callable[[int, float], Sequence[int]], fps: float | None) -> list[int]:
+def _likely(
+    path: str | os.PathLike, choose: Callable[[int, float], Sequence[int] | np.ndarray], fps: float | None
+) -> list[int]:
     """Numbers of the decoded frames that `choose` will want, as far as the file's packets tell; perhaps none."""
     packets = PacketTimes(path)
     try:

@@ -89,7 +89,7 @@ class Explainer:
         each = metrics.average_views(logits[:, None], 'probabilities')
         view = int(each[:, number].argmax())
         seen = classifier.views(source, fps)[view]
-        views = transform.on_canvas([seen.frames], [seen.window], classifier.frames.short_side)
+        views = transform.on_canvas([seen.pictures], [seen.window], classifier.frames.short_side)
         smooth = METHODS[self.method].smooth
         with resource_errors.explained_views(classifier.config):
             found = self._cells(classifier.variables, views, number)
@@ -106,7 +106,9 @@ class Explainer:
             method=self.method,
             view=view,
             views=len(logits),
-            **seen._asdict(),
+            frames=seen.frames,
+            window=seen.window,
+            times=seen.times,
             map=maps.merged(cells, shape, seen.window.flip, smooth),
             cells=cells,
             smooth=smooth,

@@ -26,13 +26,13 @@ TORCH_AXES = {2: 'o i -> i o', 4: 'o i h w -> h w i o', 5: 'o i t h w -> t h w i
 
 
 class Inputs(NamedTuple):
-    """How the images that published weights were trained on were normalised: values in [0, 1] less `mean`, over `std`.
+    """How what published weights were trained on was normalised: values in [0, 1] less `mean`, over `std`.
 
-    Mean and deviation are in the order red, green, blue. With `bgr` the network takes the channels blue first.
+    Mean and deviation are in the order red, green, blue, or x, y. With `bgr` the network takes the channels blue first.
     """
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     bgr: bool = False
 
 
@@ -43,6 +43,14 @@ HALF = Inputs((0.5,) * 3, (0.5,) * 3)
 KINETICS = Inputs((0.45,) * 3, (0.225,) * 3)
 # tsn-pytorch: values from 0 to 255, less (104, 117, 128) in the order blue, green, red.
 CAFFE = Inputs((128 / 255, 117 / 255, 104 / 255), (1 / 255,) * 3, bgr=True)
+# Optical flow. mmaction2: (v - 128) / 128. tsn-pytorch: values in [0, 1] less 0.5, over the mean of ImageNet's deviations; with
+# BN-Inception, v - 128.
+FLOW = Inputs((128 / 255,) * 2, (128 / 255,) * 2)
+TSN_PYTORCH_FLOW = Inputs((0.5,) * 2, (0.226,) * 2)
+CAFFE_FLOW = Inputs((128 / 255,) * 2, (1 / 255,) * 2)
+# Differences of frames. tsn-pytorch does not normalise: values are in [-1, 1], and with BN-Inception in [-255, 255].
+DIFFERENCE = Inputs((0.0,) * 3, (1.0,) * 3)
+CAFFE_DIFFERENCE = Inputs((0.0,) * 3, (1 / 255,) * 3, bgr=True)
 
 
 class Beside(tuple):
@@ -61,7 +69,7 @@ class Layout:
       starts: pattern of our paths that such weights may lack, or have for other classes. These parameters start anew.
       endings: the last part of our path -> the ending of their name.
       axes: the axes of kernels, theirs -> ours, by the number of axes. Empty: Flax's own order, with axes of heads.
-      inputs: how the images that the network was trained on were normalised.
+      inputs, flow, difference: how colours, optical flow and differences of frames were normalised in training.
       when: a further condition that the arrays must fulfil to be recognised.
     """
 
@@ -73,10 +81,16 @@ class Layout:
     endings: Mapping[str, str] = dataclasses.field(default_factory=lambda: TORCH_ENDINGS)
     axes: Mapping[int, str] = dataclasses.field(default_factory=lambda: TORCH_AXES)
     inputs: Inputs = IMAGENET
+    flow: Inputs = FLOW
+    difference: Inputs = DIFFERENCE
     when: Callable[[Arrays], bool] = lambda arrays: True
 
     def recognises(self, arrays: Arrays) -> bool:
         return all(any(re.search(mark, name) for name in arrays) for mark in self.marks) and self.when(arrays)
+
+    def inputs_of(self, modality: str) -> Inputs:
+        """How what a network of a modality (`vidcls.data.modality`) is given was normalised."""
+        return {'rgb': self.inputs, 'flow': self.flow, 'rgbdiff': self.difference}[modality]
 
     def theirs(self, path: str) -> list[tuple[str, ...]]:
         """Their names of the parameter at our path: a list of alternatives, each of one name or of several concatenated.

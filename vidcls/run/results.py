@@ -32,8 +32,9 @@ from vidcls.config import Config
 from vidcls.run.workdir import Run
 from vidcls.text import whole_file
 
-# They may differ between two results of the same evaluation: the dataset's folder, and 'best', 'latest' or the step.
-_SAME = ('data_dir', 'checkpoint')
+# They may differ between two results of the same evaluation: the dataset's folder, and 'best', 'latest' or the step. The
+# modality is the run's, and earlier results do not name it.
+_SAME = ('data_dir', 'checkpoint', 'modality')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,8 @@ def open_data(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Da
     """Checks the settings and opens the dataset.
 
     Returns:
-      The configuration, with the dataset's folder and splits as they were found and absolute paths; and the dataset.
+      The configuration, with the dataset's folder and splits as they were found, absolute paths, and mean and deviation of
+      each channel; and the dataset.
 
     Raises:
       UserError: a setting that can't work on these devices or with this dataset.
@@ -38,6 +39,7 @@ def open_data(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Da
         )
     check_mixing(config, len(devices))
     dataset = open_dataset(data.dir)
+    dataset.pictures(config.sampling.modality)
     found = splits.resolved(data, dataset.splits)
     num_clips = len(dataset.clips(found.train_split, '--config.data.train_split'))
     try:
@@ -48,7 +50,8 @@ def open_data(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Da
     _say_what_is_unusual(config, found, dataset, num_clips, len(devices))
     # Absolute paths: evaluation may be started in another folder, and a run resumed under another spelling.
     found = dataclasses.replace(found, dir=str(dataset.folder.resolve()))
-    return dataclasses.replace(config, data=found, init=first_state.absolute(config.init)), dataset
+    augment = dataclasses.replace(config.augment, mean=config.channels.mean, std=config.channels.std)
+    return dataclasses.replace(config, data=found, augment=augment, init=first_state.absolute(config.init)), dataset
 
 
 def enter(
