@@ -28,7 +28,7 @@ _MOST_POINTS = 2000  # of the search: 21 for two runs, 231 for three, 1,771 for 
 _PARTS = (20, 10, 5, 4, 3, 2, 1)  # that a weight of 1 is divided into: the finest with no more points is taken
 # Of the protocol, beside the runs: one value, or a list of the runs' values where they differ.
 _LISTED = (
-    'dataset', 'dataset_digest', 'data_dir', 'checkpoint_step', 'model', 'clips', 'crops', 'frames_per_clip',
+    'dataset', 'dataset_digest', 'data_dir', 'checkpoint_step', 'model', 'clips', 'crops', 'frames_per_clip', 'modality',
 )  # fmt: skip
 
 

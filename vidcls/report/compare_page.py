@@ -14,7 +14,8 @@ from vidcls.run.stored_results import StoredResult, values_of
 _BARS = 40  # classes that the plot shows
 _ROWS = 100  # clips of a kind that the page names
 _PROTOCOL = (
-    'dataset', 'dataset_digest', 'split', 'model', 'checkpoint_step', 'ema', 'clips', 'crops', 'frames_per_clip', 'sampling',
+    'dataset', 'dataset_digest', 'split', 'model', 'checkpoint_step', 'ema', 'clips', 'crops', 'frames_per_clip', 'modality',
+    'sampling',
     'view_offset', 'short_side', 'crop_size', 'average', 'fused', 'weights', 'weights_from',
 )  # fmt: skip
 

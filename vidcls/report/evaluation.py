@@ -27,7 +27,7 @@ _EXTREMES = 9  # surest mistakes, and least sure hits
 _PROTOCOL = {
     'dataset': 'dataset', 'split': 'split', 'dataset_digest': 'digest of the split', 'model': 'network',
     'checkpoint_step': 'checkpoint, step', 'checkpoint': 'chosen as', 'ema': 'moving averages', 'clips': 'views in time',
-    'crops': 'views in space', 'frames_per_clip': 'frames of a view', 'sampling': 'sampling', 'view_offset': 'single view at',
+    'crops': 'views in space', 'frames_per_clip': 'frames of a view', 'modality': 'seen of a frame', 'sampling': 'sampling', 'view_offset': 'single view at',
     'short_side': 'short side (pixels)', 'crop_size': 'window (pixels)', 'average': 'averaged over views', 'fused': 'fused runs',
     'weights': 'weights', 'weights_from': 'weights from',
 }  # fmt: skip

@@ -147,7 +147,7 @@ def differing(first: StoredResult, other: StoredResult, names: Sequence[str]) ->
 
 def values_of(scores: Mapping[str, Any], name: str) -> list[Any]:
     """A value of the protocol; of a fusion whose runs differ in it, theirs."""
-    value = scores.get(name)
+    value = scores.get(name, 'rgb' if name == 'modality' else None)  # the only one that earlier evaluations had
     return value if isinstance(value, list) else [value]
 
 
