@@ -25,7 +25,7 @@ _MAX_VIDEO = 1 << 30  # pixels of all views of one video: ten times 10 clips of 
 class Channels(NamedTuple):
     """What a network is given of a frame: the number of channels; their mean and deviation, for values in [0, 1]."""
 
-    count: int
+    number: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -92,8 +92,6 @@ class DataConfig:
 class SamplingConfig:
     """Which frames (vidcls.data.sampling). The network is given num_segments * seg_len frames of a clip."""
 
-    # What is seen of a frame: its colours, the optical flow to the next one, or the difference to the next one.
-    modality: str = setting('rgb', choices=tuple(CHANNELS))
     scheme: str = 'segments'  # a name of vidcls.data.sampling: segments, dense, linspace or one that was added
     num_segments: int = setting(3, above=0, most=_MAX_FRAMES)
     test_segments: int = setting(0, at_least=0, most=_MAX_FRAMES)  # 0: as in training
@@ -102,6 +100,8 @@ class SamplingConfig:
     target_fps: float = setting(30.0, above=0, most=100_000)  # linspace: the rate that sampling_rate is counted at
     # dense, linspace: where a single test view lies (sampling.view_start).
     view_offset: str = setting('centre', choices=('centre', 'start'))
+    # What is seen of a frame: its colours, the optical flow to the next one, or the difference to the next one.
+    modality: str = setting('rgb', choices=tuple(CHANNELS))
 
     @property
     def num_frames(self) -> int:
@@ -207,16 +207,16 @@ class Config:
     @property
     def channels(self) -> Channels:
         """What the network is given of a frame; mean and deviation have a number for each channel."""
-        count, *usual = CHANNELS[self.sampling.modality]
+        number, *usual = CHANNELS[self.sampling.modality]
         given = (self.augment.mean, self.augment.std)
-        mean, std = (own * count if len(own) == 1 else own or default for own, default in zip(given, usual))
-        return Channels(count, mean, std)
+        mean, std = (own * number if len(own) == 1 else own or default for own, default in zip(given, usual))
+        return Channels(number, mean, std)
 
     def video_shape(self, training: bool = True) -> tuple[int, int, int, int]:
         """t h w c of what the network is given of a view."""
         sampling, size = self.sampling, self.augment.crop_size
         segments = sampling.num_segments if training else sampling.test_segments or sampling.num_segments
-        return segments * sampling.seg_len, size, size, self.channels.count
+        return segments * sampling.seg_len, size, size, self.channels.number
 
 
 # Settings that evaluation and prediction may change.
@@ -247,7 +247,7 @@ def validate(config: Config) -> None:
 def _validate_channels(config: Config) -> None:
     modality = config.sampling.modality
     for name in ('mean', 'std'):
-        values, count = getattr(config.augment, name), CHANNELS[modality].count
+        values, count = getattr(config.augment, name), CHANNELS[modality].number
         if len(values) not in (0, 1, count):
             raise UserError(
                 f'--config.augment.{name}={values}: must be one number, or {count}, one for each channel of {modality}'

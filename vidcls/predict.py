@@ -210,7 +210,8 @@ class Classifier(Ranks):
 
         in_flow = self.config.sampling.modality == 'flow'
         frames, times, pictures = self._with_flow(source, choose, fps) if in_flow else self._plain(source, choose, fps)
-        windows = view_windows(*frames.shape[1:3], self.config.augment, self._crops)
+        height, width = frames.shape[1:3]
+        windows = view_windows(height, width, self.config.augment, self._crops)
         of_moments = (x.reshape(self._clips, -1, *x.shape[1:]) for x in (frames, times, pictures))
         return [View(moment, window, when, seen) for moment, when, seen in zip(*of_moments) for window in windows]
 

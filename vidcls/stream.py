@@ -136,7 +136,7 @@ class Stream:
 
     Attributes:
       prediction: (label, probability) of every class, best first, averaged over the updates; None before the first update.
-      logits: float32[k], of the last update.
+      logits: float32[k], of the last update; empty before the first one.
     """
 
     def __init__(self, classifier: Any, every: int = 0):
@@ -155,7 +155,7 @@ class Stream:
                 'would repeat and push out the past'
             )
         self.prediction: list[tuple[str, float]] | None = None
-        self.logits: np.ndarray | None = None
+        self.logits = np.zeros(0, np.float32)
         self._classifier = classifier
         # The queue is a single segment.
         sampling = dataclasses.replace(config.sampling, seg_len=self.every - self._ahead)

@@ -11,7 +11,7 @@ from vidcls.data.sampling import Sampler
 def test_every_modality_has_its_channels():
     assert MODALITIES.keys() == CHANNELS.keys()
     assert {name: one.pictures * one.depth for name, one in MODALITIES.items()} == {
-        name: channels.count for name, channels in CHANNELS.items()
+        name: channels.number for name, channels in CHANNELS.items()
     }
 
 

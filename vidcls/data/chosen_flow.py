@@ -32,12 +32,12 @@ def pictures(wanted: np.ndarray, frames: Mapping[int, np.ndarray], settings: Flo
     Raises:
       UserError: the library that computes it is not installed.
     """
-    starts, found = np.unique(wanted[:, 0]), {}
-    second = dict(wanted.tolist())
+    starts, second = np.unique(wanted[:, 0]), dict(wanted.tolist())
+    found: dict[int, np.ndarray] = {}
     for run in np.split(starts, np.flatnonzero(np.diff(starts) > 1) + 1):
         numbers = [*run.tolist(), second[int(run[-1])]]
         flows = flow.compute(np.stack([frames[number] for number in numbers]), settings)
-        found.update(zip(run.tolist(), map(_stored, flows)))  # the last pair, repeated, is left over
+        found.update(zip(run.tolist(), map(_stored, flows)))  # the last flow, a copy, is left over
     return np.concatenate([found[number] for number in wanted[:, 0].tolist()])
 
 

@@ -58,7 +58,8 @@ def transform(views: Views, config: Config) -> jax.Array:
 
     video = jnp.stack([view(views.windows[:, number]) for number in range(views.windows.shape[1])], axis=1)
     video = einops.rearrange(video, 'b v p h w c -> (b v) p h w c')
-    video = _GIVEN[config.sampling.modality](video, views.windows[..., 4].reshape(-1), config.sampling.seg_len)
+    mirrored = jnp.asarray(views.windows[..., 4]).reshape(-1)
+    video = _GIVEN[config.sampling.modality](video, mirrored, config.sampling.seg_len)
     pixel_mean, pixel_std = (255 * jnp.asarray(values, jnp.float32) for values in channels[1:])
     return (video - pixel_mean) / pixel_std
 

@@ -148,8 +148,8 @@ def _from_run(
 def _check_modality(config: Config, run: workdir.Run) -> None:
     """Refuses a run of optical flow for frames, and the reverse where no mean over colours would be taken."""
     ours, theirs = config.sampling.modality, run.config.sampling.modality
-    same_count = config.channels.count * config.sampling.seg_len == (
-        run.config.channels.count * run.config.sampling.seg_len
+    same_count = config.channels.number * config.sampling.seg_len == (
+        run.config.channels.number * run.config.sampling.seg_len
     )
     if ours != theirs and (theirs == 'flow' or (ours == 'flow' and same_count)):
         raise UserError(
