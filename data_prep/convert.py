@@ -4,6 +4,7 @@ A conversion that was killed, interrupted or short of disk leaves nothing that a
 its remains (data_prep/publish.py). A pool of processes decodes and encodes; the calling process only writes.
 """
 
+import dataclasses
 import functools
 import re
 import shutil
@@ -20,8 +21,8 @@ from data_prep.options import Options
 from data_prep.outcome import Outcome, check_classes, describe
 from data_prep.publish import partial_folder, publish, repair
 from data_prep.source import Clip, Source, hash_order
-from vidcls.data import groups
-from vidcls.data.frame_index import FrameIndex
+from vidcls.data import flow, groups
+from vidcls.data.frame_index import VIDEO, FrameIndex, Pictures
 from vidcls.errors import UserError
 from vidcls.run import resource_errors
 from vidcls.text.names import cell, check_label
@@ -56,22 +57,39 @@ def convert(source: Source, out: Path, options: Options = _DEFAULTS) -> Path:
         raise UserError(f'{source.name}: the class {twice!r} is named twice; name it once')
     start = time.monotonic()
     by_id = {clip.id: clip for clip in source.clips}
-    clips = [by_id[name] for name in hash_order(by_id, options.seed)]
+    clips = _with_flow([by_id[name] for name in hash_order(by_id, options.seed)], options)
     with partial_folder(destination) as partial:
         if options.beam_runner:
             from data_prep import beam
 
-            outcome, index = beam.write(source, clips, partial, options)
+            outcome, indices = beam.write(source, clips, partial, options)
         else:
-            outcome, index = _write(source, clips, partial, options)
-        index.save(partial)
+            outcome, indices = _write(source, clips, partial, options)
+        for pictures, index in indices.items():
+            index.save(partial, pictures)
+        ids = indices[VIDEO].ids.tolist()
         if source.grouped_by:
-            stored = {name: by_id[name].group for name in index.ids.tolist()}
+            stored = {name: by_id[name].group for name in ids}
             groups.save(partial, source.grouped_by, {name: group for name, group in stored.items() if group})
         _write_failures(partial / FAILURES, outcome.failures)  # last: tells `repair` that all is there
         publish(partial, destination)
-    _report(source, [by_id[name] for name in index.ids.tolist()], outcome, destination, time.monotonic() - start)
+    _report(source, [by_id[name] for name in ids], outcome, destination, time.monotonic() - start)
     return destination
+
+
+def _with_flow(clips: list[Clip], options: Options) -> list[Clip]:
+    """The clips with their folders of published flow pictures, where these are taken.
+
+    Raises:
+      UserError: the flow can't be computed here, or published pictures would not fit the frames.
+    """
+    if options.flow_from is None:
+        if options.storage.flow:
+            flow.check_installed(options.storage.flow)
+        return clips
+    if options.storage.fps is not None and not all(clip.is_images for clip in clips):
+        raise UserError(f'--fps={options.storage.fps:g}: published flow pictures are of every frame; leave --fps out')
+    return [dataclasses.replace(clip, flow=options.flow_from / clip.id) for clip in clips]
 
 
 def find_destination(out: Path, name: str, overwrite: bool) -> Path:
@@ -89,8 +107,10 @@ def find_destination(out: Path, name: str, overwrite: bool) -> Path:
     return destination
 
 
-def _write(source: Source, clips: Sequence[Clip], folder: Path, options: Options) -> tuple[Outcome, FrameIndex]:
-    """Converts `clips` into shards in `folder`; returns what came of the clips and where their frames lie."""
+def _write(
+    source: Source, clips: Sequence[Clip], folder: Path, options: Options
+) -> tuple[Outcome, dict[Pictures, FrameIndex]]:
+    """Converts `clips` into shards in `folder`; returns what came of the clips and where their pictures lie."""
     outcome, writer, spool = Outcome(), records.ShardWriter(folder, source.name), folder / 'spool'
     spool.mkdir()
     try:
@@ -102,10 +122,10 @@ def _write(source: Source, clips: Sequence[Clip], folder: Path, options: Options
             if result.record is not None:
                 writer.add(result.clip, result.record)
                 result.record.file.unlink()
-                outcome.num_frames += len(result.record.layout.lengths)
+                outcome.num_frames += len(result.record.layout.places[VIDEO.feature].lengths)
         check_classes(source, outcome)
         shutil.rmtree(spool)  # a worker that was ended may have left a file
-        index = writer.finish(source, describe(source, options, outcome, writer.stored))
+        indices = writer.finish(source, describe(source, options, outcome, writer.stored))
     except BaseException as error:
         done = sum(writer.stored.values())
         writer.abandon()
@@ -113,7 +133,7 @@ def _write(source: Source, clips: Sequence[Clip], folder: Path, options: Options
             need = writer.num_bytes * len(clips) / max(1, done)
             raise UserError(_disk_full_message(folder, need)) from error
         raise
-    return outcome, index
+    return outcome, indices
 
 
 def _lost(clip: Clip, reason: str) -> Result:

@@ -10,6 +10,7 @@ has. Frames that differ in their bits may differ in their flow, so prediction pa
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,8 +50,8 @@ class FlowSettings:
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
             raise UserError(f'flow algorithm {self.algorithm!r:.80}: must be one of {", ".join(ALGORITHMS)}')
-        if self.algorithm == 'dis':
-            object.__setattr__(self, 'preset', self.preset or _DEFAULT_PRESET)
+        if self.algorithm == 'dis' and self.preset == '':
+            object.__setattr__(self, 'preset', _DEFAULT_PRESET)
         known = PRESETS if self.algorithm == 'dis' else ('',)
         if self.preset not in known:
             raise UserError(
@@ -58,6 +59,33 @@ class FlowSettings:
             )
         if type(self.bound) not in (int, float) or not 0 < self.bound <= MAX_BOUND:
             raise UserError(f'flow bound {self.bound!r:.80}: must be more than 0 and at most {MAX_BOUND:g} pixels')
+
+    def flags(self) -> str:
+        """The flags of data_prep that ask for this flow."""
+        preset = f' --flow_preset={self.preset}' if self.preset else ''
+        return f'--flow={self.algorithm}{preset} --flow_bound={self.bound:g}'
+
+
+def described(settings: FlowSettings) -> dict[str, Any]:
+    """The settings as a dataset's metadata.json and a run's frames.json hold them."""
+    return dataclasses.asdict(settings) | {'rounding': ROUNDING}
+
+
+def checked(path: Path, value: Any) -> FlowSettings:
+    """The settings that a file holds as `described` gives them.
+
+    Args:
+      path: the file, for the message.
+
+    Raises:
+      UserError: it holds something else; names the file and what is wrong.
+    """
+    if not isinstance(value, dict) or set(value) != set(described(FlowSettings())) or value['rounding'] != ROUNDING:
+        raise UserError(f'{path}: flow={value!r:.80}: must have algorithm, preset, bound, and rounding={ROUNDING!r}')
+    try:
+        return FlowSettings(value['algorithm'], value['preset'], value['bound'])
+    except UserError as error:
+        raise UserError(f'{path}: {error}') from error
 
 
 def compute(frames: np.ndarray, settings: FlowSettings) -> np.ndarray:
@@ -104,6 +132,13 @@ def quantise(flow: np.ndarray, bound: float) -> np.ndarray:
 def check_installed(settings: FlowSettings) -> None:
     """Raises UserError where OpenCV, or the build of it that has the algorithm, is not installed."""
     _between(settings)
+
+
+def use_one_thread() -> None:
+    """Makes OpenCV use this thread alone, where there is a process for each core; threads change no flow."""
+    import cv2
+
+    cv2.setNumThreads(1)
 
 
 def _between(settings: FlowSettings) -> _Between:

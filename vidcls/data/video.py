@@ -234,7 +234,7 @@ def encode(
         # Most frames will not be stored: decoding twice is cheaper than encoding them.
         video = probe(path, short_side=short_side, fps=fps)
         jpegs = _encode_chosen(path, video.decoded, short_side)
-        _check_bytes(path, sum(map(len, jpegs)))
+        check_bytes(path, sum(map(len, jpegs)))
         return video, jpegs
     decoded = DecodedFrames(path)
     encoder, jpegs, size = None, [], 0
@@ -243,7 +243,7 @@ def encode(
             encoder = encoder or FrameEncoder(frame, short_side)
             jpegs.append(encoder(frame))
             size += len(jpegs[-1])
-            _check_bytes(path, size)
+            check_bytes(path, size)
         return _describe(decoded, encoder or FrameEncoder(decoded.first, short_side), None), jpegs
 
 
@@ -269,12 +269,13 @@ def encode_images(paths: Sequence[str | os.PathLike], *, short_side: int = SHORT
     return encoder.height, encoder.width, jpegs
 
 
-def _check_bytes(path: str | os.PathLike, size: int) -> None:
+def check_bytes(path: str | os.PathLike, size: int) -> None:
+    """Raises VideoError where the JPEGs of a clip, its frames and any flow, have more bytes than one record holds."""
     if size > MAX_CLIP_BYTES:
         raise VideoError(
             path,
-            f'its frames take more than {MAX_CLIP_BYTES >> 20} MiB as JPEGs, the limit '
-            'of one clip; store fewer (--fps), smaller ones (--short_side) or cut the video',
+            f'its JPEGs take more than {MAX_CLIP_BYTES >> 20} MiB, the limit of one clip; store fewer (--fps), smaller '
+            'ones (--short_side) or cut the video',
         )
 
 

@@ -114,7 +114,7 @@ def create(run: Run) -> None:
         (run.folder / 'history.jsonl').unlink(missing_ok=True)
         run.folder.mkdir(parents=True, exist_ok=True)
         (run.folder / 'labels.txt').write_text(''.join(f'{label}\n' for label in run.labels), encoding='utf-8')
-        (run.folder / 'frames.json').write_text(json.dumps(dataclasses.asdict(run.frames)) + '\n')
+        (run.folder / 'frames.json').write_text(json.dumps(frame_storage.described(run.frames)) + '\n')
     config_lib.save(run.config, run.folder / 'config.json')  # last: with this file the work directory is whole
 
 
@@ -155,9 +155,9 @@ def load(folder: str | Path) -> Run:
 
 
 def _load_frames(path: Path) -> FrameStorage:
-    values, names = read_json(path, _FRAMES_BYTES), [field.name for field in dataclasses.fields(FrameStorage)]
-    if sorted(values) != sorted(names):
-        raise UserError(f'{path}: must have {" and ".join(names)} and nothing else')
+    values, names = read_json(path, _FRAMES_BYTES), {'short_side', 'fps'}
+    if set(values) not in (names, names | {'flow'}):
+        raise UserError(f'{path}: must have short_side and fps and nothing else, but flow in a run of flow')
     return frame_storage.checked(path, **values)
 
 
