@@ -119,7 +119,7 @@ def evaluate(
     with processes.together():
         dataset = open_dataset(data_dir or config.data.dir)
         workdir.check_labels(run, dataset.labels)
-        stored = dataset.storage
+        stored = dataset.stored(config.sampling.modality, run.frames.flow)
         if stored != run.frames:
             logging.warning('%s has frames stored as %s; the run was trained on %s', dataset.folder, stored, run.frames)
         split = getattr(splits.resolved(config.data, dataset.splits), f'{split or "test"}_split', split) or split

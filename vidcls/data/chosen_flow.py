@@ -8,9 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 import simplejpeg
 
-from vidcls.data import flow
+from vidcls.data import flow, flow_jpeg
 from vidcls.data.flow import FlowSettings
-from vidcls.data.frame_jpeg import JPEG_QUALITY
 
 
 def pairs(chosen: np.ndarray, num_frames: int) -> np.ndarray:
@@ -43,11 +42,4 @@ def pictures(wanted: np.ndarray, frames: Mapping[int, np.ndarray], settings: Flo
 
 def _stored(planes: np.ndarray) -> np.ndarray:
     """Planes uint8[h w 2] -> uint8[2 h w 1], through the JPEG of each."""
-    return np.stack(
-        [
-            simplejpeg.decode_jpeg(
-                simplejpeg.encode_jpeg(np.ascontiguousarray(planes[..., part, None]), JPEG_QUALITY, 'GRAY'), 'GRAY'
-            )
-            for part in range(2)
-        ]
-    )
+    return np.stack([simplejpeg.decode_jpeg(jpeg, colorspace='GRAY') for jpeg in flow_jpeg.encode(planes)])

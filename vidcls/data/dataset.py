@@ -90,12 +90,6 @@ class Dataset:
         """
         return groups.load(self.folder, self.index.ids)
 
-    def pictures(self, modality: str) -> tuple[frame_index.FrameIndex, FrameReader]:
-        """Where the pictures of a modality lie, and what reads them."""
-        if modality == 'flow':
-            raise UserError(f'{self.folder}: has no optical flow; make it with data_prep.add_flow')
-        return self.index, self.reader()
-
     def reader(self) -> FrameReader:
         """Reads single frames of this dataset."""
         return FrameReader(self.folder, self.index)

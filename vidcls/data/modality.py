@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vidcls.data.frame_index import FLOW
+
 
 class Modality(NamedTuple):
     """How a modality is read.
@@ -38,4 +40,8 @@ class Modality(NamedTuple):
         return (self.pictures * frames[:, None] + np.arange(self.pictures)).ravel()
 
 
-MODALITIES = {'rgb': Modality(), 'flow': Modality(pictures=2, depth=1, ahead=1), 'rgbdiff': Modality(ahead=1)}
+MODALITIES = {
+    'rgb': Modality(),
+    'flow': Modality(pictures=FLOW.per_frame, depth=1, ahead=1),
+    'rgbdiff': Modality(ahead=1),
+}

@@ -16,6 +16,7 @@ from absl import logging
 
 from vidcls import models
 from vidcls.config import AugmentConfig, Config, EvalConfig, ModelConfig, SamplingConfig, validate
+from vidcls.data.flow import FlowSettings
 from vidcls.data.frame_storage import FrameStorage
 from vidcls.errors import UserError
 from vidcls.models.configured import build_model
@@ -64,7 +65,8 @@ def import_run(weights: str | Path, model: str, labels: str | Path, folder: str 
     _check_whole(weights, converted, len(names))
     source = origin(weights, converted)
     logging.info('%s (sha256 %s): %s', weights, source['sha256'], converted.summary())
-    run = workdir.Run(folder, config, names, FrameStorage(SHORT_SIDE, None))
+    flow = FlowSettings() if config.sampling.modality == 'flow' else None
+    run = workdir.Run(folder, config, names, FrameStorage(SHORT_SIDE, None, flow))
     workdir.create(run)
     workdir.save_origin(run, source)
     checkpoints = Checkpoints(run.checkpoints, keep_best=False)

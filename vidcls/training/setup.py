@@ -39,7 +39,7 @@ def open_data(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Da
         )
     check_mixing(config, len(devices))
     dataset = open_dataset(data.dir)
-    dataset.pictures(config.sampling.modality)
+    dataset.stored(config.sampling.modality)
     found = splits.resolved(data, dataset.splits)
     num_clips = len(dataset.clips(found.train_split, '--config.data.train_split'))
     try:
@@ -84,7 +84,7 @@ def enter(
         if begins:
             state, origin = first_state.first_state(config, model, state, dataset.labels)
         terms = resuming.Terms(bool(state.batch_stats), num_steps, extend)
-        run = workdir.check(folder, config, dataset.labels, dataset.storage, terms)
+        run = workdir.check(folder, config, dataset.labels, dataset.stored(config.sampling.modality), terms)
         if not begins:
             trained_on.check(run, dataset)
     settings, saved = config_lib.flatten(config) | {'data.dir': ''}, checkpoint.steps(run.checkpoints)
