@@ -7,28 +7,25 @@ its remains (data_prep/publish.py). A pool of processes decodes and encodes; the
 import dataclasses
 import functools
 import re
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from absl import logging
-from tqdm import tqdm
 
-from data_prep import pool, records, table
+from data_prep import pool, records, table, writing
 from data_prep.example import Result, convert_clip
 from data_prep.options import Options
-from data_prep.outcome import Outcome, check_classes, describe
+from data_prep.outcome import Outcome, describe
 from data_prep.publish import partial_folder, publish, repair
 from data_prep.source import Clip, Source, hash_order
 from vidcls.data import flow, groups
 from vidcls.data.frame_index import VIDEO, FrameIndex, Pictures
 from vidcls.errors import UserError
-from vidcls.run import resource_errors
 from vidcls.text.names import cell, check_label
 
 FAILURES = 'failures.tsv'
-_LOG_EVERY_S = 30
+_MORE_ROOM = 'give --out a larger disk, or store less with --short_side or --fps'
 _DEFAULTS = Options()
 
 
@@ -111,29 +108,13 @@ def _write(
     source: Source, clips: Sequence[Clip], folder: Path, options: Options
 ) -> tuple[Outcome, dict[Pictures, FrameIndex]]:
     """Converts `clips` into shards in `folder`; returns what came of the clips and where their pictures lie."""
-    outcome, writer, spool = Outcome(), records.ShardWriter(folder, source.name), folder / 'spool'
-    spool.mkdir()
-    try:
+
+    def results(spool: Path) -> Iterator[Result]:
         one = functools.partial(convert_clip, storage=options.storage, spool=spool)
-        results = pool.map_in_order(one, clips, options.workers, timeout=options.clip_timeout, lost=_lost)
-        for result in _with_progress(results, len(clips), outcome):
-            if result.problem:
-                outcome.add_problem(result.clip, result.problem, result.record is None, options.strict)
-            if result.record is not None:
-                writer.add(result.clip, result.record)
-                result.record.file.unlink()
-                outcome.num_frames += len(result.record.layout.places[VIDEO.feature].lengths)
-        check_classes(source, outcome)
-        shutil.rmtree(spool)  # a worker that was ended may have left a file
-        indices = writer.finish(source, describe(source, options, outcome, writer.stored))
-    except BaseException as error:
-        done = sum(writer.stored.values())
-        writer.abandon()
-        if _is_disk_full(error):
-            need = writer.num_bytes * len(clips) / max(1, done)
-            raise UserError(_disk_full_message(folder, need)) from error
-        raise
-    return outcome, indices
+        return pool.map_in_order(one, clips, options.workers, timeout=options.clip_timeout, lost=_lost)
+
+    metadata = functools.partial(describe, source, options)
+    return writing.write(source, len(clips), results, metadata, folder, options.strict, _MORE_ROOM)
 
 
 def _lost(clip: Clip, reason: str) -> Result:
@@ -141,41 +122,10 @@ def _lost(clip: Clip, reason: str) -> Result:
     return Result(clip, None, reason)
 
 
-def _with_progress(results: Iterator[Result], total: int, outcome: Outcome) -> Iterator[Result]:
-    """Yields the results; shows their progress as a bar on a terminal, and as log lines elsewhere."""
-    start = last = time.monotonic()
-    with tqdm(results, total=total, unit='clip', disable=None) as bar:
-        for done, result in enumerate(bar):
-            yield result
-            now = time.monotonic()
-            rate = f'{outcome.num_frames / (now - start):,.0f} frames/s'
-            bar.set_postfix_str(rate, refresh=False)
-            if bar.disable and now - last > _LOG_EVERY_S:
-                last = now
-                logging.info('%d of %d clips, %s', done + 1, total, rate)
-
-
 def _write_failures(path: Path, failures: Sequence[tuple[str, str]]) -> None:
     """Writes a line of path and reason for each clip that was skipped, in cells of `vidcls.text.names.cell`."""
     with open(path, 'w', encoding='utf-8') as file:
         file.writelines(f'{cell(name)}\t{cell(reason)}\n' for name, reason in failures)
-
-
-def _is_disk_full(error: BaseException) -> bool:
-    import tensorflow as tf
-
-    return isinstance(error, tf.errors.ResourceExhaustedError) or resource_errors.is_disk_full(error)
-
-
-def _disk_full_message(folder: Path, need: float) -> str:
-    """What to say where the dataset needs about `need` bytes, more than `folder` has room for."""
-    usage = shutil.disk_usage(folder)
-    written = sum(file.stat().st_size for file in folder.rglob('*') if file.is_file())
-    return (
-        f'no space left in {folder.parent}: the dataset needs about {need / 1e6:,.0f} MB and '
-        f'{(usage.free + written) / 1e6:,.0f} MB are there; give --out a larger disk, or store '
-        'less with --short_side or --fps'
-    )
 
 
 def _report(source: Source, stored: Sequence[Clip], outcome: Outcome, destination: Path, seconds: float) -> None:

@@ -139,13 +139,20 @@ def convert_clip(clip: Clip, storage: FrameStorage, spool: Path) -> Result:
     if encoded is None:
         return Result(clip, None, problem)
     try:
-        record, places = serialize(encoded.pictures, clip.label, clip.id, encoded.fps)
-        height, width, _, _ = simplejpeg.decode_jpeg_header(encoded.pictures[VIDEO.feature][0])
+        return Result(clip, write_record(clip, encoded.pictures, encoded.fps, spool), problem)
+    except OSError:  # the disk's fault, which ends the conversion
+        raise
     except Exception as error:  # noqa: BLE001, as in `try_clip`
         return Result(clip, None, internal_error(error))
+
+
+def write_record(clip: Clip, pictures: Mapping[str, Sequence[bytes]], fps: float, spool: Path) -> Record:
+    """Serialises a clip with its pictures into a file in the folder `spool`."""
+    record, places = serialize(pictures, clip.label, clip.id, fps)
+    height, width, _, _ = simplejpeg.decode_jpeg_header(pictures[VIDEO.feature][0])
     file = spool / hashlib.sha256(clip.id.encode()).hexdigest()
-    file.write_bytes(record)  # an error here is the disk's fault, and ends the conversion
-    return Result(clip, Record(file, Layout(encoded.fps, height, width, places)), problem)
+    file.write_bytes(record)
+    return Record(file, Layout(fps, height, width, places))
 
 
 def serialize(

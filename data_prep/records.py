@@ -119,11 +119,12 @@ class ShardWriter:
                 pass  # the error that led here is being reported
         self._open.clear()
 
-    def finish(self, source: Source, info_metadata: Any) -> dict[Pictures, FrameIndex]:
+    def finish(self, source: Source, info_metadata: Any, version: str = VERSION) -> dict[Pictures, FrameIndex]:
         """Closes the shards, gives them their final names and writes TFDS's description.
 
         Args:
           info_metadata: as `metadata` makes it.
+          version: of the dataset.
 
         Returns:
           The index of frames, and that of flow where there is flow; the shards part by part in the order that TFDS lists
@@ -136,7 +137,7 @@ class ShardWriter:
         info = tfds.core.DatasetInfo(
             builder=tfds.core.DatasetIdentity(
                 name=source.name,
-                version=tfds.core.Version(VERSION),
+                version=tfds.core.Version(version),
                 data_dir=os.fspath(self._folder),
                 module_name='data_prep',
             ),

@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +13,7 @@ import pytest
 import simplejpeg
 import tensorflow_datasets as tfds
 
-from data_prep import folder
+from data_prep import add_flow, folder
 from data_prep.convert import convert
 from data_prep.options import Options
 from tests.made_videos import grey_levels, moving, turn_clockwise, write_video
@@ -20,6 +24,7 @@ from vidcls.data.frame_storage import FrameStorage
 from vidcls.errors import UserError
 
 FAST = FlowSettings('dis', 'fast')
+FRAME = simplejpeg.encode_jpeg(moving((3, -2), 1)[0])
 OPTIONS = Options(FrameStorage(flow=FAST), workers=1)
 
 
@@ -136,3 +141,130 @@ def test_processes_change_nothing(made, videos, tmp_path):
     for file in made.iterdir():
         if file.suffix != '.npz':  # a zip file holds the time of day
             assert file.read_bytes() == (other / file.name).read_bytes(), file.name
+
+
+def test_flow_is_added_as_conversion_makes_it(made, videos, tmp_path):
+    plain = convert(folder.read(videos), tmp_path, dataclasses.replace(OPTIONS, storage=FrameStorage()))
+    before = open_dataset(plain)
+    assert add_flow.add_flow(tmp_path, FAST, workers=1) == plain
+    for file in made.iterdir():
+        if file.suffix not in ('.npz', '.json'):
+            assert file.read_bytes() == (plain / file.name).read_bytes(), file.name
+    for name in ('features.json', 'metadata.json', 'dataset_info.json'):
+        assert json.loads((made / name).read_text()) == json.loads((plain / name).read_text())
+    assert sorted(file.name for file in plain.iterdir()) == sorted(file.name for file in made.iterdir())
+    after = open_dataset(plain)
+    assert after.index.ids.tolist() == before.index.ids.tolist()
+    assert after.digest('train') == before.digest('train')
+    assert [path.name for path in tmp_path.iterdir()] == ['clips']
+    add_flow.add_flow(plain, FlowSettings(bound=4.0), workers=1)
+    assert open_dataset(plain).flow == FlowSettings(bound=4.0)
+    assert stored(open_dataset(plain), 'a/moved')[0] == stored(after, 'a/moved')[0]
+
+
+def test_a_broken_frame_is_named_and_the_dataset_stays(made, tmp_path):
+    copy = Path(shutil.copytree(made, tmp_path / 'clips' / '1.0.0'))
+    index = open_dataset(copy).index
+    clip = index.ids.tolist().index('a/moved')
+    row = int(index.first[clip]) + 2
+    with open(copy / index.shards[index.shard[clip]], 'r+b') as file:
+        file.seek(index.offset[row] + 20)
+        file.write(bytes(60))
+    with pytest.raises(UserError, match="frame 2 of clip 'a/moved': a broken JPEG"):
+        add_flow.add_flow(copy, FlowSettings(bound=4.0), workers=1)
+    assert open_dataset(copy).flow == FAST
+    assert [path.name for path in tmp_path.iterdir()] == ['clips']
+
+
+@pytest.fixture(scope='module')
+def published(tmp_path_factory) -> Path:
+    """Frames and the flow of each pair as mmaction2 has them, and the same of denseflow, counted from 0."""
+    root = tmp_path_factory.mktemp('published') / 'frames'
+    for name, names, first in (('one', ('flow_x', 'flow_y'), 1), ('other', ('x', 'y'), 0)):
+        clip = root / 'a' / name
+        clip.mkdir(parents=True)
+        for number, frame in enumerate(moving((3, -2), 4)):
+            (clip / f'img_{number + first:05d}.jpg').write_bytes(simplejpeg.encode_jpeg(frame))
+        for number in range(3):
+            flow_of_frame = np.full((96, 128, 2), (10 * number + 3, 10 * number + 4), np.uint8)
+            for axis, picture in zip(names, flow_jpeg.encode(flow_of_frame)):
+                (clip / f'{axis}_{number + first:05d}.jpg').write_bytes(picture)
+    return root
+
+
+TVL1 = Options(FrameStorage(flow=FlowSettings('tvl1')), workers=1)
+
+
+def test_published_pictures_are_taken_byte_for_byte(published, tmp_path):
+    data = open_dataset(convert(folder.read(published), tmp_path, dataclasses.replace(TVL1, flow_from=published)))
+    assert data.flow == FlowSettings('tvl1')
+    for name, names, first in (('a/one', ('flow_x', 'flow_y'), 1), ('a/other', ('x', 'y'), 0)):
+        frames, pictures = stored(data, name)
+        assert len(frames) == 4
+        files = [published / name / f'{axis}_{number + first:05d}.jpg' for number in (0, 1, 2, 2) for axis in names]
+        assert pictures == [file.read_bytes() for file in files]
+
+
+@pytest.mark.parametrize(
+    ('change', 'reason'),
+    [
+        (lambda clip: (clip / 'flow_y_00002.jpg').unlink(), r'must have the numbers 0, 1, 2\.\.\. or 1, 2, 3'),
+        (lambda clip: (clip / 'flow_y_00002.jpg').write_bytes(b'no'), 'flow_y_00002.jpg: a broken JPEG'),
+        (
+            lambda clip: (clip / 'flow_y_00002.jpg').write_bytes(flow_jpeg.encode(np.zeros((90, 128, 2), np.uint8))[1]),
+            'flow_y_00002.jpg: has 128 x 90 pixels, and the frames have 128 x 96',
+        ),
+        (
+            lambda clip: [file.unlink() for file in clip.glob('flow_*')],
+            'has flow pictures of 0 frames, and the clip has 4',
+        ),
+        (
+            lambda clip: [(clip / f'img_{number:05d}.jpg').write_bytes(FRAME) for number in range(5, 10)],
+            'of 3 frames, and',
+        ),
+    ],
+)
+def test_published_pictures_that_do_not_fit_are_refused(published, tmp_path, change, reason):
+    copy = Path(shutil.copytree(published, tmp_path / 'frames'))
+    change(copy / 'a' / 'one')
+    made = convert(folder.read(copy), tmp_path / 'out', dataclasses.replace(TVL1, flow_from=copy))
+    assert open_dataset(made).index.ids.tolist() == ['a/other']
+    assert re.search(reason, (made / 'failures.tsv').read_text())
+
+
+def test_published_pictures_go_with_every_frame_of_a_video(videos, tmp_path):
+    options = Options(FrameStorage(fps=5.0, flow=FlowSettings('tvl1')), flow_from=tmp_path)
+    with pytest.raises(UserError, match='--fps=5: published flow pictures are of every frame'):
+        convert(folder.read(videos), tmp_path, options)
+
+
+def test_an_algorithm_that_is_not_installed_is_said_before_any_work(videos, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'cv2', None)
+    with pytest.raises(UserError, match=r"pip install 'vidcls\[flow\]'"):
+        convert(folder.read(videos), tmp_path, OPTIONS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_beam_makes_the_same_records(made, videos, tmp_path):
+    pytest.importorskip('apache_beam')
+    other = convert(folder.read(videos), tmp_path, dataclasses.replace(OPTIONS, beam_runner='DirectRunner'))
+    one, two = open_dataset(made), open_dataset(other)
+    assert one.flow == two.flow
+    for name in one.index.ids.tolist():
+        assert stored(one, name) == stored(two, name)
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, '-m', *arguments], check=False, capture_output=True, text=True)
+
+
+def test_flags(published, tmp_path):
+    out = f'--out={tmp_path}'
+    common = ('data_prep.folder', f'--videos={published}', out, '--workers=1')
+    assert '--flow_from: say by --flow how' in run(*common, f'--flow_from={published}').stderr
+    done = run(*common, '--flow=tvl1', f'--flow_from={published}', '--flow_bound=32')
+    assert done.returncode == 0, done.stderr
+    assert open_dataset(tmp_path).flow == FlowSettings('tvl1', bound=32.0)
+    done = run('data_prep.add_flow', f'--dataset={tmp_path}', '--flow_preset=ultrafast', '--workers=1')
+    assert done.returncode == 0, done.stderr
+    assert open_dataset(tmp_path).flow == FlowSettings('dis', 'ultrafast')
