@@ -143,14 +143,14 @@ def _transform_row(rounds: int) -> dict:
     """The cost of `transform` beside that of a forward pass: a ratio of 50 means 2 % of the forward pass's time."""
     import jax
 
-    from vidcls.config import AugmentConfig
+    from vidcls.config import AugmentConfig, Config
     from vidcls.data.transform import Views, transform
 
     case = CASES[0]
     pixels = np.random.default_rng(0).integers(0, 256, (case.clips, case.frames, _CANVAS, _CANVAS, 3), np.uint8)
     windows = [[(0, 0, _CANVAS - 30, _CANVAS - 30, clip % 2)] for clip in range(case.clips)]
     clips = jax.device_put(Views(pixels, np.array(windows, np.int32)))
-    transformed = jax.jit(functools.partial(transform, crop_size=_SIZE, mean=AugmentConfig.mean, std=AugmentConfig.std))
+    transformed = jax.jit(functools.partial(transform, config=Config(augment=AugmentConfig(crop_size=_SIZE))))
     calls = {'transform': lambda: jax.block_until_ready(transformed(clips)), 'infer': our_tasks(case)['infer']}
     rates = time_alternately(calls, rounds)
     name = f'resize, flip and normalise / {case.model} infer'

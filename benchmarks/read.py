@@ -22,7 +22,7 @@ from absl import logging
 
 from benchmarks.convert import SHARED_DATA
 from benchmarks.table import print_table, row
-from vidcls.config import AugmentConfig, Config, DataConfig, SamplingConfig
+from vidcls.config import CHANNELS, AugmentConfig, Config, DataConfig, SamplingConfig
 from vidcls.data import pipeline
 from vidcls.data.dataset import Dataset, open_dataset
 from vidcls.data.sampling import segments
@@ -148,7 +148,7 @@ class _Clips:
         if flip:
             images = [image.transpose(Image.FLIP_LEFT_RIGHT) for image in images]
         video = np.stack([np.asarray(image, np.float32).transpose(2, 0, 1) / 255 for image in images])
-        mean, std = (np.array(v, np.float32)[:, None, None] for v in (AugmentConfig.mean, AugmentConfig.std))
+        mean, std = (np.array(v, np.float32)[:, None, None] for v in CHANNELS['rgb'][1:])
         return (video - mean) / std
 
 

@@ -18,14 +18,15 @@ from data_prep.options import Options
 from data_prep.outcome import Outcome, check_classes, describe
 from data_prep.source import Clip, Source
 from vidcls.data import frame_index
+from vidcls.data.frame_index import FLOW, VIDEO, FrameIndex, Pictures
 from vidcls.data.frame_storage import FrameStorage
 from vidcls.errors import UserError
 
 
 def write(
     source: Source, clips: Sequence[Clip], folder: Path, options: Options
-) -> tuple[Outcome, frame_index.FrameIndex]:
-    """Converts `clips` into shards in `folder`; returns what came of the clips and where their frames lie.
+) -> tuple[Outcome, dict[Pictures, FrameIndex]]:
+    """Converts `clips` into shards in `folder`; returns what came of the clips and where their pictures lie.
 
     Raises:
       UserError: Apache Beam is not installed, or no clip of a part could be read (TFDS's Beam writer
@@ -65,9 +66,10 @@ def write(
     stored = {name: split.num_examples for name, split in builder.info.splits.items()}
     describe(source, options, outcome, stored).save_metadata(folder)
     shards = [name for split in builder.info.splits.values() for name in sorted(split.filenames)]
-    index = frame_index.build(folder, shards)
-    outcome.num_frames = len(index.offset)
-    return outcome, index
+    kinds = (VIDEO, FLOW) if options.storage.flow else (VIDEO,)
+    indices = {pictures: frame_index.build(folder, shards, pictures) for pictures in kinds}
+    outcome.num_frames = len(indices[VIDEO].offset)
+    return outcome, indices
 
 
 def _builder_class(source: Source, clips: Sequence[Clip], storage: FrameStorage, problems: Path) -> Any:
@@ -84,7 +86,7 @@ def _builder_class(source: Source, clips: Sequence[Clip], storage: FrameStorage,
             return tfds.core.DatasetInfo(
                 builder=self,
                 description=source.description,
-                features=records.features(source.labels),
+                features=records.features(source.labels, flow=storage.flow is not None),
                 metadata=tfds.core.MetadataDict(),  # `write` saves it when its counts are known
             )
 
@@ -111,7 +113,7 @@ def _examples(clip: Clip, storage: FrameStorage, problems: Path) -> Iterator[tup
         _note(problems, clip, problem, skipped=encoded is None)
     if encoded is None:
         return
-    yield clip.id, {'video': encoded.jpegs, 'label': clip.label, 'id': clip.id, 'fps': encoded.fps}
+    yield clip.id, {**encoded.pictures, 'label': clip.label, 'id': clip.id, 'fps': encoded.fps}
 
 
 def _note(problems: Path, clip: Clip, reason: str, skipped: bool) -> None:

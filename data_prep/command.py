@@ -10,11 +10,13 @@ from pathlib import Path
 
 from absl import flags, logging
 
+from data_prep import flow_flags
 from data_prep.convert import convert
 from data_prep.options import Options
 from data_prep.source import Source
 from vidcls.data import frame_storage
 from vidcls.data.frame_storage import FrameStorage
+from vidcls.errors import UserError
 from vidcls.run import script, signals
 
 
@@ -35,6 +37,12 @@ def main(read_source: Callable[[Path, Options], Source], closing: str = '') -> N
         upper_bound=frame_storage.MAX_SHORT_SIDE,
     )
     fps = flags.DEFINE_float('fps', defaults.storage.fps, 'Store frames at this rate; all frames if not given.')
+    flow = flow_flags.define(default=None)
+    flow_from = flags.DEFINE_string(
+        'flow_from',
+        None,
+        'Take published flow pictures, from a folder of this one for each clip, in place of computing them.',
+    )
     strict = flags.DEFINE_bool('strict', defaults.strict, 'A video that cannot be read whole is an error, not skipped.')
     workers = flags.DEFINE_integer(
         'workers', defaults.workers, 'Processes that decode; 0 for one a core.', lower_bound=0
@@ -59,7 +67,8 @@ def main(read_source: Callable[[Path, Options], Source], closing: str = '') -> N
 
     def work(_) -> int:
         options = Options(
-            storage=FrameStorage(short_side.value, fps.value),
+            storage=FrameStorage(short_side.value, fps.value, flow()),
+            flow_from=Path(flow_from.value).expanduser().absolute() if flow_from.value else None,
             strict=strict.value,
             workers=workers.value,
             clip_timeout=clip_timeout.value,
@@ -68,6 +77,8 @@ def main(read_source: Callable[[Path, Options], Source], closing: str = '') -> N
             beam_options=tuple(beam_options.value),
             seed=seed.value,
         )
+        if options.flow_from and not options.storage.flow:
+            raise UserError('--flow_from: say by --flow how its pictures were made, tvl1 for most published ones')
         try:
             folder = Path(out.value).expanduser()
             with signals.raised():
@@ -79,4 +90,4 @@ def main(read_source: Callable[[Path, Options], Source], closing: str = '') -> N
             raise
         return 0
 
-    script.run(work, sys.modules['__main__'].__doc__ or '', shared_flags=(__name__,))
+    script.run(work, sys.modules['__main__'].__doc__ or '', shared_flags=(__name__, flow_flags.__name__))

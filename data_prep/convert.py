@@ -4,30 +4,28 @@ A conversion that was killed, interrupted or short of disk leaves nothing that a
 its remains (data_prep/publish.py). A pool of processes decodes and encodes; the calling process only writes.
 """
 
+import dataclasses
 import functools
 import re
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from absl import logging
-from tqdm import tqdm
 
-from data_prep import pool, records, table
+from data_prep import pool, records, table, writing
 from data_prep.example import Result, convert_clip
 from data_prep.options import Options
-from data_prep.outcome import Outcome, check_classes, describe
+from data_prep.outcome import Outcome, describe
 from data_prep.publish import partial_folder, publish, repair
 from data_prep.source import Clip, Source, hash_order
-from vidcls.data import groups
-from vidcls.data.frame_index import FrameIndex
+from vidcls.data import flow, groups
+from vidcls.data.frame_index import VIDEO, FrameIndex, Pictures
 from vidcls.errors import UserError
-from vidcls.run import resource_errors
 from vidcls.text.names import cell, check_label
 
 FAILURES = 'failures.tsv'
-_LOG_EVERY_S = 30
+_MORE_ROOM = 'give --out a larger disk, or store less with --short_side or --fps'
 _DEFAULTS = Options()
 
 
@@ -56,22 +54,39 @@ def convert(source: Source, out: Path, options: Options = _DEFAULTS) -> Path:
         raise UserError(f'{source.name}: the class {twice!r} is named twice; name it once')
     start = time.monotonic()
     by_id = {clip.id: clip for clip in source.clips}
-    clips = [by_id[name] for name in hash_order(by_id, options.seed)]
+    clips = _with_flow([by_id[name] for name in hash_order(by_id, options.seed)], options)
     with partial_folder(destination) as partial:
         if options.beam_runner:
             from data_prep import beam
 
-            outcome, index = beam.write(source, clips, partial, options)
+            outcome, indices = beam.write(source, clips, partial, options)
         else:
-            outcome, index = _write(source, clips, partial, options)
-        index.save(partial)
+            outcome, indices = _write(source, clips, partial, options)
+        for pictures, index in indices.items():
+            index.save(partial, pictures)
+        ids = indices[VIDEO].ids.tolist()
         if source.grouped_by:
-            stored = {name: by_id[name].group for name in index.ids.tolist()}
+            stored = {name: by_id[name].group for name in ids}
             groups.save(partial, source.grouped_by, {name: group for name, group in stored.items() if group})
         _write_failures(partial / FAILURES, outcome.failures)  # last: tells `repair` that all is there
         publish(partial, destination)
-    _report(source, [by_id[name] for name in index.ids.tolist()], outcome, destination, time.monotonic() - start)
+    _report(source, [by_id[name] for name in ids], outcome, destination, time.monotonic() - start)
     return destination
+
+
+def _with_flow(clips: list[Clip], options: Options) -> list[Clip]:
+    """The clips with their folders of published flow pictures, where these are taken.
+
+    Raises:
+      UserError: the flow can't be computed here, or published pictures would not fit the frames.
+    """
+    if options.flow_from is None:
+        if options.storage.flow:
+            flow.check_installed(options.storage.flow)
+        return clips
+    if options.storage.fps is not None and not all(clip.is_images for clip in clips):
+        raise UserError(f'--fps={options.storage.fps:g}: published flow pictures are of every frame; leave --fps out')
+    return [dataclasses.replace(clip, flow=options.flow_from / clip.id) for clip in clips]
 
 
 def find_destination(out: Path, name: str, overwrite: bool) -> Path:
@@ -89,31 +104,17 @@ def find_destination(out: Path, name: str, overwrite: bool) -> Path:
     return destination
 
 
-def _write(source: Source, clips: Sequence[Clip], folder: Path, options: Options) -> tuple[Outcome, FrameIndex]:
-    """Converts `clips` into shards in `folder`; returns what came of the clips and where their frames lie."""
-    outcome, writer, spool = Outcome(), records.ShardWriter(folder, source.name), folder / 'spool'
-    spool.mkdir()
-    try:
+def _write(
+    source: Source, clips: Sequence[Clip], folder: Path, options: Options
+) -> tuple[Outcome, dict[Pictures, FrameIndex]]:
+    """Converts `clips` into shards in `folder`; returns what came of the clips and where their pictures lie."""
+
+    def results(spool: Path) -> Iterator[Result]:
         one = functools.partial(convert_clip, storage=options.storage, spool=spool)
-        results = pool.map_in_order(one, clips, options.workers, timeout=options.clip_timeout, lost=_lost)
-        for result in _with_progress(results, len(clips), outcome):
-            if result.problem:
-                outcome.add_problem(result.clip, result.problem, result.record is None, options.strict)
-            if result.record is not None:
-                writer.add(result.clip, result.record)
-                result.record.file.unlink()
-                outcome.num_frames += len(result.record.layout.lengths)
-        check_classes(source, outcome)
-        shutil.rmtree(spool)  # a worker that was ended may have left a file
-        index = writer.finish(source, describe(source, options, outcome, writer.stored))
-    except BaseException as error:
-        done = sum(writer.stored.values())
-        writer.abandon()
-        if _is_disk_full(error):
-            need = writer.num_bytes * len(clips) / max(1, done)
-            raise UserError(_disk_full_message(folder, need)) from error
-        raise
-    return outcome, index
+        return pool.map_in_order(one, clips, options.workers, timeout=options.clip_timeout, lost=_lost)
+
+    metadata = functools.partial(describe, source, options)
+    return writing.write(source, len(clips), results, metadata, folder, options.strict, _MORE_ROOM)
 
 
 def _lost(clip: Clip, reason: str) -> Result:
@@ -121,41 +122,10 @@ def _lost(clip: Clip, reason: str) -> Result:
     return Result(clip, None, reason)
 
 
-def _with_progress(results: Iterator[Result], total: int, outcome: Outcome) -> Iterator[Result]:
-    """Yields the results; shows their progress as a bar on a terminal, and as log lines elsewhere."""
-    start = last = time.monotonic()
-    with tqdm(results, total=total, unit='clip', disable=None) as bar:
-        for done, result in enumerate(bar):
-            yield result
-            now = time.monotonic()
-            rate = f'{outcome.num_frames / (now - start):,.0f} frames/s'
-            bar.set_postfix_str(rate, refresh=False)
-            if bar.disable and now - last > _LOG_EVERY_S:
-                last = now
-                logging.info('%d of %d clips, %s', done + 1, total, rate)
-
-
 def _write_failures(path: Path, failures: Sequence[tuple[str, str]]) -> None:
     """Writes a line of path and reason for each clip that was skipped, in cells of `vidcls.text.names.cell`."""
     with open(path, 'w', encoding='utf-8') as file:
         file.writelines(f'{cell(name)}\t{cell(reason)}\n' for name, reason in failures)
-
-
-def _is_disk_full(error: BaseException) -> bool:
-    import tensorflow as tf
-
-    return isinstance(error, tf.errors.ResourceExhaustedError) or resource_errors.is_disk_full(error)
-
-
-def _disk_full_message(folder: Path, need: float) -> str:
-    """What to say where the dataset needs about `need` bytes, more than `folder` has room for."""
-    usage = shutil.disk_usage(folder)
-    written = sum(file.stat().st_size for file in folder.rglob('*') if file.is_file())
-    return (
-        f'no space left in {folder.parent}: the dataset needs about {need / 1e6:,.0f} MB and '
-        f'{(usage.free + written) / 1e6:,.0f} MB are there; give --out a larger disk, or store '
-        'less with --short_side or --fps'
-    )
 
 
 def _report(source: Source, stored: Sequence[Clip], outcome: Outcome, destination: Path, seconds: float) -> None:

@@ -7,15 +7,18 @@ gigabyte, and its classes copy the megabytes of a clip several times where this 
 import dataclasses
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
 
-from data_prep import pool
+from data_prep import pool, published_flow
 from data_prep.source import Clip
-from vidcls.data import decoding, video
+from vidcls.data import decoding, flow, flow_jpeg, video
+from vidcls.data.flow import FlowSettings
+from vidcls.data.frame_index import FLOW, VIDEO
 from vidcls.data.frame_storage import FrameStorage
 from vidcls.data.frame_times import IMAGE_FPS
 from vidcls.errors import internal_error
@@ -23,36 +26,46 @@ from vidcls.errors import internal_error
 
 @dataclasses.dataclass(frozen=True)
 class EncodedClip:
-    """A clip's frames as JPEGs, their rate, and what is wrong with the file ('' if nothing)."""
+    """A clip's pictures as JPEGs, their rate, and what is wrong with the file ('' if nothing).
 
-    jpegs: list[bytes]
+    Attributes:
+      pictures: 'video' -> the frames; where flow is stored, 'flow' -> x and y of the first frame's flow, then of the second's...
+    """
+
+    pictures: dict[str, list[bytes]]
     fps: float
     damage: str
 
 
-@dataclasses.dataclass(frozen=True)
-class FrameLayout:
-    """Where a record holds its t frames, for the index of frames.
+class Places(NamedTuple):
+    """Where pictures lie in a record: int64[n] offsets and int32[n] lengths of JPEGs, bytes."""
 
-    Attributes:
-      fps: frames per second.
-      height, width: pixels.
-      offsets, lengths: int64[t] and int32[t], of each JPEG in the record, bytes.
-    """
-
-    fps: float
-    height: int
-    width: int
     offsets: np.ndarray
     lengths: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where a record holds its pictures, for the indices.
+
+    Attributes:
+      fps: frames per second.
+      height, width: pixels.
+      places: of the pictures of each feature.
+    """
+
+    fps: float
+    height: int
+    width: int
+    places: dict[str, Places]
+
+
+@dataclasses.dataclass(frozen=True)
 class Record:
-    """A serialised clip: the file that holds it, and where its frames lie in that file."""
+    """A serialised clip: the file that holds it, and where its pictures lie in that file."""
 
     file: Path
-    layout: FrameLayout
+    layout: Layout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +84,7 @@ class Result:
 
 
 def read_clip(clip: Clip, storage: FrameStorage) -> EncodedClip:
-    """Decodes and encodes a clip.
+    """Decodes and encodes a clip, and computes or reads its flow.
 
     Raises:
       video.VideoError: nothing of the clip can be used.
@@ -79,9 +92,25 @@ def read_clip(clip: Clip, storage: FrameStorage) -> EncodedClip:
     if clip.is_images:
         _, _, jpegs = video.encode_images(clip.files, short_side=storage.short_side)
         # Images carry no clock: they are taken to be at the rate that was asked for.
-        return EncodedClip(jpegs, storage.fps or IMAGE_FPS, '')
-    info, jpegs = video.encode(clip.files[0], short_side=storage.short_side, fps=storage.fps)
-    return EncodedClip(jpegs, info.fps, info.damage)
+        fps, damage = storage.fps or IMAGE_FPS, ''
+    else:
+        info, jpegs = video.encode(clip.files[0], short_side=storage.short_side, fps=storage.fps)
+        fps, damage = info.fps, info.damage
+    pictures = {VIDEO.feature: jpegs}
+    if storage.flow:
+        pictures[FLOW.feature] = published_flow.read(clip.flow, jpegs) if clip.flow else flow_of(jpegs, storage.flow)
+        video.check_bytes(clip.files[0], sum(len(jpeg) for jpegs in pictures.values() for jpeg in jpegs))
+    return EncodedClip(pictures, fps, damage)
+
+
+def flow_of(jpegs: Sequence[bytes], settings: FlowSettings) -> list[bytes]:
+    """The flow pictures x1 y1 x2 y2... of a clip's stored frames."""
+    flow.use_one_thread()  # there is a process for each core
+    found: list[bytes] = []
+    for pair in flow_jpeg.of_frames(jpegs, settings):
+        found += pair
+        pool.report_progress()
+    return found
 
 
 def try_clip(clip: Clip, storage: FrameStorage) -> tuple[EncodedClip | None, str]:
@@ -110,46 +139,52 @@ def convert_clip(clip: Clip, storage: FrameStorage, spool: Path) -> Result:
     if encoded is None:
         return Result(clip, None, problem)
     try:
-        record = serialize(encoded.jpegs, clip.label, clip.id, encoded.fps)
-        layout = _lay_out(encoded, len(record))
+        return Result(clip, write_record(clip, encoded.pictures, encoded.fps, spool), problem)
+    except OSError:  # the disk's fault, which ends the conversion
+        raise
     except Exception as error:  # noqa: BLE001, as in `try_clip`
         return Result(clip, None, internal_error(error))
+
+
+def write_record(clip: Clip, pictures: Mapping[str, Sequence[bytes]], fps: float, spool: Path) -> Record:
+    """Serialises a clip with its pictures into a file in the folder `spool`."""
+    record, places = serialize(pictures, clip.label, clip.id, fps)
+    height, width, _, _ = simplejpeg.decode_jpeg_header(pictures[VIDEO.feature][0])
     file = spool / hashlib.sha256(clip.id.encode()).hexdigest()
-    file.write_bytes(record)  # an error here is the disk's fault, and ends the conversion
-    return Result(clip, Record(file, layout), problem)
+    file.write_bytes(record)
+    return Record(file, Layout(fps, height, width, places))
 
 
-def _lay_out(encoded: EncodedClip, record_bytes: int) -> FrameLayout:
-    height, width, _, _ = simplejpeg.decode_jpeg_header(encoded.jpegs[0])
-    lengths = np.array([len(jpeg) for jpeg in encoded.jpegs], np.int32)
-    return FrameLayout(encoded.fps, height, width, frame_offsets(record_bytes, lengths), lengths)
-
-
-def serialize(jpegs: Sequence[bytes], label: int, id: str, fps: float) -> bytes:
-    """tf.train.Example with `video` (bytes), `label` (int64), `id` (bytes) and `fps` (float).
+def serialize(
+    pictures: Mapping[str, Sequence[bytes]], label: int, id: str, fps: float
+) -> tuple[bytes, dict[str, Places]]:
+    """tf.train.Example with `label` (int64), `id` (bytes), `fps` (float) and each feature of `pictures` (bytes).
 
     Field numbers: tensorflow/core/example/example.proto and feature.proto.
+
+    Returns:
+      The record, and where it holds the pictures.
     """
-    features = {  # `video` last: see frame_offsets
+    features = {
         'fps': _field(2, _field(1, struct.pack('<f', fps))),
         'id': _field(1, _field(1, id.encode())),
         'label': _field(3, _field(1, _varint(label))),
-        'video': _field(1, [piece for jpeg in jpegs for piece in _field(1, jpeg)]),
     }
-    entries = []
+    features |= {
+        name: _field(1, [piece for jpeg in jpegs for piece in _field(1, jpeg)]) for name, jpegs in pictures.items()
+    }
+    entries, last = [], {}
     for name, feature in features.items():
         entries += _field(1, _field(1, name.encode()) + _field(2, feature))
-    return b''.join(_field(1, entries))
-
-
-def frame_offsets(record_bytes: int, lengths: np.ndarray) -> np.ndarray:
-    """int64[t]: where the JPEGs of these lengths begin in the record that `serialize` made of them.
-
-    The JPEGs are the record's end, each after a byte of tag and its length as a varint of 7 bits a byte.
-    """
-    heads = [1 + len(_varint(int(length))) for length in lengths]
-    ends = np.cumsum(lengths.astype(np.int64) + heads)
-    return record_bytes - ends[-1] + ends - lengths
+        last[name] = len(entries)
+    pieces = _field(1, entries)  # one piece before the entries
+    ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
+    places = {}
+    for name, jpegs in pictures.items():
+        # A feature's last pieces are its JPEGs, each after a piece that states its length.
+        lengths = np.array([len(jpeg) for jpeg in jpegs], np.int32)
+        places[name] = Places(ends[last[name] - 2 * len(jpegs) + 2 : last[name] + 1 : 2] - lengths, lengths)
+    return b''.join(pieces), places
 
 
 def _field(number: int, value: bytes | list[bytes]) -> list[bytes]:

@@ -29,7 +29,7 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from data_prep import command, splits
+from data_prep import command, published_flow, splits
 from data_prep.path_lists import Entry, read_lists
 from data_prep.source import Clip, Source, clip_ids
 from vidcls.data import tree
@@ -143,8 +143,9 @@ def _walk(videos: Path) -> list[Entry]:
 
 
 def _clip(id: str, label: int, part: str, path: Path) -> Clip:
-    """Returns a clip that is made of a video, or of a folder of frames."""
-    frames = sorted(tree.files(path, tree.IMAGE_SUFFIXES), key=_natural) if path.is_dir() else []
+    """A clip of a video, or of a folder of frames."""
+    images = sorted(tree.files(path, tree.IMAGE_SUFFIXES), key=_natural) if path.is_dir() else []
+    frames = [image for image in images if not published_flow.is_flow(image)] or images
     return Clip(id, label, part, tuple(frames) or (path,), is_images=bool(frames))
 
 

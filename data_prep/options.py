@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 from vidcls.data.frame_storage import FrameStorage
 
@@ -11,7 +12,9 @@ class Options:
     """The options of a conversion.
 
     Attributes:
-      storage: the size and rate of the stored frames.
+      storage: the size and rate of the stored frames, and how their flow is computed.
+      flow_from: the folder with published flow pictures, in a folder below it for each clip, under the clip's id. They
+        are stored in place of computed flow, and `storage.flow` tells how they were made.
       strict: whether it is an error if a video can't be used, or can be used only in part.
       workers: the number of processes that decode, beside the process that writes; 0 for one per core.
       clip_timeout: the seconds without a decoded frame after which a clip is given up.
@@ -22,6 +25,7 @@ class Options:
     """
 
     storage: FrameStorage = dataclasses.field(default_factory=FrameStorage)
+    flow_from: Path | None = None
     strict: bool = False
     workers: int = 0
     clip_timeout: float = 60.0

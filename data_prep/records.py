@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_prep.example import FrameLayout, Record
+from data_prep.example import Layout, Record
 from data_prep.source import Clip, Source
-from vidcls.data.frame_index import FrameIndex
+from vidcls.data import frame_storage
+from vidcls.data.frame_index import FLOW, VIDEO, FrameIndex, Pictures
 from vidcls.data.frame_storage import FrameStorage
 
 VERSION = '1.0.0'
@@ -22,17 +23,21 @@ SHARD_BYTES = 256 << 20
 _HEADER, _FRAMING = 12, 16
 
 
-def features(labels: Sequence[str]) -> Any:
-    """The features of one example: `video` as JPEGs, `label`, `id`, `fps`."""
+def features(labels: Sequence[str], flow: bool) -> Any:
+    """The features of one example: `video` as JPEGs, `label`, `id`, `fps`, and perhaps `flow`, two grey JPEGs a frame."""
     import tensorflow_datasets as tfds
 
+    jpegs = lambda channels: tfds.features.Sequence(
+        tfds.features.Image(shape=(None, None, channels), encoding_format='jpeg')
+    )
     return tfds.features.FeaturesDict(
         {
-            'video': tfds.features.Sequence(tfds.features.Image(shape=(None, None, 3), encoding_format='jpeg')),
+            'video': jpegs(3),
             'label': tfds.features.ClassLabel(names=list(labels)),
             'id': tfds.features.Text(),
             'fps': tfds.features.Scalar(np.float32),
         }
+        | ({'flow': jpegs(1)} if flow else {})
     )
 
 
@@ -48,8 +53,7 @@ def metadata(source: Source, storage: FrameStorage, stored: dict[str, int], **co
     sums = {name: [p for p in parts if stored.get(p)] for name, parts in source.splits.items()}
     return tfds.core.MetadataDict(
         splits={name: '+'.join(parts) for name, parts in sums.items() if parts},
-        short_side=storage.short_side,
-        fps=storage.fps,
+        **frame_storage.described(storage),
         clips_per_split={name: sum(stored[p] for p in parts) for name, parts in sums.items()},
         **counts,
     )
@@ -61,7 +65,7 @@ class _Row(NamedTuple):
     shard: int
     start: int
     clip: Clip
-    layout: FrameLayout
+    layout: Layout
 
 
 class ShardWriter:
@@ -115,14 +119,16 @@ class ShardWriter:
                 pass  # the error that led here is being reported
         self._open.clear()
 
-    def finish(self, source: Source, info_metadata: Any) -> FrameIndex:
+    def finish(self, source: Source, info_metadata: Any, version: str = VERSION) -> dict[Pictures, FrameIndex]:
         """Closes the shards, gives them their final names and writes TFDS's description.
 
         Args:
           info_metadata: as `metadata` makes it.
+          version: of the dataset.
 
         Returns:
-          The index of frames, its shards part by part in the order that TFDS lists them.
+          The index of frames, and that of flow where there is flow; the shards part by part in the order that TFDS lists
+          them.
         """
         import tensorflow_datasets as tfds
 
@@ -131,12 +137,12 @@ class ShardWriter:
         info = tfds.core.DatasetInfo(
             builder=tfds.core.DatasetIdentity(
                 name=source.name,
-                version=tfds.core.Version(VERSION),
+                version=tfds.core.Version(version),
                 data_dir=os.fspath(self._folder),
                 module_name='data_prep',
             ),
             description=source.description,
-            features=features(source.labels),
+            features=features(source.labels, flow='flow' in info_metadata),
             metadata=info_metadata,
         )
         info.set_file_format('tfrecord')
@@ -165,17 +171,22 @@ class ShardWriter:
             )
         info.set_splits(tfds.core.splits.SplitDict(splits))
         info.write_to_directory(self._folder)
-        return _index(self._folder, names, rows)
+        return {
+            pictures: _index(self._folder, names, rows, pictures.feature)
+            for pictures in (VIDEO, FLOW)
+            if pictures.feature in rows[0].layout.places
+        }
 
 
-def _index(folder: Path, shards: Sequence[str], rows: Sequence[_Row]) -> FrameIndex:
+def _index(folder: Path, shards: Sequence[str], rows: Sequence[_Row], feature: str) -> FrameIndex:
     """The index that `frame_index.build` would make, without reading the shards again.
 
     Args:
       rows: a row for each clip, in the order of the shards.
+      feature: whose pictures.
     """
     number, starts, clips, layouts = zip(*rows, strict=True)
-    counts = [len(layout.lengths) for layout in layouts]
+    places = [layout.places[feature] for layout in layouts]
     return FrameIndex(
         shards=np.array(shards, dtype=np.str_),
         shard_bytes=np.array([(folder / name).stat().st_size for name in shards], np.int64),
@@ -185,7 +196,7 @@ def _index(folder: Path, shards: Sequence[str], rows: Sequence[_Row]) -> FrameIn
         fps=np.array([layout.fps for layout in layouts], np.float32),
         height=np.array([layout.height for layout in layouts], np.int32),
         width=np.array([layout.width for layout in layouts], np.int32),
-        first=np.cumsum([0, *counts], dtype=np.int64),
-        offset=np.concatenate([s + lay.offsets for s, lay in zip(starts, layouts, strict=True)]),
-        length=np.concatenate([layout.lengths for layout in layouts]),
+        first=np.cumsum([0, *(len(place.lengths) for place in places)], dtype=np.int64),
+        offset=np.concatenate([start + place.offsets for start, place in zip(starts, places, strict=True)]),
+        length=np.concatenate([place.lengths for place in places]),
     )

@@ -22,6 +22,7 @@ class Clip:
       files: the video, or the frames in order where the clip is a folder of images.
       is_images: whether `files` are frames.
       group: the name of what the clip was cut from, such as a film; '' where that isn't known.
+      flow: the folder of flow pictures that are taken as they are (`data_prep.published_flow`); None: flow is computed.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Clip:
     files: tuple[Path, ...]
     is_images: bool = False
     group: str = ''
+    flow: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,7 +32,7 @@ _DATA = flags.DEFINE_string('data', '', "The dataset's folder for the page, if i
 def main(argv: list[str]) -> None:
     if bool(_WEIGHTS.value) == _SEARCH.value:
         raise UserError('give either --weights=..., a number for each run, or --search')
-    weights = _numbers(_WEIGHTS.value)
+    weights = launch.weights(_WEIGHTS.value)
     from vidcls.fuse import check_number, fuse
     from vidcls.run import stored_results
 
@@ -44,13 +44,6 @@ def main(argv: list[str]) -> None:
     for path in saved:
         if _REPORT.value:
             launch.write_page('evaluation', path, _DATA.value)
-
-
-def _numbers(texts: list[str]) -> list[float]:
-    try:
-        return [float(text) for text in texts]
-    except ValueError as error:
-        raise UserError(f'--weights={",".join(texts)}: must be numbers such as 1,1.5') from error
 
 
 if __name__ == '__main__':

@@ -112,6 +112,18 @@ def _train(argv: list[str], config: Config, join: Callable[[], None], extend: bo
         write_page('training', [_WORKDIR.value])
 
 
+def weights(texts: list[str]) -> list[float]:
+    """The numbers of a flag --weights.
+
+    Raises:
+      UserError: one is no number.
+    """
+    try:
+        return [float(text) for text in texts]
+    except ValueError as error:
+        raise UserError(f'--weights={",".join(texts)}: must be numbers such as 1,1.5') from error
+
+
 def page_path(out: str, numbers: str = '') -> Path:
     """The path of a page that --out names.
 

@@ -1,11 +1,14 @@
 """Labels of video files, from a work directory alone.
 
-    python -m experiments.predict --workdir=RUN VIDEO... [--top_k=5] [--format=text|json|csv] [--clips=1] [--crops=1|3|10]
+    python -m experiments.predict --workdir=RUN [--workdir=RUN2 --weights=1,1.5] VIDEO... [--top_k=5] [--format=text|json|csv] [--clips=1] [--crops=1|3|10]
         [--explain=DIR] [--explain_label=NAME] [--explain_method=gradcam|gradient_rollout|rollout|occlusion] [--explain_grid=4x5x5]
 
 --config.test.* and --config.sampling.test_segments are as in experiments.evaluate. VIDEO is a file, or a folder, of which every
 video in it and below is taken. A file that can't be read is reported, and the exit status is then 1; the other files are
 classified all the same.
+
+Several runs of the same labels, such as one of colours and one of optical flow, answer together: the weighted mean of their logits
+over their views. Each prepares the video as its own dataset was prepared; optical flow is computed of the frames that are looked at.
 
 --explain writes into DIR what the network looked at in each video: a strip of frames (.png), an animation (.mp4) and the numbers
 (.npz, .json), for the first label or for --explain_label (docs/explaining.md).
@@ -23,15 +26,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from absl import flags, logging
 
-from experiments import launch, testing_flags
+from experiments import launch, several_runs, testing_flags
 from vidcls.errors import UserError
 from vidcls.text.names import as_json, cell, readable
 
 if TYPE_CHECKING:
     from vidcls.explain import Explainer
+    from vidcls.fused import Fused
     from vidcls.predict import Classifier
 
-_WORKDIR = flags.FLAGS['workdir']  # defined in launch
 _TOP_K = flags.DEFINE_integer('top_k', 5, 'How many labels to give.', lower_bound=1)
 _FORMAT = flags.DEFINE_enum('format', 'text', ['text', 'json', 'csv'], 'json: one object a line.')
 _CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (by validation top-1), latest, or a step.')
@@ -47,12 +50,12 @@ _SETTINGS = testing_flags.define()
 
 
 def main(argv: list[str]) -> int:
-    from vidcls.predict import Classifier, find_videos
+    from vidcls.predict import find_videos
 
     if not argv:
         raise UserError('name the videos to classify: files or folders')
     crops = int(_CROPS.value or 0)
-    classifier = Classifier.load(_WORKDIR.value, _CHECKPOINT.value, _CLIPS.value, crops, _SETTINGS())
+    classifier = several_runs.load(_CHECKPOINT.value, _CLIPS.value, crops, _SETTINGS())
     explainer = _explainer(classifier)
     write = {'text': _text, 'json': _json, 'csv': _csv}[_FORMAT.value]
     failed = 0
@@ -81,12 +84,16 @@ def main(argv: list[str]) -> int:
     return int(failed > 0)
 
 
-def _explainer(classifier: 'Classifier') -> 'Explainer | None':
+def _explainer(classifier: 'Classifier | Fused') -> 'Explainer | None':
     """What explains videos, as the flags say; None without --explain. Flags that can't work are refused here."""
     if not _EXPLAIN.value:
         if _LABEL.value or _METHOD.value or _GRID.present:
             raise UserError('--explain_label, _method and _grid go with --explain=DIR, the folder for the pictures')
         return None
+    from vidcls.predict import Classifier
+
+    if not isinstance(classifier, Classifier):
+        raise UserError('--explain: runs that answer together are explained one by one, each with its own --workdir')
     from vidcls.explain import Explainer
     from vidcls.explain.explainer import check_label
     from vidcls.explain.pictures import check_libraries

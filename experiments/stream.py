@@ -1,11 +1,12 @@
 """Labels of a live stream, from a work directory alone.
 
-    python -m experiments.stream --workdir=RUN SOURCE [--every=16] [--format=text|json] [--realtime]
+    python -m experiments.stream --workdir=RUN [--workdir=RUN2 --weights=1,1.5] SOURCE [--every=16] [--format=text|json] [--realtime]
 
 SOURCE is a video file, the number of a camera, or an address that FFmpeg opens (rtsp://, http://...). Each update prints a
 line: the stream's time, the label, its probability, and how long the update took. With --realtime, frames that come while the
 network is busy are dropped and counted; without it, every frame is used. If the stream breaks off, the last prediction is
-printed and the exit status is 1. Ctrl-C ends the stream as its own end would.
+printed and the exit status is 1. Ctrl-C ends the stream as its own end would. Several runs answer together, as in
+experiments.predict.
 """
 
 import sys
@@ -13,12 +14,11 @@ import time
 
 from absl import flags
 
-from experiments import launch
+from experiments import launch, several_runs
 from vidcls.errors import UserError
 from vidcls.run import signals
 from vidcls.text.names import as_json, readable
 
-_WORKDIR = flags.FLAGS['workdir']  # defined in launch
 _EVERY = flags.DEFINE_integer('every', 0, 'Frames between updates; 0: as many as the network sees.', lower_bound=0)
 _FORMAT = flags.DEFINE_enum('format', 'text', ['text', 'json'], 'json: one object a line.')
 _CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (by validation top-1), latest, or a step.')
@@ -28,17 +28,18 @@ _REALTIME = flags.DEFINE_bool('realtime', False, 'Drop frames rather than fall b
 def main(argv: list[str]) -> int:
     from vidcls.data import live
     from vidcls.data.container import VideoError
-    from vidcls.predict import Classifier
+    from vidcls.fused import Fused, FusedStream
     from vidcls.stream import Stream
 
     if len(argv) != 1:
         raise UserError('name one stream: a file, the number of a camera or an address')
-    classifier = Classifier.load(_WORKDIR.value, _CHECKPOINT.value)
-    stream = Stream(classifier, _EVERY.value)
+    classifier = several_runs.load(_CHECKPOINT.value)
+    fused = isinstance(classifier, Fused)
+    stream = FusedStream(classifier, _EVERY.value) if fused else Stream(classifier, _EVERY.value)
     write = {'text': _text, 'json': _json}[_FORMAT.value]
     clock = _Clock() if _REALTIME.value else None
     error, moment = None, 0.0
-    frames = classifier.frames
+    frames = classifier.members[0].frames if fused else classifier.frames
     try:
         with signals.raised():
             for moment, frame in live.watch(argv[0], short_side=frames.short_side, fps=frames.fps):

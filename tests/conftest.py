@@ -58,6 +58,18 @@ def motion_dataset(motion_folder):
 
 
 @pytest.fixture(scope='session')
+def flow_folder(tmp_path_factory) -> Path:
+    """The same clips with their optical flow."""
+    from data_prep import motion
+    from data_prep.options import Options
+    from vidcls.data.flow import FlowSettings
+    from vidcls.data.frame_storage import FrameStorage
+
+    out, look = tmp_path_factory.mktemp('flow'), motion.Look(clips_per_class=5, size=32, frames=8)
+    return motion.make(out, look, Options(storage=FrameStorage(flow=FlowSettings())))
+
+
+@pytest.fixture(scope='session')
 def config(motion_folder):
     """Training of a tiny network on it: 3 steps an epoch of 8 clips."""
     from vidcls.config import AugmentConfig, Config, DataConfig, EvalConfig, ModelConfig, OptimConfig, SamplingConfig

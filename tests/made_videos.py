@@ -25,6 +25,16 @@ def scenery(frames: int, size: tuple[int, int] = (48, 64), seed: int = 0) -> np.
     return np.stack([cv2.resize(c, size[::-1]) for c in cells]).round().astype(np.uint8)
 
 
+def moving(step: tuple[int, int], frames: int, size: tuple[int, int] = (96, 128)) -> np.ndarray:
+    """A texture that moves by `step` (x, y) pixels a frame, uint8[t h w c]; new texture moves in at the edges."""
+    reach = frames * max(map(abs, step))
+    height, width = size[0] + 2 * reach, size[1] + 2 * reach
+    cells = np.random.default_rng(0).uniform(30, 225, (height // 8, width // 8, 3))
+    texture = cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 255).round().astype(np.uint8)
+    places = [(reach - t * step[1], reach - t * step[0]) for t in range(frames)]
+    return np.stack([texture[top : top + size[0], left : left + size[1]] for top, left in places])
+
+
 def write_video(
     path: Path,
     frames: np.ndarray,

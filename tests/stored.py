@@ -9,7 +9,7 @@ import numpy as np
 PROTOCOL = {
     'dataset': 'made 1.0.0', 'dataset_digest': '0badcafe', 'data_dir': '/nowhere', 'split': 'test', 'checkpoint_step': 3,
     'checkpoint': 'best', 'ema': False, 'model': 'tsn_tiny', 'clips': 1, 'crops': 1, 'frames_per_clip': 3,
-    'sampling': 'segments', 'view_offset': 'centre', 'short_side': 32, 'crop_size': 24, 'average': 'probabilities',
+    'modality': 'rgb', 'sampling': 'segments', 'view_offset': 'centre', 'short_side': 32, 'crop_size': 24, 'average': 'probabilities',
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ ORDER = [
     {'experiments', 'benchmarks'},
     {'data_prep'},
     {'vidcls.report', 'vidcls.explain'},
+    {'vidcls.fused'},
     {'vidcls.train', 'vidcls.stream'},
     {'vidcls.evaluate', 'vidcls.predict', 'vidcls.fuse'},
     {'vidcls.training'},

@@ -60,7 +60,15 @@ def test_a_wrong_file_is_refused(tmp_path, text, message):
         (Config(model=ModelConfig(dropout=1.0)), r'model.dropout=1.0: must be in \[0, 1\)'),
         (Config(augment=AugmentConfig(scales=())), 'scales=.*: must be one or more numbers'),
         (Config(augment=AugmentConfig(std=(1.0, 0.0, 1.0))), 'std=.*greater than 0'),
-        (Config(augment=AugmentConfig(mean=(0.5,))), 'mean=.*three numbers'),
+        (
+            Config(augment=AugmentConfig(mean=(0.5, 0.5))),
+            'mean=.*: must be one number, or 3, one for each channel of rgb',
+        ),
+        (
+            Config(sampling=SamplingConfig(modality='flow'), augment=AugmentConfig(std=(0.5,) * 3)),
+            'std=.*: must be one number, or 2, one for each channel of flow',
+        ),
+        (Config(sampling=SamplingConfig(modality='depth')), "modality='depth': must be one of rgb, flow, rgbdiff"),
         (Config(epochs=float('inf')), 'epochs=inf: must be finite'),
         (Config(init=InitConfig(freeze='(')), r"init.freeze='\(': must be a regular expression"),
         (Config(init=InitConfig(weights='w.npz', run='runs/a')), 'a run starts from one of them'),
@@ -98,3 +106,21 @@ def test_every_setting_reaches_the_flags():
     assert len(flat) == sum(
         len(dataclasses.fields(part)) if dataclasses.is_dataclass(part) else 1 for part in vars(Config()).values()
     )
+
+
+@pytest.mark.parametrize(
+    ('modality', 'given', 'mean', 'shape'),
+    [
+        ('rgb', (), (0.485, 0.456, 0.406), (15, 224, 224, 3)),
+        ('flow', (), (128 / 255, 128 / 255), (15, 224, 224, 2)),
+        ('flow', (0.5,), (0.5, 0.5), (15, 224, 224, 2)),
+        ('rgbdiff', (), (0.0, 0.0, 0.0), (15, 224, 224, 3)),
+        ('rgbdiff', (0.1, 0.2, 0.3), (0.1, 0.2, 0.3), (15, 224, 224, 3)),
+    ],
+)
+def test_channels_follow_the_modality(modality, given, mean, shape):
+    sampling = SamplingConfig(modality=modality, num_segments=3, test_segments=7, seg_len=5)
+    config = Config(sampling=sampling, augment=AugmentConfig(mean=given))
+    config_lib.validate(config)
+    assert config.channels.mean == mean and len(config.channels.std) == len(mean)
+    assert config.video_shape() == shape and config.video_shape(training=False) == (35, *shape[1:])

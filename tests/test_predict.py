@@ -64,6 +64,35 @@ def test_a_file_gets_the_logits_of_its_stored_clip(run_folder, videos, clips, cr
         assert np.abs(ours - logits).max() < 0.02 * max(np.abs(logits).max(), 1)
 
 
+@pytest.fixture(scope='module', params=['flow', 'rgbdiff'])
+def other_run(request, flow_folder, tmp_path_factory):
+    """A run that sees motion, two frames a segment."""
+    config = Config(
+        model=ModelConfig(name='tsn_tiny', width=4),
+        data=DataConfig(dir=str(flow_folder), validation_split=''),
+        sampling=SamplingConfig(modality=request.param, num_segments=2, test_segments=3, seg_len=2),
+        augment=AugmentConfig(crop='random', short_side=32, crop_size=24),
+        test=EvalConfig(batch_size=4),
+        batch_size=8,
+        epochs=0.5,
+    )
+    folder = tmp_path_factory.mktemp('other')
+    train.train(config, folder, jax.local_devices()[:1])
+    return folder
+
+
+def test_motion_in_a_file_is_that_of_its_stored_clip(other_run, flow_folder):
+    run = workdir.load(other_run)
+    assert (run.frames.flow is not None) == (run.config.sampling.modality == 'flow')
+    evaluate.evaluate(run, 'test', 'latest', 2, 10, devices=jax.local_devices()[:1])
+    saved = np.load(next((other_run / 'eval').glob('motion-test-*-2x10.npz')))
+    classifier = Classifier.load(other_run, clips=2, crops=10)
+    assert np.ptp(saved['logits'], axis=0).max() > 0.01
+    for clip_id, logits in zip(saved['ids'][:4], saved['logits'], strict=False):
+        path = flow_folder.parents[1] / 'motion_videos' / f'{clip_id}.mp4'
+        assert np.abs(classifier.logits(path) - logits).max() < 0.02 * max(np.abs(logits).max(), 1)
+
+
 def test_a_real_file_gets_the_probabilities_of_its_stored_clip(run_folder, shared_data, tmp_path):
     """Ten clips of UCF101: what differs is the JPEG's loss."""
     folder = convert.convert(

@@ -11,7 +11,8 @@ from data_prep import motion
 from tests import made_videos
 from vidcls import models
 from vidcls.config import AugmentConfig, Config, ModelConfig, SamplingConfig
-from vidcls.data import live, video
+from vidcls.data import flow, live, video
+from vidcls.data.flow import FlowSettings
 from vidcls.data.frame_storage import FrameStorage
 from vidcls.models import build
 from vidcls.predict import Classifier
@@ -108,9 +109,16 @@ def test_spread_holds_both_ends():
     assert spread(1, 4).tolist() == [0, 0, 0, 0]
 
 
-def test_stacked_frames_are_refused():
-    with pytest.raises(ValueError, match='seg_len=2'):
-        stream_init(build('eco_lite', 5, seg_len=2, width=4), {}, 1, SIZE, SIZE, N)
+def test_a_place_holds_a_snippet_of_stacked_frames(streams):
+    """In a queue of 8 frames, snippets of 3 start at 0 to 5; each is given whole to the network."""
+    model = build('tsn_tiny', 5, seg_len=3, width=4, stage_sizes=(1,))
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 3, SIZE, SIZE, 3)))
+    state = stream_init(model, variables, 2, SIZE, SIZE, 4)
+    for start, memory in ((0, [0, 1, 3, 5]), (10, [0, 5, 10, 15])):
+        state, logits = stream_update(model, variables, state, streams[:, start : start + 8], 2)
+        assert state.frames.tolist() == memory  # two frames of the stream lie between the queues
+        whole = jnp.concatenate([streams[:, first : first + 3] for first in memory], axis=1)
+        np.testing.assert_allclose(logits, model.apply(variables, whole), atol=1e-5)
 
 
 class Colour(nn.Module):
@@ -160,6 +168,62 @@ def test_a_label_that_changes_is_followed(classifier):
     for probabilities in found[1:]:
         average = (average + probabilities) / 2
     assert dict(stream.prediction)['blue'] == pytest.approx(average[2], abs=1e-4)
+
+
+class Motion(Colour):
+    """Logits are the mean of each channel of a frame, here of its flow or difference."""
+
+    num_classes: int = 2
+
+
+def _moving(step: int, count: int) -> np.ndarray:
+    """A texture that moves by `step` pixels a frame, uint8[t h w c]."""
+    texture = made_videos.scenery(1, (32, 96))[0]
+    return np.stack([np.roll(texture, step * number, axis=1)[:, 24:72] for number in range(count)])
+
+
+@pytest.mark.parametrize('step, label', [(2, 'right'), (-2, 'left')])
+def test_a_stream_of_flow(tmp_path, monkeypatch, step, label):
+    monkeypatch.setitem(models.MODELS, 'motion', (Motion, {}, {}))
+    computed = []
+    compute = flow.compute
+    monkeypatch.setattr(
+        flow, 'compute', lambda frames, *rest: computed.append(len(frames) - 1) or compute(frames, *rest)
+    )
+    config = Config(
+        model=ModelConfig(name='motion'),
+        sampling=SamplingConfig(modality='flow', num_segments=4),
+        augment=AugmentConfig(short_side=32, crop_size=16, std=(20 / 255,)),
+    )
+    storage = FrameStorage(32, None, FlowSettings())
+    classifier = Classifier(Run(tmp_path, config, ('right', 'down'), storage), {})
+    found = classifier.classify(_moving(step, 12))[0][0] == 'right'
+    assert found == (label == 'right')
+    assert computed == [1] * 4
+    del computed[:]
+    stream = Stream(classifier, every=11)
+    assert [stream.push(frame) for frame in _moving(step, 22)].count(True) == 2
+    assert (stream.prediction[0][0] == 'right') == (label == 'right')
+    assert stream._state.frames.tolist() == [0, 9, 11, 20]
+    assert computed == [1] * 4 + [1] * 2  # of 10 pairs in each queue
+
+
+def test_a_stream_of_differences(tmp_path, monkeypatch):
+    monkeypatch.setitem(models.MODELS, 'colour', (Colour, {}, {}))
+    config = Config(
+        model=ModelConfig(name='colour'),
+        sampling=SamplingConfig(modality='rgbdiff', num_segments=2, seg_len=1),
+        augment=AugmentConfig(short_side=16, crop_size=8, std=(1.0,)),
+    )
+    classifier = Classifier(Run(tmp_path, config, ('red', 'green', 'blue'), FrameStorage(16, None)), {})
+    stream = Stream(classifier)
+    assert stream.every == 4
+    for red, green in ((0, 0), (10, 0), (20, 50), (30, 100)):  # grows by 10, 10, 10 and by 0, 50, 50
+        frame = np.zeros((16, 16, 3), np.uint8)
+        frame[..., 0], frame[..., 1] = red, green
+        stream.push(frame)
+    assert stream._state.frames.tolist() == [0, 2]
+    assert stream.logits == pytest.approx([100 / 255, 250 / 255, 0], abs=0.02)  # 10 x the mean of the two differences
 
 
 def test_what_waits_at_the_end_is_classified(classifier):

@@ -1,9 +1,9 @@
 """Video action classification in JAX: TSN, ECO and TimeSformer, from raw videos to predictions.
 
-    from vidcls import Classifier, Stream, models, train, evaluate
+    from vidcls import Classifier, Fused, Stream, models, train, evaluate
 
-`Classifier` and `Stream` use a trained network; `models.build`, `train.train` and `evaluate.evaluate` are in modules. JAX
-is imported with the first of them, not by `import vidcls`.
+`Classifier` and `Stream` use a trained network, and `Fused` several; `models.build`, `train.train` and `evaluate.evaluate` are
+in modules. JAX is imported with the first of them, not by `import vidcls`.
 """
 
 import importlib
@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vidcls import evaluate, models, train
+    from vidcls.fused import Fused
     from vidcls.predict import Classifier
     from vidcls.stream import Stream
 
 __version__ = '0.2.0.dev0'
 
-__all__ = ['Classifier', 'Stream', 'evaluate', 'models', 'train']
+__all__ = ['Classifier', 'Fused', 'Stream', 'evaluate', 'models', 'train']
 
-_CLASSES = {'Classifier': 'vidcls.predict', 'Stream': 'vidcls.stream'}
+_CLASSES = {'Classifier': 'vidcls.predict', 'Fused': 'vidcls.fused', 'Stream': 'vidcls.stream'}
 
 
 def __getattr__(name: str) -> Any:

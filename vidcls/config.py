@@ -9,7 +9,7 @@ the `Config` as `config.json`, which is all that evaluation and prediction need 
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vidcls import settings as settings_lib
 from vidcls.errors import UserError
@@ -20,6 +20,23 @@ _MAX_COUNT = 1 << 20  # clips or views at once
 _MAX_FRAMES = 4096
 _MAX_SIDE = 4320  # pixels; of 8K video
 _MAX_VIDEO = 1 << 30  # pixels of all views of one video: ten times 10 clips of 96 frames in 3 crops of 224 x 224
+
+
+class Channels(NamedTuple):
+    """What a network is given of a frame: the number of channels; their mean and deviation, for values in [0, 1]."""
+
+    number: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+# By `sampling.modality` (vidcls.data.modality).
+CHANNELS = {
+    'rgb': Channels(3, (0.485, 0.456, 0.406), _IMAGENET_STD),
+    'flow': Channels(2, (128 / 255,) * 2, (128 / 255,) * 2),  # as mmaction2; 128 is no motion
+    'rgbdiff': Channels(3, (0.0,) * 3, _IMAGENET_STD),  # the difference of normalised frames
+}
 
 
 @dataclasses.dataclass
@@ -84,6 +101,8 @@ class SamplingConfig:
     target_fps: float = setting(30.0, above=0, most=100_000)  # linspace: the rate that sampling_rate is counted at
     # dense, linspace: where a single test view lies (sampling.view_start).
     view_offset: str = setting('centre', choices=('centre', 'start'))
+    # What is seen of a frame: its colours, the optical flow to the next one, or the difference to the next one.
+    modality: str = setting('rgb', choices=tuple(CHANNELS))
 
     @property
     def num_frames(self) -> int:
@@ -107,8 +126,9 @@ class AugmentConfig:
     test_short_side: int = setting(0, at_least=0, most=_MAX_SIDE)  # 0: as in training
     mixup_alpha: float = setting(0.0, at_least=0)  # blends clips (vidcls.data.mixup); 0: none
     cutmix_alpha: float = setting(0.0, at_least=0)
-    mean: tuple[float, float, float] = setting((0.485, 0.456, 0.406), each_channel=True)  # of values in [0, 1]
-    std: tuple[float, float, float] = setting((0.229, 0.224, 0.225), each_channel=True, above=0)
+    # Of each channel, or one number for all, for values in [0, 1]; empty: those of the modality.
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = setting((), above=0)
 
 
 @dataclasses.dataclass
@@ -126,6 +146,7 @@ class InitConfig:
     partial_bn: bool = False  # freezes every BatchNorm but the first, statistics too
     head_multiplier: float = setting(1.0, above=0)  # of the learning rate, for the classifier
     bias_multiplier: float = setting(1.0, above=0)  # of the learning rate, for biases of convolutions and linear layers
+    first_multiplier: float = setting(1.0, above=0)  # of the learning rate, for the first convolution (TSN, ECO)
 
 
 @dataclasses.dataclass
@@ -186,6 +207,20 @@ class Config:
     # The first and the last step to trace with jax.profiler, into profile/.
     profile_steps: tuple[int, ...] = setting((), most=1 << 31)
 
+    @property
+    def channels(self) -> Channels:
+        """What the network is given of a frame; mean and deviation have a number for each channel."""
+        number, *usual = CHANNELS[self.sampling.modality]
+        given = (self.augment.mean, self.augment.std)
+        mean, std = (own * number if len(own) == 1 else own or default for own, default in zip(given, usual))
+        return Channels(number, mean, std)
+
+    def video_shape(self, training: bool = True) -> tuple[int, int, int, int]:
+        """t h w c of what the network is given of a view."""
+        sampling, size = self.sampling, self.augment.crop_size
+        segments = sampling.num_segments if training else sampling.test_segments or sampling.num_segments
+        return segments * sampling.seg_len, size, size, self.channels.number
+
 
 # Settings that evaluation and prediction may change.
 TEST_SETTINGS = (
@@ -207,8 +242,19 @@ def validate(config: Config) -> None:
     steps = config.profile_steps
     if steps and not (len(steps) == 2 and all(type(step) is int for step in steps) and 0 < steps[0] <= steps[1]):
         raise UserError(f'--config.profile_steps={steps}: must be the first and the last step, counted from 1')
+    _validate_channels(config)
     _validate_windows(config.augment)
     _validate_video(config)
+
+
+def _validate_channels(config: Config) -> None:
+    modality = config.sampling.modality
+    for name in ('mean', 'std'):
+        values, count = getattr(config.augment, name), CHANNELS[modality].number
+        if len(values) not in (0, 1, count):
+            raise UserError(
+                f'--config.augment.{name}={values}: must be one number, or {count}, one for each channel of {modality}'
+            )
 
 
 def _validate_windows(augment: AugmentConfig) -> None:

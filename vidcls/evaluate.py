@@ -121,7 +121,7 @@ def evaluate(
     with processes.together():
         dataset = open_dataset(data_dir or config.data.dir)
         workdir.check_labels(run, dataset.labels)
-        stored = dataset.storage
+        stored = dataset.stored(config.sampling.modality, run.frames.flow)
         if stored != run.frames:
             logging.warning('%s has frames stored as %s; the run was trained on %s', dataset.folder, stored, run.frames)
         split = getattr(splits.resolved(config.data, dataset.splits), f'{split or "test"}_split', split) or split
@@ -159,6 +159,7 @@ def _protocol(config: Config, dataset: Dataset, split: str) -> dict[str, Any]:
         'clips': config.test.clips,
         'crops': config.test.crops,
         'frames_per_clip': Sampler(config.sampling, training=False).num_frames,
+        'modality': config.sampling.modality,
         'sampling': config.sampling.scheme,
         'view_offset': config.sampling.view_offset,
         'short_side': config.augment.test_short_side or config.augment.short_side,

@@ -1,7 +1,7 @@
 """The label of a video, from a work directory alone; TensorFlow is not needed.
 
-A video is a file, or its frames uint8[t h w c] in memory. It is prepared as the dataset's clips were (size, rate), and
-sampled, cropped and transformed by the code of evaluation, so that both give the same logits up to the JPEG's loss.
+A video is a file, or its frames uint8[t h w c] in memory. It is prepared as the dataset's clips were (size, rate, optical
+flow), and sampled, cropped and transformed by the code of evaluation, so that both give the same logits up to the JPEG's loss.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from absl import logging
 
 from vidcls import config as config_lib
 from vidcls import metrics
-from vidcls.data import transform, tree, video
+from vidcls.data import chosen_flow, transform, tree, video
 from vidcls.data.frame_times import IMAGE_FPS
 from vidcls.data.sampling import Sampler, largest_divisor, views_at_once
 from vidcls.data.transform import Views
@@ -31,7 +31,7 @@ from vidcls.run.workdir import Run
 Source: TypeAlias = str | os.PathLike | np.ndarray  # a file, or RGB frames uint8[t h w c]
 Ranking: TypeAlias = list[tuple[str, float]]  # labels and their probabilities, best first
 # (number of stored frames, frames per second) -> their indices
-Choice: TypeAlias = Callable[[int, float], Sequence[int]]
+Choice: TypeAlias = Callable[[int, float], Sequence[int] | np.ndarray]
 
 
 class View(NamedTuple):
@@ -41,14 +41,57 @@ class View(NamedTuple):
       frames: uint8[t h w c], whole frames as they would be stored, RGB.
       window: what the network looks at in each of them.
       times: float64[t], when each frame appears, seconds after the first frame of the video.
+      pictures: uint8[p h w c], what a dataset of the run's modality would hold of these frames: themselves, or their flow.
     """
 
     frames: np.ndarray
     window: Window
     times: np.ndarray
+    pictures: np.ndarray
 
 
-class Classifier:
+class Ranks:
+    """Whatever has a probability for each of its `labels`, as a classifier that takes videos and ranks these labels."""
+
+    labels: tuple[str, ...]
+
+    @overload
+    def classify(self, source: Source, top_k: int = 5, fps: float | None = None) -> Ranking: ...
+
+    @overload
+    def classify(self, source: list[Any], top_k: int = 5, fps: float | None = None) -> list[Ranking]: ...
+
+    def classify(self, source, top_k=5, fps=None):
+        """The `top_k` most probable labels of a video with their probabilities, best first; of a list, a list of these.
+
+        A list is faster than its videos one by one: views of several videos go to the device together.
+
+        Args:
+          source: a path, an array of RGB frames uint8[t h w c], or a list of either.
+          fps: frames a second of the arrays; None: the rate of the dataset's stored frames, or `frame_times.IMAGE_FPS`
+            if the dataset keeps every frame. A file states its own rate.
+
+        Raises:
+          vidcls.data.container.VideoError: a file can't be read; names the file and the reason. The other results of a
+            list are lost: classify one by one to go on after a bad file.
+          ValueError, TypeError: no path and no array of that type and shape.
+        """
+        probabilities = self.probabilities(source, fps)
+        if isinstance(source, list):
+            return [self.best(one, top_k) for one in probabilities]
+        return self.best(probabilities, top_k)
+
+    def best(self, probabilities: np.ndarray, top_k: int) -> Ranking:
+        """The `top_k` labels of float32[k], best first."""
+        order = np.argsort(-probabilities, kind='stable')[:top_k]
+        return [(self.labels[label], float(probabilities[label])) for label in order]
+
+    def probabilities(self, source: Source | list[Any], fps: float | None = None) -> np.ndarray:
+        """float32[k], or float32[b k] of a list. Arguments and errors are those of `classify`."""
+        raise NotImplementedError
+
+
+class Classifier(Ranks):
     """A trained network that takes videos; make one with `Classifier.load`. Several threads may share it.
 
     Attributes:
@@ -99,37 +142,6 @@ class Classifier:
         run = workdir.load(folder)
         return cls(run, checkpoint.restore_model(run.checkpoints, checkpoint_name)[1], clips, crops, settings)
 
-    @overload
-    def classify(self, source: Source, top_k: int = 5, fps: float | None = None) -> Ranking: ...
-
-    @overload
-    def classify(self, source: list[Any], top_k: int = 5, fps: float | None = None) -> list[Ranking]: ...
-
-    def classify(self, source, top_k=5, fps=None):
-        """The `top_k` most probable labels of a video with their probabilities, best first; of a list, a list of these.
-
-        A list is faster than its videos one by one: views of several videos go to the device together.
-
-        Args:
-          source: a path, an array of RGB frames uint8[t h w c], or a list of either.
-          fps: frames a second of the arrays; None: the rate of the dataset's stored frames, or `frame_times.IMAGE_FPS`
-            if the dataset keeps every frame. A file states its own rate.
-
-        Raises:
-          vidcls.data.container.VideoError: a file can't be read; names the file and the reason. The other results of a
-            list are lost: classify one by one to go on after a bad file.
-          ValueError, TypeError: no path and no array of that type and shape.
-        """
-        probabilities = self.probabilities(source, fps)
-        if isinstance(source, list):
-            return [self.best(one, top_k) for one in probabilities]
-        return self.best(probabilities, top_k)
-
-    def best(self, probabilities: np.ndarray, top_k: int) -> Ranking:
-        """The `top_k` labels of float32[k], best first."""
-        order = np.argsort(-probabilities, kind='stable')[:top_k]
-        return [(self.labels[label], float(probabilities[label])) for label in order]
-
     def probabilities(self, source: Source | list[Any], fps: float | None = None) -> np.ndarray:
         """float32[k], or float32[b k] of a list: averaged over the views, as the evaluation of the run does it.
 
@@ -179,10 +191,10 @@ class Classifier:
             size = _size(len(group), together) * largest_divisor(views_each, at_once)
             views += views[-1:] * (-len(views) % size)
             for start in range(0, len(views), size):
-                frames, windows, _ = zip(*views[start : start + size])
+                _, windows, _, pictures = zip(*views[start : start + size])
                 # No window is larger than the stored short side, for crops are at most it. One canvas for all sizes of
                 # frames is one compilation.
-                yield transform.on_canvas(frames, windows, self.frames.short_side)
+                yield transform.on_canvas(pictures, windows, self.frames.short_side)
 
     def _computed(self, batches: Iterable[Views]) -> np.ndarray:
         """The logits float32[v k] of all batches. The device computes one batch while the next one is decoded."""
@@ -214,18 +226,29 @@ class Classifier:
         """
         _check(source, fps)
 
-        def choose(num_frames: int, rate: float) -> list[int]:
+        in_flow = self.config.sampling.modality == 'flow'
+        pairs = np.zeros((0, 2), np.int64)  # the frames whose flow is seen
+
+        def choose(num_frames: int, rate: float) -> np.ndarray:
+            nonlocal pairs  # of the last call: an earlier call may have a wrong number of frames
             views = [self._sampler.view(num_frames, rate, clip, self._clips) for clip in range(self._clips)]
-            return [*np.concatenate(views).tolist(), *more(num_frames, rate)]
+            chosen = np.concatenate(views)
+            pairs = chosen_flow.pairs(chosen, num_frames) if in_flow else pairs
+            return np.concatenate([chosen, pairs.ravel(), np.asarray(more(num_frames, rate), np.int64)])
 
         jpegs, times = self._read(source, choose, fps)
         seen = self._clips * self._sampler.num_frames
-        frames = video.pixels(jpegs[:seen])
+        rest = seen + pairs.size
+        frames = pictures = video.pixels(jpegs[:seen])
+        if in_flow:
+            assert self.frames.flow is not None  # `workdir.load` sees to it
+            by_number = dict(zip(pairs.ravel().tolist(), video.pixels(jpegs[seen:rest])))
+            pictures = chosen_flow.pictures(pairs, by_number, self.frames.flow)
         height, width = frames.shape[1:3]
         windows = view_windows(height, width, self.config.augment, self._crops)
-        moments = zip(frames.reshape(self._clips, -1, *frames.shape[1:]), times[:seen].reshape(self._clips, -1))
-        views = [View(moment, window, when) for moment, when in moments for window in windows]
-        return views, jpegs[seen:], times[seen:]
+        of_moments = (x.reshape(self._clips, -1, *x.shape[1:]) for x in (frames, times[:seen], pictures))
+        views = [View(moment, window, when, what) for moment, when, what in zip(*of_moments) for window in windows]
+        return views, jpegs[rest:], times[rest:]
 
     def _read(self, source: Source, choose: Choice, fps: float | None) -> tuple[list[bytes], np.ndarray]:
         """Chosen frames of a video as they would be stored, and their times."""

@@ -34,7 +34,6 @@ class Limits:
     Attributes:
       choices: the only values allowed; if empty, all are.
       above, at_least, below, most: bounds on a number: > above, >= at_least, < below, <= most.
-      each_channel: whether a tuple has a number for each of red, green and blue.
       pattern: whether a text must be a regular expression.
     """
 
@@ -43,7 +42,6 @@ class Limits:
     at_least: float | None = None
     below: float | None = None
     most: float | None = None
-    each_channel: bool = False
     pattern: bool = False
 
     def broken(self, value: Any) -> str:
@@ -58,8 +56,6 @@ class Limits:
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, int | float) and (broken := self._broken_number(number)):
                 return f'be {broken}'
-        if self.each_channel and len(value) != 3:
-            return 'be three numbers, one for each channel'
         return _broken_pattern(value) if self.pattern else ''
 
     def _broken_number(self, number: float) -> str:

@@ -8,8 +8,12 @@ with the average so far. In the paper the queue has N frames; here its length is
 In place of a frame, the memory keeps what the model's `encode_frames` made of the frame. For ECO and TSN these are the
 features of the 2-D network. For TimeSformer it is the frame itself, because the tokens depend on all frames from the
 first block on; so TimeSformer computes everything again at each update.
+
+A network that stacks frames (`seg_len`) has a snippet of so many consecutive frames where others have a frame. "Frames" are then
+what the network is given of frames, such as their optical flow (`vidcls.data.modality`).
 """
 
+import dataclasses
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,7 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from vidcls.data.sampling import Sampler
+from vidcls.data import chosen_flow
+from vidcls.data.modality import MODALITIES
 from vidcls.data.transform import Views, on_canvas, transform
 from vidcls.data.windows import view_windows
 from vidcls.errors import UserError
@@ -29,8 +34,8 @@ class State(NamedTuple):
     """The memory of b streams that are updated together; its size never changes.
 
     Attributes:
-      features: what `encode_frames` made of the frames in memory, arrays [b N ...].
-      frames: int32[N], the numbers of these frames in the stream, oldest first.
+      features: what `encode_frames` made of the frames or snippets in memory, arrays [b N ...].
+      frames: int32[N], the numbers in the stream of these frames, or of the snippets' first frames, oldest first.
       seen: int32, the number of frames that came in.
       average: float32[b k], the running average of the probabilities.
     """
@@ -47,14 +52,9 @@ def stream_init(
     """The state before the first frame, for `batch` streams of normalised frames [height width channels].
 
     Args:
-      number: N, the number of frames in memory, which the model sees at once.
-
-    Raises:
-      UserError: the model stacks several frames on the channel axis.
+      number: N, the number of frames or snippets in memory, which the model sees at once.
     """
-    if getattr(model, 'seg_len', 1) != 1:
-        raise UserError(f'seg_len={model.seg_len}: a stream is taken frame by frame, by a model with seg_len=1')
-    video = jax.ShapeDtypeStruct((batch, number, height, width, channels), jnp.float32)
+    video = jax.ShapeDtypeStruct((batch, number * snippet_length(model), height, width, channels), jnp.float32)
     features = jax.eval_shape(partial(model.apply, method='encode_frames'), variables, video)
     logits = jax.eval_shape(model.apply, variables, video)
     return State(
@@ -65,26 +65,36 @@ def stream_init(
     )
 
 
-@partial(jax.jit, static_argnums=0)
-def stream_update(model: nn.Module, variables: Any, state: State, frames: jax.Array) -> tuple[State, jax.Array]:
-    """Updates the state with a queue of t >= 1 normalised frames, float32[b t h w c].
+def snippet_length(model: nn.Module) -> int:
+    """How many consecutive frames a place in the memory stands for."""
+    return getattr(model, 'seg_len', 1)
+
+
+@partial(jax.jit, static_argnums=(0, 4))
+def stream_update(
+    model: nn.Module, variables: Any, state: State, frames: jax.Array, unseen: int = 0
+) -> tuple[State, jax.Array]:
+    """Takes in the queue `frames` float32[b t h w c], normalised, t at least the length of a snippet.
 
     An update runs `encode_frames` on min(t, N / 2) frames and `classify` on N frames. The first update fills the whole
     memory from its queue, so it runs `encode_frames` on min(t, N) frames.
+
+    Args:
+      unseen: the number of the stream's frames after these that are not given, but which the next queue comes after.
 
     Returns:
       The next state, and the logits float32[b k] of the frames that are now in memory. The state's `frames` are the
         numbers of these frames in the stream, and its `average` is the averaged prediction.
     """
-    number, queued = len(state.frames), frames.shape[1]
+    number, queued, length = len(state.frames), frames.shape[1], snippet_length(model)
     new = max(number // 2, 1)
 
     def sampled(places):
-        """The features of `places` frames of the queue, and the numbers of these frames in the stream."""
-        rows = spread(queued, places)
-        once, position = np.unique(rows, return_inverse=True)
-        features = model.apply(variables, frames[:, once], method='encode_frames')
-        return jax.tree.map(lambda x: x[:, position], features), state.seen + jnp.asarray(rows, jnp.int32)
+        """The features of `places` snippets of the queue, and the numbers of their first frames in the stream."""
+        starts = spread(queued - length + 1, places)
+        once, position = np.unique(starts, return_inverse=True)
+        features = model.apply(variables, frames[:, snippets(once, length)], method='encode_frames')
+        return jax.tree.map(lambda x: x[:, position], features), state.seen + jnp.asarray(starts, jnp.int32)
 
     def half_and_half():
         kept = spread(number, number - new)
@@ -98,7 +108,12 @@ def stream_update(model: nn.Module, variables: Any, state: State, frames: jax.Ar
     logits: Any = model.apply(variables, features, method='classify')
     probabilities = jax.nn.softmax(logits)
     average = jnp.where(first, probabilities, (state.average + probabilities) / 2)
-    return State(features, numbers, state.seen + queued, average), logits
+    return State(features, numbers, state.seen + queued + unseen, average), logits
+
+
+def snippets(starts: np.ndarray, length: int) -> np.ndarray:
+    """int64[len(starts) * length]: `length` consecutive numbers from each start on."""
+    return (starts[:, None] + np.arange(length)).ravel()
 
 
 def spread(length: int, places: int) -> np.ndarray:
@@ -117,37 +132,44 @@ class Stream:
 
     Args:
       classifier: a `vidcls.predict.Classifier`.
-      every: the length of the queue, which is the number of frames from one update to the next. 0 means the number of
-        frames in memory.
+      every: the number of frames from one update to the next, the length of the queue; 0: as many as the memory stands for.
 
     Raises:
-      UserError: `every` is less than half the number of frames in memory. An update takes that many new frames.
+      UserError: `every` is too small for half of the memory, which takes that many new snippets at each update.
 
     Attributes:
-      prediction: (label, probability) of every class, best first, averaged over the updates; None before the first
-        update.
+      prediction: (label, probability) of every class, best first, averaged over the updates; None before the first update.
+      logits: float32[k], of the last update; empty before the first one.
     """
 
     def __init__(self, classifier: Any, every: int = 0):
         config = classifier.config
-        number = Sampler(config.sampling, training=False).num_frames
-        size = config.augment.crop_size
-        self.every = every or number
-        if self.every < number // 2:
+        frames, height, width, channels = config.video_shape(training=False)
+        self._length = snippet_length(classifier.model)
+        self._ahead = MODALITIES[config.sampling.modality].ahead
+        self._number = frames // self._length
+        read = self._length + self._ahead  # frames of the stream in a snippet
+        self.every = every or self._number * read
+        least = max(self._number // 2, 1) + read - 1
+        if self.every < least:
             raise UserError(
-                f'--every={every}: at each update half of the memory of {number} frames goes to new ones, so that fewer '
-                f'than {number // 2} would repeat and push out the past'
+                f'--every={every}: at each update half of the memory of {self._number} '
+                f'{"frames" if read == 1 else f"snippets of {read} frames"} goes to new ones, so that fewer than {least} '
+                'would repeat and push out the past'
             )
         self.prediction: list[tuple[str, float]] | None = None
+        self.logits = np.zeros(0, np.float32)
         self._classifier = classifier
+        # The queue is a single segment.
+        sampling = dataclasses.replace(config.sampling, seg_len=self.every - self._ahead)
+        self._config = dataclasses.replace(config, sampling=sampling)
         self._queue: list[np.ndarray] = []
-        self._state = stream_init(classifier.model, classifier.variables, 1, size, size, number)
+        self._state = stream_init(classifier.model, classifier.variables, 1, height, width, self._number, channels)
         self._update = jax.jit(self._step)
 
-    def _step(self, variables: Any, state: State, views: Views) -> State:
-        augment = self._classifier.config.augment
-        frames = transform(views, augment.crop_size, augment.mean, augment.std)
-        return stream_update(self._classifier.model, variables, state, frames)[0]
+    def _step(self, variables: Any, state: State, views: Views) -> tuple[State, jax.Array]:
+        frames = transform(views, self._config)
+        return stream_update(self._classifier.model, variables, state, frames, self._ahead)
 
     def warm_up(self, frame: np.ndarray) -> None:
         """Compiles the update for frames of this size, which takes seconds. The frame does not enter the stream."""
@@ -184,13 +206,24 @@ class Stream:
         return True
 
     def _classify(self) -> None:
-        self._state, self._queue = self._next(self._queue), []
-        average = np.asarray(self._state.average)[0]
+        (self._state, logits), self._queue = self._next(self._queue), []
+        self.logits, average = np.asarray(logits)[0], np.asarray(self._state.average)[0]
         self.prediction = self._classifier.best(average, len(average))
 
-    def _next(self, queue: list[np.ndarray]) -> State:
-        frames = np.stack(queue)[None]
-        height, width = frames.shape[2:4]
-        (window,) = view_windows(height, width, self._classifier.config.augment, crops=1)
-        views = on_canvas(list(frames), [window], max(window.height, window.width))
+    def _next(self, queue: list[np.ndarray]) -> tuple[State, jax.Array]:
+        height, width = queue[0].shape[:2]
+        (window,) = view_windows(height, width, self._config.augment, crops=1)
+        pictures = self._flow(queue) if self._config.sampling.modality == 'flow' else np.stack(queue)
+        views = on_canvas([pictures], [window], max(window.height, window.width))
         return self._update(self._classifier.variables, self._state, views)
+
+    def _flow(self, queue: list[np.ndarray]) -> np.ndarray:
+        """The optical flow of the queue, uint8[(t 2) h w 1]; computed where a snippet lies, and zero elsewhere."""
+        places = max(self._number // 2, 1) if self.prediction else self._number
+        flows = len(queue) - self._ahead
+        looked_at = np.unique(snippets(spread(flows - self._length + 1, places), self._length))
+        pairs = chosen_flow.pairs(looked_at, len(queue))
+        found = chosen_flow.pictures(pairs, dict(enumerate(queue)), self._classifier.frames.flow)
+        pictures = np.zeros((flows, 2, *found.shape[1:]), np.uint8)
+        pictures[looked_at] = found.reshape(-1, *pictures.shape[1:])
+        return pictures.reshape(-1, *found.shape[1:])

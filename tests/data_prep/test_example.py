@@ -13,26 +13,30 @@ from vidcls.data.frame_storage import FrameStorage
 def test_tensorflow_reads_what_is_written():
     # Lengths on both sides of 127 and 16383, where a varint grows; a label of two bytes.
     jpegs = [b'a' * 127, b'b' * 128, b'', b'c' * 16384, b'd' * 3_000_000]
-    record = example.serialize(jpegs, label=300, id='wave/ä b', fps=29.97)
+    flow = [b'x' * 200, b'y' * 100]
+    record, _ = example.serialize({'video': jpegs, 'flow': flow}, label=300, id='wave/ä b', fps=29.97)
     feature = tf.train.Example.FromString(record).features.feature
-    assert set(feature) == {'video', 'label', 'id', 'fps'}
+    assert set(feature) == {'video', 'flow', 'label', 'id', 'fps'}
     assert list(feature['video'].bytes_list.value) == jpegs
+    assert list(feature['flow'].bytes_list.value) == flow
     assert list(feature['label'].int64_list.value) == [300]
     assert list(feature['id'].bytes_list.value) == ['wave/ä b'.encode()]
     assert list(feature['fps'].float_list.value) == [tf.constant(29.97).numpy()]
 
 
 def test_a_clip_of_label_nought():
-    feature = tf.train.Example.FromString(example.serialize([b'x'], 0, 'i', 1.0)).features.feature
+    record, _ = example.serialize({'video': [b'x']}, 0, 'i', 1.0)
+    feature = tf.train.Example.FromString(record).features.feature
     assert list(feature['label'].int64_list.value) == [0]
 
 
-def test_frame_offsets():
-    jpegs = [b'a' * 127, b'b' * 128, b'c' * 16384, b'd' * 3_000_000]
-    record = example.serialize(jpegs, label=1, id='x', fps=1.0)
-    lengths = np.array([len(jpeg) for jpeg in jpegs], np.int32)
-    offsets = example.frame_offsets(len(record), lengths)
-    assert [record[o : o + n] for o, n in zip(offsets, lengths, strict=True)] == jpegs
+def test_where_the_pictures_lie():
+    pictures = {'video': [b'a' * 127, b'b' * 128, b'c' * 16384, b'd' * 3_000_000], 'flow': [b'e' * 5, b'f' * 300]}
+    record, places = example.serialize(pictures, label=1, id='x', fps=1.0)
+    for name, jpegs in pictures.items():
+        found = [record[o : o + n] for o, n in zip(*places[name], strict=True)]
+        assert found == jpegs
+        assert (places[name].offsets.dtype, places[name].lengths.dtype) == (np.int64, np.int32)
 
 
 def test_convert_clip(tmp_path):
@@ -46,7 +50,7 @@ def test_convert_clip(tmp_path):
     assert list(feature['fps'].float_list.value) == [10.0]
     layout = result.record.layout
     assert (layout.height, layout.width) == (32, 48)
-    assert layout.lengths.tolist() == [len(jpeg) for jpeg in jpegs]
+    assert layout.places['video'].lengths.tolist() == [len(jpeg) for jpeg in jpegs]
 
 
 def test_convert_clip_tells_why_not(tmp_path):

@@ -74,6 +74,20 @@ def test_a_timesformers_sizes_are_read_from_its_arrays(tmp_path, attention):
     build_model(config, 3)
 
 
+@pytest.mark.parametrize(
+    ('frames', 'channels', 'sampling', 'mean'),
+    [(5, 2, ('flow', 5, 25), (0.5, 0.5)), (5, 3, ('rgbdiff', 5, 25), (0.0, 0.0, 0.0))],
+)
+def test_the_first_convolution_says_what_the_network_looks_at(tmp_path, frames, channels, sampling, mean):
+    model = models.build('tsn_tiny', 3, seg_len=frames)
+    start = published.variables(model, frames, 32, 32, channels)
+    pretrained.save(tmp_path / 'w.safetensors', pretrained.export(start, model, 'tsn-pytorch'))
+    run = import_run.import_run(tmp_path / 'w.safetensors', 'tsn_tiny', labels(tmp_path), tmp_path / 'run')
+    config = workdir.load(tmp_path / 'run').config
+    assert (config.sampling.modality, config.sampling.seg_len, config.sampling.test_segments) == sampling
+    assert config.augment.mean == mean and run.config == config
+
+
 @pytest.mark.parametrize('name, shape', [('time', (1, 100_000, 96)), ('position', (1, 1 + 500**2, 1))])
 def test_embeddings_for_more_than_any_network_takes_are_refused(tmp_path, name, shape):
     model = models.build('timesformer_tiny', 3, num_frames=4, image_size=16)

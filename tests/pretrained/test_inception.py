@@ -108,3 +108,13 @@ def test_one_image_networks_weights_are_refused_by_the_other(bn_inception):
     alone = {'res3a_2.weight': np.zeros((8, 6, 3, 3, 3))}
     with pytest.raises(ValueError, match='nothing of it has a place'):
         pretrained.convert(alone, bn_inception[0], bn_inception[1])
+
+
+def test_tsn_pytorchs_flow_has_no_colours_to_turn():
+    model = models.build('tsn_bninception', 5, width=4, seg_len=5)
+    start = published.variables(model, 5, 32, 32, 2)
+    arrays = published.drawn(model, start, 'bn-inception')
+    converted = pretrained.convert(arrays, model, start)
+    assert not converted.started and not converted.unused
+    published.assert_same(converted.for_rgb(), converted.variables)
+    assert converted.layout.inputs_of('flow') == ((128 / 255,) * 2, (1 / 255,) * 2, False)

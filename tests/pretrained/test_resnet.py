@@ -134,3 +134,44 @@ def test_a_first_convolution_of_other_channels_gets_the_mean(net):
         np.testing.assert_allclose(
             kernel[:, :, channel], arrays['conv1.weight'].mean(1).transpose(1, 2, 0), rtol=1e-5, atol=1e-7
         )
+
+
+def flow_weights(layout):
+    """A network of five stacked flows, and random arrays of one under a library's names."""
+    model = models.build('tsn_resnet50', 5, stage_sizes=(1, 2), width=4, seg_len=5)
+    start = published.variables(model, 5, 16, 16, 2)
+    return model, start, published.drawn(model, start, layout)
+
+
+@pytest.mark.parametrize(
+    ('layout', 'mean', 'std'),
+    [('mmaction2', 128 / 255, 128 / 255), ('tsn-pytorch', 0.5, 0.226), ('paddlevideo', 128 / 255, 128 / 255)],
+)
+def test_flow_weights_load_whole(layout, mean, std):
+    model, start, arrays = flow_weights(layout)
+    converted = pretrained.convert(arrays, model, start)
+    assert len(converted.loaded) == len(arrays) and not converted.started and not converted.unused
+    first = next(array for array in arrays.values() if array.ndim == 4 and array.shape[1] == 10)
+    kernel = converted.variables['params']['backbone']['conv1']['kernel']
+    assert kernel.shape == (7, 7, 10, 4)  # x1 y1 ... x5 y5, as they have it
+    np.testing.assert_array_equal(kernel[:, :, 2], first[:, 2].transpose(1, 2, 0))
+    assert converted.layout.inputs_of('flow') == ((mean,) * 2, (std,) * 2, False)
+
+
+def test_flow_weights_are_no_weights_of_colours():
+    _, _, arrays = flow_weights('mmaction2')
+    model, start = published.resnet()
+    with pytest.raises(
+        ValueError, match='takes 10 channels, which are no colours: .*=flow --config.sampling.seg_len=5'
+    ):
+        pretrained.convert(arrays, model, start)
+
+
+def test_weights_of_colours_start_flow_with_their_mean(net):
+    """A picture that is the same in all channels then has the response that a grey one had, times 10 / 3."""
+    _, _, arrays, converted = net
+    model, start, _ = flow_weights('torchvision')
+    started = pretrained.convert(arrays, model, start)
+    assert list(started.started) == ['backbone/conv1/kernel'] and not started.has_inputs and converted.has_inputs
+    ours, theirs = (one.variables['params']['backbone']['conv1']['kernel'] for one in (started, converted))
+    np.testing.assert_allclose(ours.sum(2), theirs.sum(2) * 10 / 3, rtol=1e-4, atol=1e-5)

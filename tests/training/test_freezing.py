@@ -140,11 +140,14 @@ def test_the_first_norm_of_bn_inception(name):
 
 
 def test_multipliers_by_hand():
-    init = InitConfig(head_multiplier=10, bias_multiplier=2)
+    init = InitConfig(head_multiplier=10, bias_multiplier=2, first_multiplier=5)
     params = {
-        'backbone': {'conv': {'kernel': 1.0, 'bias': 1.0}, 'bn': {'scale': 1.0, 'bias': 1.0}},
+        'backbone': {
+            'conv1_7x7_s2': {'kernel': 1.0, 'bias': 1.0}, 'conv': {'kernel': 1.0, 'bias': 1.0},
+            'bn': {'scale': 1.0, 'bias': 1.0},
+        },
         'head': {'kernel': 1.0, 'bias': 1.0},
-    }
+    }  # fmt: skip
     params = jax.tree.map(jnp.float32, params)
     optimizer = make_optimizer(OptimConfig(momentum=0.9, weight_decay=0.0), lambda step: 0.5, init)
     state = optimizer.init(params)
@@ -152,9 +155,12 @@ def test_multipliers_by_hand():
         updates, state = optimizer.update(jax.tree.map(jnp.ones_like, params), state, params)
         step = -0.5 * momentum
         expected = {
-            'backbone': {'conv': {'kernel': step, 'bias': 2 * step}, 'bn': {'scale': step, 'bias': step}},
+            'backbone': {
+                'conv1_7x7_s2': {'kernel': 5 * step, 'bias': 10 * step}, 'conv': {'kernel': step, 'bias': 2 * step},
+                'bn': {'scale': step, 'bias': step},
+            },
             'head': {'kernel': 10 * step, 'bias': 20 * step},
-        }
+        }  # fmt: skip
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), updates, expected)
 
 

@@ -193,7 +193,7 @@ def test_batch_norm_is_per_device_unless_it_is_synchronised(plain_convolutions):
         """Loss, gradients and statistics of one device's share, without devices."""
 
         def loss(params):
-            video = transform(clips, 16, config.augment.mean, config.augment.std)
+            video = transform(clips, config)
             variables = first.variables | {'params': params}
             logits, updated = model.apply(variables, video, train=True, mutable=['batch_stats'])
             return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean(), updated['batch_stats']

@@ -6,15 +6,18 @@ use (`train`, `test`, `validation2`) to sums of parts.
 """
 
 import dataclasses
+import functools
 import hashlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from absl import logging
 
 from vidcls.data import description, frame_index, groups
+from vidcls.data.flow import FlowSettings
+from vidcls.data.frame_index import FLOW, VIDEO, FrameIndex, Pictures
 from vidcls.data.frame_reader import FrameReader
 from vidcls.data.frame_storage import MAX_SHORT_SIDE, MIN_SHORT_SIDE, FrameStorage
 from vidcls.errors import UserError
@@ -22,6 +25,7 @@ from vidcls.text import spelling
 from vidcls.text.bounded_file import check_regular
 
 _INDEX_BYTES = 1 << 20  # that an index may have beside four times the bytes of its shards
+_Check = Callable[[FrameIndex], None]  # raises UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,15 +38,17 @@ class Dataset:
       labels: class names; a label is a position in this list.
       splits: split name -> int64 clip numbers in `index`, ascending.
       index: where every frame lies.
-      storage: how the frames are stored.
+      storage: how the frames are stored, without their flow.
+      flow: how the flow was computed that is stored beside the frames; None without flow.
     """
 
     folder: Path
     name: str
     labels: tuple[str, ...]
     splits: dict[str, np.ndarray]
-    index: frame_index.FrameIndex
+    index: FrameIndex
     storage: FrameStorage
+    flow: FlowSettings | None = None
 
     def clips(self, split: str, flag: str = '') -> np.ndarray:
         """Clip numbers of a split, or of a sum of splits ('train+validation'): int64[n], ascending.
@@ -87,6 +93,46 @@ class Dataset:
     def reader(self) -> FrameReader:
         """Reads single frames of this dataset."""
         return FrameReader(self.folder, self.index)
+
+    def pictures(self, modality: str, expected: FlowSettings | None = None) -> tuple[FrameIndex, FrameReader]:
+        """What a run of a modality reads: where the pictures lie, and their reader.
+
+        Args:
+          modality: 'flow': two grey JPEGs a frame, x and then y, of the size of the frames (`FrameIndex`).
+            Any other: the frames.
+          expected: how the flow must have been computed, such as that of the run; None: any way.
+
+        Raises:
+          UserError: the dataset has no flow, or it was computed in another way than `expected`.
+        """
+        if modality != 'flow':
+            return self.index, self.reader()
+        self.stored(modality, expected)
+        return self._flow_index, FrameReader(self.folder, self._flow_index, 'flow picture')
+
+    def stored(self, modality: str, expected: FlowSettings | None = None) -> FrameStorage:
+        """How that is stored which a run of a modality reads: `storage`, with `flow` for the modality 'flow' alone.
+
+        Raises:
+          UserError: as of `pictures`.
+        """
+        if modality != 'flow':
+            return self.storage
+        remedy = f'python -m data_prep.add_flow --dataset={shlex.quote(str(self.folder))}'
+        if self.flow is None:
+            raise UserError(f'{self.folder}: has no flow; {remedy} adds it')
+        if expected not in (None, self.flow):
+            raise UserError(
+                f'{self.folder}: its flow is {self.flow.flags()}, and the run was trained on {expected.flags()}; '
+                f'{remedy} {expected.flags()} computes that'
+            )
+        return dataclasses.replace(self.storage, flow=self.flow)
+
+    @functools.cached_property
+    def _flow_index(self) -> FrameIndex:
+        """Loaded when it is needed: it has twice as many entries as `index`."""
+        check = functools.partial(_check_flow, self.folder, self.index)
+        return _load_index(self.folder, self.index.shards.tolist(), FLOW, check)
 
 
 def find_folder(path: str | Path) -> Path:
@@ -142,7 +188,8 @@ def open_dataset(path: str | Path) -> Dataset:
         clips_of_shard |= shards
         part_of_shard |= dict.fromkeys(shards, number)
     _check_shards(folder, list(clips_of_shard))
-    index = _load_index(folder, clips_of_shard, described.short_side or MAX_SHORT_SIDE)
+    check = functools.partial(_check_description, folder, clips_of_shard, described.short_side or MAX_SHORT_SIDE)
+    index = _load_index(folder, list(clips_of_shard), VIDEO, check)
     _check_labels(folder, index, described.labels)
     part_of_clip = np.array(list(part_of_shard.values()))[index.shard]
     number_of_part = {part: number for number, part in enumerate(described.parts)}
@@ -156,6 +203,7 @@ def open_dataset(path: str | Path) -> Dataset:
         },
         index=index,
         storage=FrameStorage(described.short_side or max(_short_side(index), MIN_SHORT_SIDE), described.fps),
+        flow=described.flow,
     )
 
 
@@ -167,7 +215,7 @@ def _check_shards(folder: Path, shards: list[str]) -> None:
             raise UserError(f'{folder / name} is missing; convert the dataset again') from error
 
 
-def _check_labels(folder: Path, index: frame_index.FrameIndex, names: Sequence[str]) -> None:
+def _check_labels(folder: Path, index: FrameIndex, names: Sequence[str]) -> None:
     wrong = np.flatnonzero((index.labels < 0) | (index.labels >= len(names)))
     if len(wrong):
         raise UserError(
@@ -176,40 +224,37 @@ def _check_labels(folder: Path, index: frame_index.FrameIndex, names: Sequence[s
         )
 
 
-def _load_index(folder: Path, clips_of_shard: dict[str, int], short_side: int) -> frame_index.FrameIndex:
-    """The index in the folder, or a new one where the folder has none that fits the description and the shards."""
-    shards, path = list(clips_of_shard), folder / frame_index.FILENAME
+def _load_index(folder: Path, shards: list[str], pictures: Pictures, check: _Check) -> FrameIndex:
+    """The index in the folder, or a new one where the folder has none that passes `check` and fits the shards."""
+    path = folder / pictures.filename
     if path.exists():
         try:
-            index = _read_index(folder, clips_of_shard, short_side)
+            index = _read_index(folder, shards, pictures)
+            check(index)
             if list(index.shards) == shards and index.matches(folder):
                 return index
             reason = 'it is stale'
         except UserError as error:
             reason = str(error)
-        logging.warning('%s: indexing the frames again: %s', path, reason)
-    index = frame_index.build(folder, shards)
-    _check_description(folder, index, clips_of_shard, short_side)
+        logging.warning('%s: indexing the %s again: %s', path, pictures.feature, reason)
+    index = frame_index.build(folder, shards, pictures)
+    check(index)
     try:
-        index.save(folder)
+        index.save(folder, pictures)
     except OSError as error:
-        logging.warning('%s: the frame index could not be kept (%s)', folder, error)
+        logging.warning('%s: the index could not be kept (%s)', path, error)
     return index
 
 
-def _read_index(folder: Path, clips_of_shard: dict[str, int], short_side: int) -> frame_index.FrameIndex:
-    path = folder / frame_index.FILENAME
-    frames_bytes = sum((folder / name).stat().st_size for name in clips_of_shard)
-    if path.stat().st_size > _INDEX_BYTES + 4 * frames_bytes:
+def _read_index(folder: Path, shards: list[str], pictures: Pictures) -> FrameIndex:
+    path = folder / pictures.filename
+    if path.stat().st_size > _INDEX_BYTES + 4 * sum((folder / name).stat().st_size for name in shards):
         raise UserError(f'{path}: is larger than what it could be an index of')
-    index = frame_index.FrameIndex.load(folder)
-    _check_description(folder, index, clips_of_shard, short_side)
-    return index
+    return FrameIndex.load(folder, pictures)
 
 
-def _check_description(
-    folder: Path, index: frame_index.FrameIndex, clips_of_shard: dict[str, int], short_side: int
-) -> None:
+def _check_description(folder: Path, clips_of_shard: dict[str, int], short_side: int, index: FrameIndex) -> None:
+    """Refuses an index of other frames than the description states."""
     counted = np.bincount(index.shard, minlength=len(clips_of_shard)).tolist()
     for (name, stated), found in zip(clips_of_shard.items(), counted, strict=True):
         if stated != found:
@@ -218,5 +263,13 @@ def _check_description(
         raise UserError(f'{folder}: has frames whose short side is {_short_side(index)} pixels, over {short_side}')
 
 
-def _short_side(index: frame_index.FrameIndex) -> int:
+def _check_flow(folder: Path, frames: FrameIndex, index: FrameIndex) -> None:
+    """Refuses an index of flow that doesn't fit the index of frames: two pictures a frame, of the frame's size."""
+    expected = {'first': frames.first * FLOW.per_frame} | {n: getattr(frames, n) for n in ('ids', 'height', 'width')}
+    for name, values in expected.items():
+        if not np.array_equal(getattr(index, name), values):
+            raise UserError(f"{folder}: the flow doesn't fit the frames: {name} differs; convert again")
+
+
+def _short_side(index: FrameIndex) -> int:
     return int(np.minimum(index.height, index.width).max())

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vidcls.data import frame_storage
+from vidcls.data.flow import FlowSettings
 from vidcls.errors import UserError
 from vidcls.text.bounded_file import read_json, read_labels
 
@@ -35,6 +36,7 @@ _CLASSES = {
     'id': (f'{_FEATURES}text_feature.Text',),
     'fps': (f'{_FEATURES}scalar.Scalar', f'{_FEATURES}tensor_feature.Tensor'),
 }
+_FLOW = {'flow': _CLASSES['video']}  # of datasets that have it
 _KNOWN = {f'{_FEATURES}features_dict.FeaturesDict', f'{_FEATURES}image_feature.Image'}.union(*_CLASSES.values())
 _CLASS_KEYS = ('pythonClassName', 'type')  # 'type' is of TensorFlow Datasets before 4.5
 
@@ -51,6 +53,7 @@ class Description:
       splits: the name that people use -> the parts that it is the sum of.
       short_side: the limit on the short side that frames were stored with, pixels; None where no file tells it.
       fps: the rate that frames were resampled to, frames per second; None where every frame was kept.
+      flow: how the flow was computed that is stored beside the frames; None without flow.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Description:
     splits: dict[str, tuple[str, ...]]
     short_side: int | None
     fps: float | None
+    flow: FlowSettings | None
 
 
 def read(folder: Path) -> Description:
@@ -71,13 +75,20 @@ def read(folder: Path) -> Description:
     """
     name, version, parts = read_parts(folder)
     labels = read_labels(folder / 'label.labels.txt')
-    _check_features(folder / 'features.json', len(labels))
+    has_flow = _check_features(folder / 'features.json', len(labels))
     path = folder / 'metadata.json'
     metadata = read_json(path, _MAX_BYTES) if path.exists() else {}
     short_side, fps = metadata.get('short_side'), metadata.get('fps')
-    frame_storage.checked(path, frame_storage.MAX_SHORT_SIDE if short_side is None else short_side, fps)
+    stored = frame_storage.checked(
+        path, frame_storage.MAX_SHORT_SIDE if short_side is None else short_side, fps, metadata.get('flow')
+    )
+    if has_flow != (stored.flow is not None):
+        one, other = ('has', 'does not say') if has_flow else ('lacks', 'says')
+        raise UserError(
+            f'{folder}: features.json {one} flow, and metadata.json {other} how it was computed; convert again'
+        )
     splits = _splits(path, parts, metadata.get('splits') or {part: part for part in parts})
-    return Description(name, version, labels, parts, splits, short_side, fps)
+    return Description(name, version, labels, parts, splits, short_side, fps, stored.flow)
 
 
 def read_parts(folder: Path) -> tuple[str, str, dict[str, dict[str, int]]]:
@@ -177,15 +188,18 @@ def _splits(path: Path, parts: dict[str, Any], sums: Any) -> dict[str, tuple[str
     return splits
 
 
-def _check_features(path: Path, num_labels: int) -> None:
-    """Refuses a features.json that is not what data_prep writes."""
+def _check_features(path: Path, num_labels: int) -> bool:
+    """Whether the examples have flow. Refuses a features.json that is not what data_prep writes."""
     tree = read_json(path, _MAX_BYTES)
     _check_classes(path, tree, 0)
     features = tree.get('featuresDict')
     features = features.get('features') if isinstance(features, dict) else None
-    if not isinstance(features, dict) or set(features) != set(_CLASSES):
-        raise UserError(f'{path}: an example must have {", ".join(_CLASSES)} and nothing else; convert with data_prep')
-    for name, classes in _CLASSES.items():
+    known = _CLASSES | _FLOW if isinstance(features, dict) and 'flow' in features else _CLASSES
+    if not isinstance(features, dict) or set(features) != set(known):
+        raise UserError(
+            f'{path}: an example must have {", ".join(_CLASSES)}, perhaps flow, and nothing else; convert with data_prep'
+        )
+    for name, classes in known.items():
         feature = features[name]
         if not isinstance(feature, dict) or feature.get('pythonClassName') not in classes:
             raise UserError(f'{path}: {name} must be of the class {classes[0]}; convert with data_prep')
@@ -193,6 +207,7 @@ def _check_features(path: Path, num_labels: int) -> None:
     stated = label.get('numClasses') if isinstance(label, dict) else None
     if _count(path, stated) != num_labels:
         raise UserError(f'{path}: states {stated!r:.80} classes, and label.labels.txt has {num_labels}')
+    return 'flow' in features
 
 
 def _check_classes(path: Path, node: Any, depth: int) -> None:

@@ -1,9 +1,10 @@
-"""Where every JPEG of a dataset lies in its TFRecord shards, so that a reader fetches only the frames it wants.
+"""Where every JPEG of a dataset lies in its TFRecord shards, so that a reader fetches only the pictures it wants.
 
 A record holds a whole video (2 MB for an average UCF101 clip) and training looks at three to sixteen of its frames, so a
 reader that parses whole records is slow. With the index, reading a clip is a few `pread` calls, any clip can be read at
 once (exact shuffling, resuming at any position), and the records stay as TFDS wrote them. The index is derived data:
-`build` makes it from the shards, and the converters store it beside them as `frame_index.npz`.
+`build` makes it from the shards, and the converters store it beside them. Frames and flow have an index each, so that who
+reads frames alone loads nothing of the flow.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,9 +31,21 @@ _DTYPES = {
 }  # fmt: skip
 
 
+class Pictures(NamedTuple):
+    """What an index is of: a feature of the examples, the index's file, and how many pictures of it a frame has."""
+
+    feature: str
+    filename: str
+    per_frame: int
+
+
+VIDEO = Pictures('video', FILENAME, 1)
+FLOW = Pictures('flow', 'flow_index.npz', 2)  # x, then y
+
+
 @dataclasses.dataclass(frozen=True)
 class FrameIndex:
-    """One row a clip (n clips), one entry a frame (f frames in all).
+    """One row a clip (n clips), one entry a picture (f in all): a frame, or in the index of flow, half of a frame's flow.
 
     Attributes:
       shards: file names, relative to the dataset's folder.
@@ -41,10 +54,11 @@ class FrameIndex:
       ids: str[n], the clip's path in the source without its ending.
       labels: int32[n].
       fps: float32[n], frames per second of the stored frames.
-      height, width: int32[n], of the stored frames, pixels.
-      first: int64[n + 1]; clip i owns frames first[i] to first[i + 1] - 1.
-      offset: int64[f] position of the frame's JPEG in the shard, bytes.
-      length: int32[f] size of the frame's JPEG, bytes.
+      height, width: int32[n], of the stored pictures, pixels.
+      first: int64[n + 1]; clip i owns pictures first[i] to first[i + 1] - 1. The flow of its frame j is pictures
+        first[i] + 2 j (x) and first[i] + 2 j + 1 (y) of the index of flow.
+      offset: int64[f] position of the picture's JPEG in the shard, bytes.
+      length: int32[f] size of the picture's JPEG, bytes.
     """
 
     shards: np.ndarray
@@ -63,7 +77,7 @@ class FrameIndex:
         return len(self.ids)
 
     def num_frames(self, clip: int) -> int:
-        """How many frames the clip has."""
+        """How many pictures the clip has: of frames, or two for each frame in the index of flow."""
         return int(self.first[clip + 1] - self.first[clip])
 
     def matches(self, folder: Path) -> bool:
@@ -71,25 +85,25 @@ class FrameIndex:
         sizes = [_size(folder / name) for name in self.shards]
         return sizes == list(self.shard_bytes)
 
-    def save(self, folder: Path) -> None:
-        """Writes `frame_index.npz` whole or not at all."""
-        partial = folder / f'.{FILENAME}.{os.getpid()}'
+    def save(self, folder: Path, pictures: Pictures = VIDEO) -> None:
+        """Writes the index whole or not at all."""
+        partial = folder / f'.{pictures.filename}.{os.getpid()}'
         try:
             with open(partial, 'wb') as file:
                 np.savez(file, **dataclasses.asdict(self))
-            os.replace(partial, folder / FILENAME)
+            os.replace(partial, folder / pictures.filename)
         finally:
             partial.unlink(missing_ok=True)  # a full disk leaves it
 
     @classmethod
-    def load(cls, folder: Path) -> 'FrameIndex':
+    def load(cls, folder: Path, pictures: Pictures = VIDEO) -> 'FrameIndex':
         """Reads what `save` wrote, and checks that the arrays fit each other and the stated sizes of shards.
 
         Raises:
           UserError: the arrays don't fit, or the file is broken.
           OSError: the file is missing or can't be read.
         """
-        path = folder / FILENAME
+        path = folder / pictures.filename
         index = cls(**plain_npz.load(path, [field.name for field in dataclasses.fields(cls)]))
         index.check(path)
         return index
@@ -130,16 +144,16 @@ class FrameIndex:
             raise UserError(f'{path}: a frame lies beyond the end of its shard')
 
 
-def build(folder: Path, shards: Sequence[str]) -> FrameIndex:
+def build(folder: Path, shards: Sequence[str], pictures: Pictures = VIDEO) -> FrameIndex:
     """Indexes the examples of `shards` (file names within `folder`), in the order of the shards.
 
     Raises:
-      UserError: a shard is cut off, or an example is not as data_prep writes it (`video`, `label`, `id`, `fps`).
+      UserError: a shard is cut off, or an example is not as data_prep writes it (the pictures, `label`, `id`, `fps`).
     """
     rows, first, offset, length = [], [0], [], []
     for number, name in enumerate(shards):
         for start, record in _records(folder / name):
-            row, offsets, lengths = _index_record(folder / name, start, record)
+            row, offsets, lengths = _index_record(folder / name, start, record, pictures.feature)
             rows.append((number, *row))
             offset += offsets
             length += lengths
@@ -180,16 +194,17 @@ def _records(path: Path) -> Iterator[tuple[int, bytes]]:
             yield start, record
 
 
-def _index_record(path: Path, start: int, record: bytes) -> tuple[tuple[Any, ...], list[int], list[int]]:
+def _index_record(path: Path, start: int, record: bytes, pictures: str) -> tuple[tuple[Any, ...], list[int], list[int]]:
     """Indexes one example.
 
     Args:
       path: the shard.
       start: the record's position in the shard, bytes.
       record: the example, serialised.
+      pictures: the feature whose pictures are indexed.
 
     Returns:
-      (id, label, fps, height, width); the offsets of the frames in the shard, and their lengths, bytes.
+      (id, label, fps, height, width); the offsets of the pictures in the shard, and their lengths, bytes.
     """
     import simplejpeg
     import tensorflow as tf
@@ -200,16 +215,16 @@ def _index_record(path: Path, start: int, record: bytes) -> tuple[tuple[Any, ...
         feature: Mapping[str, tf.train.Feature] = tf.train.Example.FromString(record).features.feature
     except DecodeError as error:
         raise UserError(f'{where}: an example that cannot be parsed; it was not written by data_prep') from error
-    missing = {'video', 'label', 'id', 'fps'} - set(feature)
+    missing = {pictures, 'label', 'id', 'fps'} - set(feature)
     if missing:
         raise UserError(f'{path}: an example without {sorted(missing)}; it was not written by data_prep')
     values = (feature['id'].bytes_list.value, feature['label'].int64_list.value, feature['fps'].float_list.value)
     if any(len(value) != 1 for value in values):
         raise UserError(f'{where}: id, label and fps must be one value each; it was not written by data_prep')
     (name,), (label,), (fps,) = values
-    frames = feature['video'].bytes_list.value
+    frames = feature[pictures].bytes_list.value
     if not frames:
-        raise UserError(f'{path}: {name!r} has no frames')
+        raise UserError(f'{path}: {name!r} has no pictures of {pictures}')
     offsets: list[int] = []
     position = 0
     try:

@@ -15,15 +15,19 @@ _JPEG_START = b'\xff\xd8'
 
 
 class FrameReader:
-    """Reads single JPEGs of an index's shards; threads can share it, since `pread` keeps no position."""
+    """Reads single JPEGs of an index's shards; threads can share it, since `pread` keeps no position.
 
-    def __init__(self, folder: Path, index: FrameIndex):
-        self._folder, self._index = folder, index
+    Args:
+      what: the name of a picture, for messages.
+    """
+
+    def __init__(self, folder: Path, index: FrameIndex, what: str = 'frame'):
+        self._folder, self._index, self._what = folder, index, what
         # A thread that reads holds the file, so that a file which the cache drops is closed after its last read.
         self._open = functools.lru_cache(maxsize=MAX_OPEN)(lambda shard: _open(folder / index.shards[shard]))
 
     def read(self, clip: int, frames: Sequence[int] | np.ndarray) -> list[bytes]:
-        """The JPEGs of the clip's `frames` (numbers within the clip).
+        """The JPEGs of the clip's `frames` (numbers of pictures within the clip).
 
         Raises:
           UserError: there is no JPEG where the index says; names the shard, the clip and the frame.
@@ -63,7 +67,7 @@ class FrameReader:
         """The error that names a frame and what was found in its place."""
         index = self._index
         return UserError(
-            f'{self._folder / index.shards[index.shard[clip]]}: frame {frame} of clip {str(index.ids[clip])!r}: {found}; '
+            f'{self._folder / index.shards[index.shard[clip]]}: {self._what} {frame} of clip {str(index.ids[clip])!r}: {found}; '
             'convert the dataset again'
         )
 

@@ -1,12 +1,14 @@
-"""How a dataset stores frames: their size and their rate, and the limits on both.
+"""How a dataset stores frames: their size, their rate and their flow, and the limits on size and rate.
 
-A run keeps its dataset's size and rate, so that prediction prepares the frames of a new video in the same way.
+A run keeps what it depends on, so that prediction prepares the frames of a new video as those of its dataset were.
 """
 
 import dataclasses
 from pathlib import Path
 from typing import Any
 
+from vidcls.data import flow as flow_lib
+from vidcls.data.flow import FlowSettings
 from vidcls.errors import UserError
 
 SHORT_SIDE = 256  # pixels, by default
@@ -23,14 +25,22 @@ class FrameStorage:
     Attributes:
       short_side: the limit on the frames' short side, pixels; smaller frames are not enlarged.
       fps: the rate that frames are resampled to, frames per second; None keeps every frame.
+      flow: how the flow was computed that is stored beside the frames; None without flow.
     """
 
     short_side: int = SHORT_SIDE
     fps: float | None = None
+    flow: FlowSettings | None = None
 
 
-def checked(path: Path, short_side: Any, fps: Any) -> FrameStorage:
-    """Checks the values that a file states for the storage of frames, and returns them.
+def described(storage: FrameStorage) -> dict[str, Any]:
+    """The storage as metadata.json and frames.json hold it: what `checked` takes."""
+    flow = {'flow': flow_lib.described(storage.flow)} if storage.flow else {}
+    return {'short_side': storage.short_side, 'fps': storage.fps} | flow
+
+
+def checked(path: Path, short_side: Any, fps: Any, flow: Any = None) -> FrameStorage:
+    """What a file says of how frames are stored.
 
     Args:
       path: the file, for the message.
@@ -46,4 +56,4 @@ def checked(path: Path, short_side: Any, fps: Any) -> FrameStorage:
         raise UserError(
             f'{path}: fps={fps!r:.80}: must be more than 0 and at most {MAX_FPS:g}, or null for every frame'
         )
-    return FrameStorage(short_side, fps)
+    return FrameStorage(short_side, fps, None if flow is None else flow_lib.checked(path, flow))

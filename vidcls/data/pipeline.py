@@ -4,8 +4,8 @@ Position p of a training run is clip `epoch_order(seed, p // n, n)[p % n]` of th
 from a generator whose key is (seed, p). So a run that resumes at any step sees the same clips as a run that never
 stopped, and the pipeline has no state to save. Batches run on across the ends of epochs, so that no clip is dropped.
 
-Frames are chosen before anything is read, and only the bytes of the chosen frames are read. Of each JPEG only the
-rectangle around all windows is decoded, once, onto a canvas of fixed size. All else is the device's work (`transform`).
+Frames are chosen before anything is read. The bytes of their pictures (`modality`) alone are read; of each JPEG only the rectangle
+that holds all windows is decoded, once, onto a canvas of fixed size. All else is the device's work (`transform`).
 """
 
 import functools
@@ -17,7 +17,9 @@ import numpy as np
 
 from vidcls.config import Config
 from vidcls.data.dataset import Dataset
+from vidcls.data.frame_index import FrameIndex
 from vidcls.data.frame_reader import FrameReader
+from vidcls.data.modality import MODALITIES
 from vidcls.data.sampling import Sampler
 from vidcls.data.transform import Views
 from vidcls.data.windows import Window, bounding_window, draw_window, view_windows
@@ -34,7 +36,7 @@ class Batch(NamedTuple):
     """A batch of b clips, each seen through v windows (training: one).
 
     Attributes:
-      views: canvas uint8[b t y x c] and windows int32[b v 5].
+      views: canvas uint8[b p y x c] and windows int32[b v 5].
       label: int32[b].
       clip: int64[b], the clip's number in the dataset.
       mask: bool[b], False where a place is a filler that completes the batch.
@@ -51,12 +53,12 @@ class Sample(NamedTuple):
 
     Attributes:
       clip: the clip's number in the dataset, or -1 for a filler.
-      frames: int64[t], the frames' numbers within the clip.
-      windows: v windows, each the same in all the frames.
+      pictures: int64[p], numbers within the clip.
+      windows: v windows, each the same in all the pictures.
     """
 
     clip: int
-    frames: np.ndarray
+    pictures: np.ndarray
     windows: list[Window]
 
 
@@ -106,20 +108,20 @@ def train_batches(
       UserError: the split is unknown or empty.
     """
     selected = dataset.clips(config.data.train_split)
-    index = dataset.index
-    sampler = Sampler(config.sampling, training=True)
+    index, reader = dataset.pictures(config.sampling.modality)
+    modality, sampler = MODALITIES[config.sampling.modality], Sampler(config.sampling, training=True)
 
     def plan(position: int) -> Sample:
         epoch, place = divmod(position, len(selected))
         clip = int(selected[epoch_order(config.seed, epoch, len(selected))[place]])
         rng = generator(config.seed, _DRAWS, position)
-        frames = sampler.draw(index.num_frames(clip), float(index.fps[clip]), rng)
+        frames = sampler.draw(index.num_frames(clip) // modality.pictures, float(index.fps[clip]), rng)
         window = draw_window(int(index.height[clip]), int(index.width[clip]), config.augment, rng)
-        return Sample(clip, frames, [window])
+        return Sample(clip, modality.rows(frames), [window])
 
     part = _Slice(config.batch_size, process, num_processes)
-    side = int(np.minimum(index.height, index.width).max())  # of the canvas: no window is larger
-    return _batches(dataset, plan, part, start_step, None, (1, sampler.num_frames, side, side))
+    canvas = (sampler.num_frames * modality.pictures, *_square(index), modality.depth)
+    return _batches(reader, index.labels, plan, part, start_step, None, (1, *canvas))
 
 
 def eval_batches(
@@ -146,53 +148,64 @@ def eval_batches(
       UserError: the split is unknown or empty.
     """
     selected = dataset.clips(split)
-    index = dataset.index
-    sampler = Sampler(config.sampling, training=False)
+    index, reader = dataset.pictures(config.sampling.modality)
+    modality, sampler = MODALITIES[config.sampling.modality], Sampler(config.sampling, training=False)
 
     def plan(position: int) -> Sample:
         row, moment = divmod(min(position, len(selected) * clips - 1), clips)
         clip = int(selected[row])
-        frames = sampler.view(index.num_frames(clip), float(index.fps[clip]), moment, clips)
+        frames = sampler.view(index.num_frames(clip) // modality.pictures, float(index.fps[clip]), moment, clips)
         windows = view_windows(int(index.height[clip]), int(index.width[clip]), config.augment, crops)
-        return Sample(clip if position < len(selected) * clips else -1, frames, windows)
+        return Sample(clip if position < len(selected) * clips else -1, modality.rows(frames), windows)
 
     part = _Slice(batch_size, process, num_processes)
     steps = -(-len(selected) * clips // batch_size)
-    canvas = _canvas_size(dataset, config, selected, crops)
-    return _batches(dataset, plan, part, 0, steps, (crops, sampler.num_frames, *canvas))
+    size = _canvas_size(index, config, selected, crops)
+    canvas = (sampler.num_frames * modality.pictures, *size, modality.depth)
+    return _batches(reader, index.labels, plan, part, 0, steps, (crops, *canvas))
 
 
-def _canvas_size(dataset: Dataset, config: Config, selected: np.ndarray, crops: int) -> tuple[int, int]:
-    """The height and width, in pixels, of a canvas with room for the windows of every selected clip."""
+def _square(index: FrameIndex) -> tuple[int, int]:
+    """Height and width, pixels, of a canvas that holds any one window: none is larger than the short side of a frame."""
+    side = int(np.minimum(index.height, index.width).max())
+    return side, side
+
+
+def _canvas_size(index: FrameIndex, config: Config, selected: np.ndarray, crops: int) -> tuple[int, int]:
+    """Height and width, pixels, that hold the windows of every selected clip."""
     if crops == 1:
-        # The canvas of training, so that all splits have one shape.
-        side = int(np.minimum(dataset.index.height, dataset.index.width).max())
-        return side, side
-    sizes = np.unique(np.stack([dataset.index.height[selected], dataset.index.width[selected]], axis=1), axis=0)
+        return _square(index)  # the canvas of training, so that all splits have one shape
+    sizes = np.unique(np.stack([index.height[selected], index.width[selected]], axis=1), axis=0)
     boxes = [bounding_window(view_windows(height, width, config.augment, crops)) for height, width in sizes.tolist()]
     return max(box.height for box in boxes), max(box.width for box in boxes)
 
 
 def _batches(
-    dataset: Dataset, plan: Plan, part: _Slice, start_step: int, end_step: int | None, shape: tuple[int, int, int, int]
+    reader: FrameReader,
+    labels: np.ndarray,
+    plan: Plan,
+    part: _Slice,
+    start_step: int,
+    end_step: int | None,
+    shape: tuple[int, ...],
 ) -> Iterator[Batch]:
     """The batches of a tf.data pipeline over the clips of `part`, from `start_step` to `end_step` (None: endless).
 
     Args:
-      shape: the numbers of windows and frames of a clip, the height and width of the canvas.
+      shape: v p y x c: the number of windows of a clip, and the canvas.
     """
     import tensorflow as tf
 
     tf.config.set_visible_devices([], 'GPU')  # or TensorFlow takes the accelerator's memory
-    num_windows, num_frames, height, width = shape
-    reader = dataset.reader()
-    fetch = functools.partial(_fetch, reader, dataset.index.labels, plan, part)
+    num_windows, *canvas = shape
+    num_pictures, depth = canvas[0], canvas[-1]
+    fetch = functools.partial(_fetch, reader, labels, plan, part)
 
     def read(numbers: Any) -> Any:
         jpegs, box, windows, label, clip = tf.numpy_function(
             fetch, [numbers], (tf.string, tf.int32, tf.int32, tf.int32, tf.int64), stateful=False
         )
-        jpegs.set_shape([None, num_frames])
+        jpegs.set_shape([None, num_pictures])
         box.set_shape([None, 4])
         windows.set_shape([None, num_windows, 5])
         label.set_shape([None])
@@ -201,18 +214,17 @@ def _batches(
 
     def decode(jpegs: Any, box: Any, windows: Any, label: Any, clip: Any) -> Any:
         pixels = [
-            # The accurate cosine transform costs no measurable time, and gives the same pixels as every other decoder.
-            tf.io.decode_and_crop_jpeg(jpegs[frame], box, channels=3, dct_method='INTEGER_ACCURATE')
-            for frame in range(num_frames)
+            # The accurate transform costs no measurable time, and gives the same pixels as every other decoder.
+            tf.io.decode_and_crop_jpeg(jpegs[number], box, channels=depth, dct_method='INTEGER_ACCURATE')
+            for number in range(num_pictures)
         ]
-        # `padded_batch` lays the frames on the canvas as it collects them.
+        # `padded_batch` lays the pictures on the canvas as it collects them.
         return tf.stack(pixels), windows, label, clip
 
     end = tf.int64.max if end_step is None else end_step * part.size
     data = tf.data.Dataset.range(start_step * part.size, end)
     data = data.batch(_CLIPS_PER_CALL).map(read).unbatch()
     data = data.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    canvas = [num_frames, height, width, 3]
     shapes: tuple[list[int], ...] = (canvas, [num_windows, 5], [], [])
     pieces = _num_pieces(part.size, int(np.prod(canvas)))
     size = part.size // pieces
@@ -223,7 +235,7 @@ def _batches(
         last = -(-(piece + 1) * size // _CLIPS_PER_CALL) * _CLIPS_PER_CALL
         for number in range(start_step * part.size + piece * size, start_step * part.size + last):
             sample = plan(part.position(number))
-            reader.check(max(sample.clip, 0), sample.frames.tolist())
+            reader.check(max(sample.clip, 0), sample.pictures.tolist())
 
     return _Batches(data, pieces, check)
 
@@ -243,13 +255,13 @@ def _fetch(
     """Reads what will be decoded for a process's clips `numbers`.
 
     Returns:
-      The JPEGs [b t]; the rectangle to decode of a clip's JPEGs, int32[b 4]; the windows within this rectangle,
-        int32[b v 5]; the labels int32[b]; the clips' numbers in the dataset, int64[b].
+      JPEGs [b p], the rectangle to decode of them int32[b 4], windows within the rectangle int32[b v 5], labels int32[b],
+      clip numbers int64[b].
     """
     samples = [plan(part.position(int(number))) for number in numbers]
     clip = np.array([sample.clip for sample in samples])
     stored = np.maximum(clip, 0)  # a filler shows some clip, and the mask leaves it out
-    jpegs = [reader.read(row, sample.frames) for row, sample in zip(stored.tolist(), samples)]
+    jpegs = [reader.read(row, sample.pictures) for row, sample in zip(stored.tolist(), samples)]
     boxes = np.array([bounding_window(sample.windows)[:4] for sample in samples], np.int32)
     windows = np.array([sample.windows for sample in samples], np.int32)
     windows[..., :2] -= boxes[:, None, :2]

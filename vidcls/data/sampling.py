@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from vidcls.config import Config, SamplingConfig
+from vidcls.data.modality import MODALITIES
 from vidcls.errors import UserError
 from vidcls.text import spelling
 
@@ -85,12 +86,13 @@ class Linspace:
 
 
 # Name in `--config.sampling.scheme` -> what makes the scheme of the settings. `Sampler` puts the number of test segments in
-# place of `num_segments` for testing, so that `num_frames` of the settings is t in both.
+# place of `num_segments` for testing, and the frames that are read of a segment in place of `seg_len`, so that `num_frames` of
+# the settings is t.
 SCHEMES: dict[str, Callable[[SamplingConfig], Scheme]] = {'segments': Segments, 'dense': Dense, 'linspace': Linspace}
 
 
 class Sampler:
-    """The frames of a clip under a configuration.
+    """The frames that are read of a clip under a configuration; `num_frames` is their number t.
 
     Args:
       config: names the scheme, and has its settings.
@@ -105,8 +107,10 @@ class Sampler:
             near, known = spelling.hint(config.scheme, SCHEMES), ', '.join(SCHEMES)
             raise UserError(f'--config.sampling.scheme={config.scheme!r}: must be one of {known}{near}')
         self.num_segments = config.num_segments if training else config.test_segments or config.num_segments
-        self.num_frames = self.num_segments * config.seg_len  # t
-        self._scheme = SCHEMES[config.scheme](dataclasses.replace(config, num_segments=self.num_segments))
+        length = config.seg_len + MODALITIES[config.modality].beyond
+        self.num_frames = self.num_segments * length
+        settings = dataclasses.replace(config, num_segments=self.num_segments, seg_len=length)
+        self._scheme = SCHEMES[config.scheme](settings)
 
     def draw(self, num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
         """int64[t]: random frames of a clip of `num_frames` frames, for training."""

@@ -96,7 +96,7 @@ def read_frames(
 
 def choose_jpegs(
     path: str | os.PathLike,
-    choose: Callable[[int, float], Sequence[int]],
+    choose: Callable[[int, float], Sequence[int] | np.ndarray],
     *,
     short_side: int = SHORT_SIDE,
     fps: float | None = None,
@@ -124,7 +124,7 @@ def choose_jpegs(
             if number in likely:
                 jpegs[number] = encoder(frame)
                 size += len(jpegs[number])
-                _check_bytes(path, size)
+                check_bytes(path, size)
         video = _describe(decoded, encoder or FrameEncoder(decoded.first, short_side), fps)
         chosen = video.decoded[np.asarray(choose(video.num_frames, video.fps), np.int64)]
         missing = np.array(sorted(set(chosen.tolist()) - set(jpegs)), np.int64)
@@ -135,7 +135,7 @@ def choose_jpegs(
 
 def choose_jpegs_of(
     frames: np.ndarray,
-    choose: Callable[[int, float], Sequence[int]],
+    choose: Callable[[int, float], Sequence[int] | np.ndarray],
     rate: float,
     *,
     short_side: int = SHORT_SIDE,
@@ -168,7 +168,9 @@ def _video_frame(frame: np.ndarray) -> av.VideoFrame:
     return av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format='rgb24')
 
 
-def _likely(path: str | os.PathLike, choose: Callable[[int, float], Sequence[int]], fps: float | None) -> list[int]:
+def _likely(
+    path: str | os.PathLike, choose: Callable[[int, float], Sequence[int] | np.ndarray], fps: float | None
+) -> list[int]:
     """The numbers of the decoded frames that `choose` will probably pick, judged by the packets; may be empty."""
     packets = PacketTimes(path)
     try:
@@ -245,7 +247,7 @@ def encode(
         # Most frames will not be stored: decoding twice is cheaper than encoding all frames.
         video = probe(path, short_side=short_side, fps=fps)
         jpegs = _encode_chosen(path, video.decoded, short_side)
-        _check_bytes(path, sum(map(len, jpegs)))
+        check_bytes(path, sum(map(len, jpegs)))
         return video, jpegs
     decoded = DecodedFrames(path)
     encoder, jpegs, size = None, [], 0
@@ -254,7 +256,7 @@ def encode(
             encoder = encoder or FrameEncoder(frame, short_side)
             jpegs.append(encoder(frame))
             size += len(jpegs[-1])
-            _check_bytes(path, size)
+            check_bytes(path, size)
         return _describe(decoded, encoder or FrameEncoder(decoded.first, short_side), None), jpegs
 
 
@@ -284,12 +286,13 @@ def encode_images(paths: Sequence[str | os.PathLike], *, short_side: int = SHORT
     return encoder.height, encoder.width, jpegs
 
 
-def _check_bytes(path: str | os.PathLike, size: int) -> None:
+def check_bytes(path: str | os.PathLike, size: int) -> None:
+    """Raises VideoError where the JPEGs of a clip, its frames and any flow, have more bytes than one record holds."""
     if size > MAX_CLIP_BYTES:
         raise VideoError(
             path,
-            f'its frames take more than {MAX_CLIP_BYTES >> 20} MiB as JPEGs, the limit '
-            'of one clip; store fewer (--fps), smaller ones (--short_side) or cut the video',
+            f'its JPEGs take more than {MAX_CLIP_BYTES >> 20} MiB, the limit of one clip; store fewer (--fps), smaller '
+            'ones (--short_side) or cut the video',
         )
 
 

@@ -127,7 +127,7 @@ class Explainer:
         each = metrics.average_views(look.logits[:, None], 'probabilities')
         view = int(each[:, number].argmax())
         seen = look.views[view]
-        views = transform.on_canvas([seen.frames], [seen.window], classifier.frames.short_side)
+        views = transform.on_canvas([seen.pictures], [seen.window], classifier.frames.short_side)
         smooth = METHODS[self.method].smooth
         with resource_errors.explained_views(classifier.config):
             found = self._cells(classifier.variables, views, number)
@@ -144,7 +144,9 @@ class Explainer:
             method=self.method,
             view=view,
             views=len(look.views),
-            **seen._asdict(),
+            frames=seen.frames,
+            window=seen.window,
+            times=seen.times,
             map=maps.merged(cells, shape, seen.window.flip, smooth),
             cells=cells,
             smooth=smooth,

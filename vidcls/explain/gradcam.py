@@ -45,13 +45,13 @@ def make(model: nn.Module, config: Config) -> Callable[[Any, Views, int], dict[s
     Raises:
       UserError: the network has no row in `BRANCHES`.
     """
-    branches, augment = BRANCHES.get(type(model)), config.augment
+    branches = BRANCHES.get(type(model))
     if branches is None:
         raise UserError(f'gradcam needs maps, and {config.model.name} has none; use rollout or occlusion')
 
     @jax.jit
     def cells(variables: Any, views: Views, label: int) -> dict[str, jax.Array]:
-        video = transform(views, augment.crop_size, augment.mean, augment.std)
+        video = transform(views, config)
         maps, gradients = maps_and_gradients(model, variables, video, label, branches)
         return {branch: weigh(maps[branch], gradients[branch]) for branch in branches}
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidcls.config import Config
-from vidcls.data.sampling import Sampler, views_at_once
+from vidcls.data.sampling import views_at_once
 from vidcls.data.transform import Views, transform
 from vidcls.errors import UserError
 
@@ -33,7 +33,7 @@ def make(model: nn.Module, config: Config, grid: Grid = GRID) -> Callable[[Any, 
     Raises:
       UserError: the grid has no blocks, blocks smaller than a pixel, or more than `MOST` blocks.
     """
-    frames, side = Sampler(config.sampling, training=False).num_frames, config.augment.crop_size
+    frames, side, *_ = config.video_shape(training=False)
     shown = 'x'.join(map(str, grid))
     if len(grid) != 3 or min(grid) < 1 or max(grid[1:]) > side:
         raise UserError(f'grid {shown}: must be blocks in time, rows and columns, from 1 to {side} rows and columns')
@@ -41,7 +41,7 @@ def make(model: nn.Module, config: Config, grid: Grid = GRID) -> Callable[[Any, 
     total = int(np.prod(grid))
     if total > MOST:
         raise UserError(f'grid {shown}: has {total:,} blocks, each a pass of the network; at most {MOST:,}')
-    size, augment = min(views_at_once(config), total + 1), config.augment
+    size = min(views_at_once(config), total + 1)
 
     @jax.jit
     def log_probabilities(variables: Any, views: Views, blocks: jax.Array, label: int) -> jax.Array:
@@ -49,7 +49,7 @@ def make(model: nn.Module, config: Config, grid: Grid = GRID) -> Callable[[Any, 
 
         Block `total` covers nothing.
         """
-        video = transform(views, augment.crop_size, augment.mean, augment.std)
+        video = transform(views, config)
         covered = block_of_pixels(video.shape[1:4], grid)[None, ..., None] == blocks[:, None, None, None, None]
         logits: Any = model.apply(variables, jnp.where(covered, 0, video), train=False)
         return jax.nn.log_softmax(logits.astype(jnp.float32))[:, label]

@@ -62,11 +62,11 @@ def make(model: nn.Module, config: Config, by_gradient: bool) -> Callable[[Any, 
     """
     if not isinstance(model, TimeSformer):
         raise UserError(f'rollout needs attention, and {config.model.name} has none; use gradcam or occlusion')
-    augment, (h, w) = config.augment, model.grid
+    h, w = model.grid
 
     @jax.jit
     def cells(variables: Any, views: Views, label: int) -> dict[str, jax.Array]:
-        video = transform(views, augment.crop_size, augment.mean, augment.std)
+        video = transform(views, config)
         found = attended(model, variables, video, label)
         mix = partial(relevance if by_gradient else mixing, heads=model.num_heads)
         mixed = {key: mix(one) for key, one in found.items()}

@@ -10,7 +10,6 @@ import numpy as np
 
 from vidcls import models
 from vidcls.config import Config
-from vidcls.data.sampling import Sampler
 from vidcls.data.transform import Views, transform
 from vidcls.distributed.devices import AXIS
 from vidcls.errors import UserError
@@ -44,11 +43,9 @@ def build_model(config: Config, num_classes: int) -> nn.Module:
 
 def make_predict_step(model: nn.Module, config: Config) -> PredictStep:
     """A function for one device: (variables, views) -> logits float32 [(b v) k], for b clips with v views each."""
-    augment = config.augment
 
     def step(variables: Any, views: Views) -> jax.Array:
-        video = transform(views, augment.crop_size, augment.mean, augment.std)
-        logits: Any = model.apply(variables, video, train=False)
+        logits: Any = model.apply(variables, transform(views, config), train=False)
         return logits
 
     return step
@@ -62,11 +59,11 @@ def check_frames(config: Config, model: nn.Module, variables: Any) -> None:
     Raises:
       UserError: the network can't take this number; the message names the setting and what the network takes.
     """
-    frames, size = Sampler(config.sampling, training=False).num_frames, config.augment.crop_size
-    if frames == config.sampling.num_frames:
+    shape = config.video_shape(training=False)
+    if shape == config.video_shape():
         return
     try:
-        jax.eval_shape(model.apply, variables, jax.ShapeDtypeStruct((1, frames, size, size, 3), np.float32))
+        jax.eval_shape(model.apply, variables, jax.ShapeDtypeStruct((1, *shape), np.float32))
     except UserError as error:
         raise UserError(
             f'--config.sampling.test_segments={config.sampling.test_segments}: {config.model.name} as trained with '

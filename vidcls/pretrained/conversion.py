@@ -52,8 +52,16 @@ class Converted:
     unused: tuple[str, ...]
     layout: Layout
 
+    @property
+    def has_inputs(self) -> bool:
+        """Whether the first convolution has the published values, so that the network takes what theirs took."""
+        return any(FIRST_CONVOLUTION.fullmatch(path) for path in self.loaded)
+
     def for_rgb(self) -> dict[str, Any]:
-        """Returns the variables for images whose channels are red, green, blue, whatever the published order was."""
+        """The variables for images whose channels are red, green and blue, whatever the published order.
+
+        Optical flow has no colours: the variables of its networks stay as they are.
+        """
         flat = flax.traverse_util.flatten_dict(self.variables)
         for key, value in flat.items():
             if '/'.join(key[1:]) in self.loaded:
@@ -97,10 +105,9 @@ def convert(
 ) -> Converted:
     """Returns variables of `model` with the values of another library's arrays.
 
-    If the arrays have a classifier for another number of classes, our classifier starts anew with the values in
-    `variables`. If their first convolution has another number of input channels, each of our channels gets the mean
-    over their channels (cross-modality pre-training, Wang et al. 2016, arXiv:1608.00859, section 3.2). Embeddings of
-    position and time are resized.
+    A classifier for another number of classes starts anew, with the values in `variables`. If the first convolution has
+    another number of channels, each of them gets the mean over their colours (Wang et al. 2016, arXiv:1608.00859, section 3.2:
+    cross-modality pre-training). Embeddings of position and time are resized.
 
     Args:
       arrays: name -> array, with names and axes as in the other library's file.
@@ -227,7 +234,9 @@ def _turned(key: tuple[str, ...], value: np.ndarray, layout: Layout) -> np.ndarr
     """
     if not layout.inputs.bgr or not FIRST_CONVOLUTION.fullmatch('/'.join(key[1:])):
         return value
-    h, w, c, o = value.shape  # c is 3, or 3 * seg_len for stacked frames
+    h, w, c, o = value.shape  # c is 3, or 3 * seg_len for stacked frames; or 10, for the published flow
+    if c % 3:
+        return value
     return np.ascontiguousarray(np.reshape(value, (h, w, c // 3, 3, o))[:, :, :, ::-1].reshape(h, w, c, o))
 
 

@@ -64,6 +64,11 @@ def fit(path: str, found: np.ndarray, shape: tuple[int, ...], model: nn.Module) 
     if found.shape == shape:
         return _numbers(found), ''
     if FIRST_CONVOLUTION.fullmatch(path) and found.ndim == 4 and _same_but(found.shape, shape, 2):
+        if found.shape[2] % 3:
+            raise Misfit(
+                f'takes {found.shape[2]} channels, which are no colours: x and y of {found.shape[2] / 2:g} frames of optical '
+                f'flow? Then --config.sampling.modality=flow --config.sampling.seg_len={found.shape[2] // 2}'
+            )
         mean = np.repeat(_numbers(found).mean(2, keepdims=True), shape[2], axis=2)
         return mean, f'the mean over {found.shape[2]} channels in each of {shape[2]}'
     # ECO-pytorch's 3-D part was trained alone, on features with more channels. ECO takes the kernel of the first

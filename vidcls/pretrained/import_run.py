@@ -5,6 +5,7 @@ TSN, 16 segments in one crop for ECO, one view in time and three in space for Ti
 agrees exactly with the authors' tests and what does not.
 """
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from absl import logging
 
 from vidcls import models
 from vidcls.config import AugmentConfig, Config, EvalConfig, ModelConfig, SamplingConfig, validate
+from vidcls.data.flow import FlowSettings
 from vidcls.data.frame_storage import FrameStorage
 from vidcls.errors import UserError
 from vidcls.models.configured import build_model
@@ -31,6 +33,8 @@ SHORT_SIDE = 256  # a video's short side is scaled to so many pixels by every li
 # Bertasius et al. 2021 (arXiv:2102.05095), section 4: frames are sampled 32 apart if there are 8, 16 apart if there are
 # 16, and 4 apart if there are 96.
 DISTANCES = {8: 32, 16: 16, 96: 4}
+# Channels of the first convolution -> modality and `seg_len`. Five frames are stacked (Wang et al. 2016, arXiv:1608.00859).
+STACKS = {3: ('rgb', 1), 10: ('flow', 5), 15: ('rgbdiff', 5)}
 FRAMES, PIXELS = 512, 1024  # limits on what a file's embeddings are for; published are 96 frames of 448 pixels
 INIT_INSTEAD = 'start training from such weights with --config.init.weights'
 
@@ -57,13 +61,13 @@ def import_run(weights: str | Path, model: str, labels: str | Path, folder: str 
     config = configuration(model, arrays, recognise(arrays))
     validate(config)
     net = build_model(config, len(names))
-    video = (1, config.sampling.num_frames, config.augment.crop_size, config.augment.crop_size, 3)
-    shapes = jax.eval_shape(lambda: {**net.init(jax.random.key(0), jnp.zeros(video))})
+    shapes = jax.eval_shape(lambda: {**net.init(jax.random.key(0), jnp.zeros((1, *config.video_shape())))})
     converted = convert(arrays, net, shapes)
     _check_whole(weights, converted, len(names))
     source = origin(weights, converted)
     logging.info('%s (sha256 %s): %s', weights, source['sha256'], converted.summary())
-    run = workdir.Run(folder, config, names, FrameStorage(SHORT_SIDE, None))
+    flow = FlowSettings() if config.sampling.modality == 'flow' else None
+    run = workdir.Run(folder, config, names, FrameStorage(SHORT_SIDE, None, flow))
     workdir.create(run)
     workdir.save_origin(run, source)
     checkpoints = Checkpoints(run.checkpoints, keep_best=False)
@@ -78,6 +82,7 @@ def configuration(name: str, arrays: Arrays, layout: Layout) -> Config:
     # A video's logits are the mean of the logits of its views. tsn-pytorch and ECO-pytorch average the classifier's outputs;
     # the heads of mmaction2 and PaddleVideo average the features of all frames in all crops, which gives the same logits.
     sampling, test = SamplingConfig(num_segments=3, test_segments=25), EvalConfig(crops=10, average='logits')
+    sampling.modality, sampling.seg_len = _looks_at(arrays, layout)
     settings: dict[str, Any] = {}
     crop, test_short_side = 224, 0
     if name.startswith('eco'):
@@ -91,20 +96,33 @@ def configuration(name: str, arrays: Arrays, layout: Layout) -> Config:
         else:
             sampling.scheme, sampling.view_offset, average = 'linspace', 'start', 'logits'
         test, test_short_side = EvalConfig(crops=3, average=average), crop
+    inputs = layout.inputs_of(sampling.modality)
     augment = AugmentConfig(
         short_side=max(SHORT_SIDE, crop), crop_size=crop, test_short_side=test_short_side,
-        mean=layout.inputs.mean, std=layout.inputs.std,
+        mean=inputs.mean, std=inputs.std,
     )  # fmt: skip
     return Config(model=ModelConfig(name=name, **settings), sampling=sampling, augment=augment, test=test)
 
 
+def _find(arrays: Arrays, layout: Layout, path: str) -> np.ndarray | None:
+    """Their array of the parameter at our path, if they have it."""
+    names = [group[0] for group in layout.theirs(path)]
+    return next((arrays[name] for name in names if name in arrays), None)
+
+
+def _looks_at(arrays: Arrays, layout: Layout) -> tuple[str, int]:
+    """The modality and `seg_len`, as the first convolution's channels show them: those of colours, or of five stacked frames."""
+    found = (_find(arrays, layout, f'backbone/{name}/kernel') for name in ('conv1', 'conv1_7x7_s2'))
+    kernel = next((array for array in found if array is not None and array.ndim == 4), None)
+    count = 3 if kernel is None else layout.to_ours([kernel], 'kernel', ()).shape[2]
+    if count not in STACKS:
+        raise UserError(f'the first convolution takes {count} channels; known: {", ".join(map(str, STACKS))}')
+    return STACKS[count]
+
+
 def _timesformer(name: str, arrays: Arrays, layout: Layout) -> tuple[int, int, dict[str, Any]]:
-    """Returns the number of frames, the side of a frame in pixels, and the other settings that the arrays show."""
-
-    def find(path: str) -> np.ndarray | None:
-        names = [group[0] for group in layout.theirs(path)]
-        return next((arrays[name] for name in names if name in arrays), None)
-
+    """The number of frames, the frame's side in pixels, and the other settings of the network that the arrays show."""
+    find = functools.partial(_find, arrays, layout)
     default = models.build(name, 1)
     time, place = find('time_embed'), find('pos_embed')
     # Only `temporal_fc` shows divided attention: layouts of image networks also list their attention as attention over

@@ -5,7 +5,7 @@ The weights are published under the names of Caffe's layers, in some files with 
 
 from vidcls.models.bn_inception import BLOCKS
 from vidcls.models.resnet3d import ROWS
-from vidcls.pretrained.layout import CAFFE, Layout, perhaps_under
+from vidcls.pretrained.layout import CAFFE, CAFFE_DIFFERENCE, CAFFE_FLOW, Layout, perhaps_under
 
 STEM = ('conv1_7x7_s2', 'conv2_3x3_reduce', 'conv2_3x3')
 BRANCHES = ('1x1', '3x3_reduce', '3x3', 'double_3x3_reduce', 'double_3x3_1', 'double_3x3_2', 'pool_proj')
@@ -38,5 +38,7 @@ LAYOUTS = (
         (_2D,),
         starts='tail/|head/',
         inputs=CAFFE,
+        flow=CAFFE_FLOW,
+        difference=CAFFE_DIFFERENCE,
     ),
 )

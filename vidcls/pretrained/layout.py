@@ -26,13 +26,13 @@ TORCH_AXES = {2: 'o i -> i o', 4: 'o i h w -> h w i o', 5: 'o i t h w -> t h w i
 
 
 class Inputs(NamedTuple):
-    """How training images were normalised for the published weights: (values in [0, 1] - `mean`) / `std`.
+    """How what published weights were trained on was normalised: values in [0, 1] less `mean`, over `std`.
 
-    `mean` and `std` are in the order red, green, blue. With `bgr`, the network expects the order blue, green, red.
+    Mean and deviation are in the order red, green, blue, or x, y. With `bgr` the network takes the channels blue first.
     """
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     bgr: bool = False
 
 
@@ -44,6 +44,14 @@ HALF = Inputs((0.5,) * 3, (0.5,) * 3)
 KINETICS = Inputs((0.45,) * 3, (0.225,) * 3)
 # tsn-pytorch subtracts (104, 117, 128), in the order blue, green, red, from values between 0 and 255.
 CAFFE = Inputs((128 / 255, 117 / 255, 104 / 255), (1 / 255,) * 3, bgr=True)
+# Optical flow. mmaction2: (v - 128) / 128. tsn-pytorch: values in [0, 1] less 0.5, over the mean of ImageNet's deviations; with
+# BN-Inception, v - 128.
+FLOW = Inputs((128 / 255,) * 2, (128 / 255,) * 2)
+TSN_PYTORCH_FLOW = Inputs((0.5,) * 2, (0.226,) * 2)
+CAFFE_FLOW = Inputs((128 / 255,) * 2, (1 / 255,) * 2)
+# Differences of frames. tsn-pytorch does not normalise: values are in [-1, 1], and with BN-Inception in [-255, 255].
+DIFFERENCE = Inputs((0.0,) * 3, (1.0,) * 3)
+CAFFE_DIFFERENCE = Inputs((0.0,) * 3, (1 / 255,) * 3, bgr=True)
 
 
 class Beside(tuple):
@@ -58,16 +66,14 @@ class Layout:
     """How one library names and arranges the arrays of one type of network.
 
     Attributes:
-      keys: the names that select this layout in `export`.
-      title: the name of this layout in messages.
-      names: the table: our name -> their name. A tuple lists alternatives; the first that the weights contain is taken.
-      marks: regular expressions. Weights have this layout if each of them is found in some array's name.
-      starts: a regular expression. If it is found in our path of a parameter, the weights need no fitting array for the
-        parameter. The parameter then starts anew.
-      endings: the last name of our path, such as 'kernel' -> the ending of their name, such as '.weight'.
-      axes: number of axes of a kernel -> how they are rearranged, from their order to ours. If empty, their order is
-        Flax's, with separate axes for heads.
-      inputs: how training images were normalised.
+      keys: the names by which `export` knows it.
+      title: what messages call it.
+      names: the table. In a tuple of names, the first one that the weights have counts.
+      marks: patterns; weights are of this layout if each pattern is found in some name.
+      starts: pattern of our paths that such weights may lack, or have for other classes. These parameters start anew.
+      endings: the last part of our path -> the ending of their name.
+      axes: the axes of kernels, theirs -> ours, by the number of axes. Empty: Flax's own order, with axes of heads.
+      inputs, flow, difference: how colours, optical flow and differences of frames were normalised in training.
       when: a further condition that the arrays must fulfil to be recognised.
     """
 
@@ -79,10 +85,16 @@ class Layout:
     endings: Mapping[str, str] = dataclasses.field(default_factory=lambda: TORCH_ENDINGS)
     axes: Mapping[int, str] = dataclasses.field(default_factory=lambda: TORCH_AXES)
     inputs: Inputs = IMAGENET
+    flow: Inputs = FLOW
+    difference: Inputs = DIFFERENCE
     when: Callable[[Arrays], bool] = lambda arrays: True
 
     def recognises(self, arrays: Arrays) -> bool:
         return all(any(re.search(mark, name) for name in arrays) for mark in self.marks) and self.when(arrays)
+
+    def inputs_of(self, modality: str) -> Inputs:
+        """How what a network of a modality (`vidcls.data.modality`) is given was normalised."""
+        return {'rgb': self.inputs, 'flow': self.flow, 'rgbdiff': self.difference}[modality]
 
     def theirs(self, path: str) -> list[tuple[str, ...]]:
         """Returns their names for our parameter at `path`, as a list of alternatives.

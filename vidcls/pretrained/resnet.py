@@ -2,7 +2,7 @@
 
 import functools
 
-from vidcls.pretrained.layout import Arrays, Layout, under
+from vidcls.pretrained.layout import TSN_PYTORCH_FLOW, Arrays, Layout, under
 
 TORCHVISION = {
     'conv1': 'conv1',
@@ -66,6 +66,7 @@ LAYOUTS = (
         'TSN of tsn-pytorch',
         under('base_model.', TORCHVISION, 'backbone/') | {'head': ('new_fc', 'base_model.fc')},
         (r'^base_model\.layer1\.0\.conv1\.weight$',),
+        flow=TSN_PYTORCH_FLOW,
     ),
     *(
         Layout(

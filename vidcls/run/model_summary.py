@@ -55,8 +55,7 @@ def forward_flops(model: nn.Module, variables: Any, config: Config) -> float | N
     """
     if getattr(model, 'attention_implementation', None):
         model = model.clone(attention_implementation='xla')  # XLA can't count inside a fused kernel
-    size = config.augment.crop_size
-    video = jax.ShapeDtypeStruct((1, config.sampling.num_frames, size, size, 3), np.float32)
+    video = jax.ShapeDtypeStruct((1, *config.video_shape()), np.float32)
     try:
         cpu = jax.local_devices(backend='cpu')[0]
     except RuntimeError:

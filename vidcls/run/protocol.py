@@ -36,6 +36,8 @@ FIELDS = {
     'clips': Field('views in time', 'scores', listed=True, told=True, compared=True),
     'crops': Field('views in space', 'scores', listed=True, told=True, compared=True),
     'frames_per_clip': Field('frames of a view', 'scores', listed=True, told=True),
+    # The run's own. Results that were written before there was another one don't have it.
+    'modality': Field('seen of a frame', 'none', listed=True),
     'sampling': Field('sampling', 'scores'),
     'view_offset': Field('single view at', 'scores'),
     'short_side': Field('short side (pixels)', 'scores', told=True),

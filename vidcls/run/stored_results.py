@@ -150,7 +150,7 @@ def values_of(scores: Mapping[str, Any], name: str) -> list[Any]:
 
     There is one value, except in a fusion whose runs have different values.
     """
-    value = scores.get(name)
+    value = scores.get(name, 'rgb' if name == 'modality' else None)  # the only one that earlier evaluations had
     return value if isinstance(value, list) else [value]
 
 

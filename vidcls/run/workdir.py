@@ -115,7 +115,7 @@ def create(run: Run) -> None:
         (run.folder / 'history.jsonl').unlink(missing_ok=True)
         run.folder.mkdir(parents=True, exist_ok=True)
         (run.folder / 'labels.txt').write_text(''.join(f'{label}\n' for label in run.labels), encoding='utf-8')
-        (run.folder / 'frames.json').write_text(json.dumps(dataclasses.asdict(run.frames)) + '\n')
+        (run.folder / 'frames.json').write_text(json.dumps(frame_storage.described(run.frames)) + '\n')
     config_lib.save(run.config, run.folder / 'config.json')  # last: the work directory is whole once this file exists
 
 
@@ -151,18 +151,19 @@ def load(folder: str | Path) -> Run:
     folder = Path(folder).expanduser()
     if not (folder / 'config.json').exists():
         raise UserError(f'{folder}: no run here (config.json is missing); --workdir names a folder of training')
-    return Run(
-        folder,
-        config_lib.load(folder / 'config.json'),
-        read_labels(folder / 'labels.txt'),
-        _load_frames(folder / 'frames.json'),
-    )
+    config, frames = config_lib.load(folder / 'config.json'), _load_frames(folder / 'frames.json')
+    if (config.sampling.modality == 'flow') != (frames.flow is not None):
+        raise UserError(
+            f'{folder}: sampling.modality of config.json is {config.sampling.modality}, and frames.json '
+            f'{"tells of flow" if frames.flow else "does not tell how flow is computed"}; train again'
+        )
+    return Run(folder, config, read_labels(folder / 'labels.txt'), frames)
 
 
 def _load_frames(path: Path) -> FrameStorage:
-    values, names = read_json(path, _FRAMES_BYTES), [field.name for field in dataclasses.fields(FrameStorage)]
-    if sorted(values) != sorted(names):
-        raise UserError(f'{path}: must have {" and ".join(names)} and nothing else')
+    values, names = read_json(path, _FRAMES_BYTES), {'short_side', 'fps'}
+    if set(values) not in (names, names | {'flow'}):
+        raise UserError(f'{path}: must have short_side and fps and nothing else, but flow in a run of flow')
     return frame_storage.checked(path, **values)
 
 

@@ -21,6 +21,7 @@ from absl import logging
 
 from vidcls import pretrained
 from vidcls.config import Config, InitConfig
+from vidcls.errors import UserError
 from vidcls.pretrained import fetching
 from vidcls.pretrained.conversion import Converted
 from vidcls.pretrained.layout import Arrays, Inputs, Layout
@@ -67,18 +68,18 @@ def _from_weights(config: Config, model: nn.Module, state: TrainState) -> tuple[
     converted = pretrained.load(init.weights, model, state.variables, init.allow_missing)
     origin = pretrained.origin(init.weights, converted)
     logging.info('%s (sha256 %s): %s', init.weights, origin['sha256'], converted.summary())
-    _warn_of_other_values(config, converted.layout)
+    _warn_of_other_values(config, converted)
     variables = converted.for_rgb()
     return new_state(state.step, variables['params'], variables.get('batch_stats', {}), state.opt_state, config), origin
 
 
-def _warn_of_other_values(config: Config, layout: Layout) -> None:
-    inputs, augment = layout.inputs, config.augment
-    if not np.allclose((augment.mean, augment.std), (inputs.mean, inputs.std), atol=1e-3):
+def _warn_of_other_values(config: Config, converted: Converted) -> None:
+    inputs = converted.layout.inputs_of(config.sampling.modality)
+    if converted.has_inputs and not np.allclose(config.channels[1:], inputs[:2], atol=1e-3):
         logging.warning(
             '%s were trained on frames that were normalised in another way than the configuration does; for theirs set '
             '--config.augment.mean=%s --config.augment.std=%s',
-            layout.title, inputs.mean, inputs.std,
+            converted.layout.title, inputs.mean, inputs.std,
         )  # fmt: skip
 
 
@@ -101,9 +102,11 @@ def _from_run(
     folder, which = _parse(config.init.run)
     run = workdir.load(folder)
     step, saved = checkpoint.restore_parts(run.checkpoints, which)
-    inputs = Inputs(run.config.augment.mean, run.config.augment.std)
+    _check_modality(config, run)
+    inputs = Inputs(*run.config.channels[1:])
     same_labels = labels == run.labels
-    layout = _Ours((), f'the parameters of {run.folder}', {}, (), inputs=inputs)
+    title = f'the parameters of {run.folder}'
+    layout = _Ours((), title, {}, (), inputs=inputs, flow=inputs, difference=inputs)
     if not same_labels:
         layout = dataclasses.replace(layout, starts=_HEAD)
 
@@ -139,8 +142,21 @@ def _from_run(
         '' if same_labels else '; it has other labels', optimizer,
         'loaded' if averaged else 'equal to the parameters' if config.optim.ema_decay else 'none',
     )  # fmt: skip
-    _warn_of_other_values(config, layout)
+    _warn_of_other_values(config, found)
     return new, origin
+
+
+def _check_modality(config: Config, run: workdir.Run) -> None:
+    """Refuses a run of optical flow for frames, and the reverse where no mean over colours would be taken."""
+    ours, theirs = config.sampling.modality, run.config.sampling.modality
+    same_count = config.channels.number * config.sampling.seg_len == (
+        run.config.channels.number * run.config.sampling.seg_len
+    )
+    if ours != theirs and (theirs == 'flow' or (ours == 'flow' and same_count)):
+        raise UserError(
+            f'--config.init.run={config.init.run}: that run looks at {theirs}, and this one at {ours} '
+            '(--config.sampling.modality); start from the weights that it started from'
+        )
 
 
 def averaged_steps(run: workdir.Run) -> int:

@@ -16,7 +16,11 @@ from vidcls.config import InitConfig
 from vidcls.errors import UserError
 from vidcls.models.layers import BatchNorm
 
-FIRST_NORM = re.compile('backbone/(bn1|conv1_7x7_s2_bn)')  # ResNet's, BN-Inception's
+# ResNet's, BN-Inception's.
+FIRST_CONVOLUTION, FIRST_NORM = (
+    re.compile('backbone/(conv1|conv1_7x7_s2)'),
+    re.compile('backbone/(bn1|conv1_7x7_s2_bn)'),
+)
 
 
 def frozen(config: InitConfig, params: Any) -> Any:
@@ -24,7 +28,7 @@ def frozen(config: InitConfig, params: Any) -> Any:
     norms = _norms(params)
 
     def is_frozen(path: tuple[Any, ...], _) -> bool:
-        in_norm = config.partial_bn and path[:-1] in norms and not _is_first(path[:-1])
+        in_norm = config.partial_bn and path[:-1] in norms and not _is(FIRST_NORM, path[:-1])
         return in_norm or _matches(config.freeze, path)
 
     return flax.traverse_util.path_aware_map(is_frozen, params)
@@ -37,7 +41,8 @@ def multipliers(config: InitConfig, params: Any) -> Any:
     def factor(path: tuple[Any, ...], _) -> float:
         head = config.head_multiplier if path[0] == 'head' else 1.0
         bias = config.bias_multiplier if path[-1] == 'bias' and path[:-1] not in norms else 1.0
-        return head * bias
+        first = config.first_multiplier if _is(FIRST_CONVOLUTION, path[:-1]) else 1.0
+        return head * bias * first
 
     return flax.traverse_util.path_aware_map(factor, params)
 
@@ -55,7 +60,7 @@ def hold_statistics(config: InitConfig) -> AbstractContextManager:
         module = context.module
         if not isinstance(module, BatchNorm) or context.method_name != '__call__':
             return run(*args, **kwargs)
-        is_frozen = config.partial_bn and not _is_first(module.path)
+        is_frozen = config.partial_bn and not _is(FIRST_NORM, module.path)
         if is_frozen or _matches(config.freeze, (*module.path, 'scale')):
             return run(args[0], True)
         return run(*args, **kwargs)
@@ -85,8 +90,8 @@ def _norms(params: Any) -> set[tuple[str, ...]]:
     return {path[:-1] for path in flax.traverse_util.flatten_dict(params) if path[-1] == 'scale'}
 
 
-def _is_first(module: tuple[str, ...]) -> bool:
-    return bool(FIRST_NORM.fullmatch('/'.join(module)))
+def _is(pattern: re.Pattern, module: tuple[str, ...]) -> bool:
+    return bool(pattern.fullmatch('/'.join(module)))
 
 
 def _matches(pattern: str, path: tuple[str, ...]) -> bool:

@@ -80,7 +80,7 @@ def make_optimizer(
             {True: made, False: optax.set_to_zero()},
             lambda params: jax.tree.map(lambda is_frozen: not is_frozen, freezing.frozen(init, params)),
         )
-    if init.head_multiplier != 1 or init.bias_multiplier != 1:
+    if (init.head_multiplier, init.bias_multiplier, init.first_multiplier) != (1, 1, 1):
         made = optax.chain(made, optax.stateless(lambda updates, _: _multiply(init, updates)))
     return made
 

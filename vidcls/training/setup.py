@@ -25,8 +25,8 @@ def open_data(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Da
     """Checks the settings and opens the dataset.
 
     Returns:
-      The configuration and the dataset. In the configuration all paths are absolute, and the splits are named as
-        `splits.resolved` names them.
+      The configuration, with the dataset's folder and splits as they were found, absolute paths, and mean and deviation of
+      each channel; and the dataset.
 
     Raises:
       UserError: a setting can't work on these devices or with this dataset.
@@ -39,6 +39,7 @@ def open_data(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Da
         )
     check_mixing(config, len(devices))
     dataset = open_dataset(data.dir)
+    dataset.stored(config.sampling.modality)
     found = splits.resolved(data, dataset.splits)
     num_clips = len(dataset.clips(found.train_split, '--config.data.train_split'))
     try:
@@ -49,7 +50,8 @@ def open_data(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Da
     _say_what_is_unusual(config, found, dataset, num_clips, len(devices))
     # Absolute paths: evaluation may start in another folder, and a run may resume under another spelling of its path.
     found = dataclasses.replace(found, dir=str(dataset.folder.resolve()))
-    return dataclasses.replace(config, data=found, init=first_state.absolute(config.init)), dataset
+    augment = dataclasses.replace(config.augment, mean=config.channels.mean, std=config.channels.std)
+    return dataclasses.replace(config, data=found, augment=augment, init=first_state.absolute(config.init)), dataset
 
 
 def enter(
@@ -83,7 +85,7 @@ def enter(
         if begins:
             state, origin = first_state.first_state(config, model, state, dataset.labels)
         terms = resuming.Terms(bool(state.batch_stats), num_steps, extend)
-        run = workdir.check(folder, config, dataset.labels, dataset.storage, terms)
+        run = workdir.check(folder, config, dataset.labels, dataset.stored(config.sampling.modality), terms)
         if not begins:
             trained_on.check(run, dataset)
     settings, saved = config_lib.flatten(config) | {'data.dir': ''}, checkpoint.steps(run.checkpoints)

@@ -47,10 +47,9 @@ class TrainState:
 
 def init_state(model: nn.Module, optimizer: optax.GradientTransformation, config: Config) -> TrainState:
     """The state at step 0, in numpy's arrays, with random numbers that depend on the seed alone."""
-    size = config.augment.crop_size
 
     def init(key):
-        variables = model.init(key, jnp.zeros((1, config.sampling.num_frames, size, size, 3)), train=False)
+        variables = model.init(key, jnp.zeros((1, *config.video_shape())), train=False)
         params = variables['params']
         return new_state(jnp.int32(0), params, variables.get('batch_stats', {}), optimizer.init(params), config)
 
@@ -139,7 +138,7 @@ def _mean_loss(model: nn.Module, config: Config, loss: metrics.Loss) -> Callable
     augment = config.augment
 
     def mean_loss(params: Any, batch_stats: Any, views: Views, label: jax.Array, key: jax.Array):
-        video = transform(views, augment.crop_size, augment.mean, augment.std)
+        video = transform(views, config)
         targets = jax.nn.one_hot(label, model.num_classes)
         if augment.mixup_alpha or augment.cutmix_alpha:
             mix_key = jax.random.fold_in(key, 1)

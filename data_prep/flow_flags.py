@@ -1,0 +1,37 @@
+"""The flags that say how flow is computed; every converter and `add_flow` have them."""
+
+from collections.abc import Callable
+
+from absl import flags
+
+from vidcls.data.flow import ALGORITHMS, BOUND, MAX_BOUND, PRESETS, FlowSettings
+from vidcls.errors import UserError
+
+
+def define(default: str | None) -> Callable[[], FlowSettings | None]:
+    """Defines the flags; returns a function that gives their settings once they are parsed, None where no flow is asked for.
+
+    Args:
+      default: of --flow.
+    """
+    algorithm = flags.DEFINE_enum(
+        'flow', default, ALGORITHMS, 'Store the optical flow between frames, by this algorithm.'
+    )
+    preset = flags.DEFINE_enum('flow_preset', None, PRESETS, 'Of --flow=dis: faster or finer.')
+    bound = flags.DEFINE_float(
+        'flow_bound', None, f'Motion is cut off at this many pixels a frame; {BOUND:g} if not given.'
+    )
+    flags.register_validator(
+        'flow_bound',
+        lambda v: v is None or 0 < v <= MAX_BOUND,
+        f'--flow_bound must be more than 0 and at most {MAX_BOUND:g}',
+    )
+
+    def settings() -> FlowSettings | None:
+        if algorithm.value is None:
+            if preset.value or bound.value is not None:
+                raise UserError('--flow_preset and --flow_bound are of --flow, which is not given')
+            return None
+        return FlowSettings(algorithm.value, preset.value or '', BOUND if bound.value is None else bound.value)
+
+    return settings

@@ -1,0 +1,182 @@
+"""Optical flow from each frame to the next in 8 bits: frames uint8[t h w 3] -> flow uint8[t h w 2], x before y.
+
+The flow is computed on grey frames of the stored size, and quantised as published flow is (denseflow, dense_flow): motion
+from -bound to bound pixels a frame becomes 0 to 255, rounded half to even, so that no motion is 128; faster motion is cut
+off. The last pair's flow stands for the last frame too, so that a clip has as many flows as frames.
+
+OpenCV computes: DIS (Kroeger et al. 2016), Farneback (2003), and TV-L1 (Zach et al. 2007), which only OpenCV's contrib build
+has. Frames that differ in their bits may differ in their flow, so prediction passes frames through the stored JPEG first.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vidcls.errors import UserError
+
+ALGORITHMS = ('dis', 'farneback', 'tvl1')
+PRESETS = ('ultrafast', 'fast', 'medium')  # of DIS
+BOUND = 20.0  # pixels a frame; published flow pictures have it (mmaction2), though denseflow's default is 32
+MAX_BOUND = 1000.0
+ROUNDING = 'half_to_even'
+STILL = 128  # no motion
+_DEFAULT_PRESET = 'fast'
+_MIN_SIDE = 12  # pixels of DIS; smaller frames are padded
+_MAX_ASPECT = 2  # width / height of DIS
+
+_Between = Callable[[np.ndarray, np.ndarray], np.ndarray]  # two grey frames uint8[h w] -> float32[h w 2], pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowSettings:
+    """How flow is computed and quantised.
+
+    Attributes:
+      algorithm: of `ALGORITHMS`.
+      preset: of `PRESETS` for DIS, where '' means the default one; '' for others.
+      bound: the motion that becomes 255, pixels a frame.
+
+    Raises:
+      UserError: there is no such setting.
+    """
+
+    algorithm: str = 'dis'
+    preset: str = ''
+    bound: float = BOUND
+
+    def __post_init__(self) -> None:
+        if self.algorithm not in ALGORITHMS:
+            raise UserError(f'flow algorithm {self.algorithm!r:.80}: must be one of {", ".join(ALGORITHMS)}')
+        if self.algorithm == 'dis' and self.preset == '':
+            object.__setattr__(self, 'preset', _DEFAULT_PRESET)
+        known = PRESETS if self.algorithm == 'dis' else ('',)
+        if self.preset not in known:
+            raise UserError(
+                f'flow preset {self.preset!r:.80}: must be one of {", ".join(PRESETS)} with dis, and none with others'
+            )
+        if type(self.bound) not in (int, float) or not 0 < self.bound <= MAX_BOUND:
+            raise UserError(f'flow bound {self.bound!r:.80}: must be more than 0 and at most {MAX_BOUND:g} pixels')
+
+    def flags(self) -> str:
+        """The flags of data_prep that ask for this flow."""
+        preset = f' --flow_preset={self.preset}' if self.preset else ''
+        return f'--flow={self.algorithm}{preset} --flow_bound={self.bound:g}'
+
+
+def described(settings: FlowSettings) -> dict[str, Any]:
+    """The settings as a dataset's metadata.json and a run's frames.json hold them."""
+    return dataclasses.asdict(settings) | {'rounding': ROUNDING}
+
+
+def checked(path: Path, value: Any) -> FlowSettings:
+    """The settings that a file holds as `described` gives them.
+
+    Args:
+      path: the file, for the message.
+
+    Raises:
+      UserError: it holds something else; names the file and what is wrong.
+    """
+    if not isinstance(value, dict) or set(value) != set(described(FlowSettings())) or value['rounding'] != ROUNDING:
+        raise UserError(f'{path}: flow={value!r:.80}: must have algorithm, preset, bound, and rounding={ROUNDING!r}')
+    try:
+        return FlowSettings(value['algorithm'], value['preset'], value['bound'])
+    except UserError as error:
+        raise UserError(f'{path}: {error}') from error
+
+
+def compute(frames: np.ndarray, settings: FlowSettings) -> np.ndarray:
+    """The flow of each frame to the next one.
+
+    Args:
+      frames: RGB uint8[t h w 3], neighbours in time, at least one.
+
+    Returns:
+      uint8[t h w 2], x before y; the last flow is the one before it again. A single frame has none, so that its flow is 128.
+
+    Raises:
+      UserError: OpenCV, or the build of it that has the algorithm, is not installed.
+    """
+    return np.stack(list(flows(frames, settings)))
+
+
+def flows(frames: Iterable[np.ndarray], settings: FlowSettings) -> Iterator[np.ndarray]:
+    """Yields what `compute` gives, uint8[h w 2] for each frame, and holds two frames at a time."""
+    between = _between(settings)
+    import cv2
+
+    before = flow = None
+    for frame in frames:
+        grey = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
+        if before is None:
+            flow = np.full((*grey.shape, 2), STILL, np.uint8)
+        else:
+            flow = quantise(between(before, grey), settings.bound)
+            yield flow
+        before = grey
+    if flow is not None:
+        yield flow
+
+
+def quantise(flow: np.ndarray, bound: float) -> np.ndarray:
+    """Pixels a frame, float32[h w 2], -> uint8[h w 2]: round-half-to-even(255 (v + bound) / (2 bound)), within 0 to 255."""
+    import cv2
+
+    # One pass; OpenCV rounds half to even and saturates.
+    return cv2.addWeighted(flow, 255 / (2 * bound), flow, 0, 127.5, dtype=cv2.CV_8U)
+
+
+def check_installed(settings: FlowSettings) -> None:
+    """Raises UserError where OpenCV, or the build of it that has the algorithm, is not installed."""
+    _between(settings)
+
+
+def use_one_thread() -> None:
+    """Makes OpenCV use this thread alone, where there is a process for each core; threads change no flow."""
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+def _between(settings: FlowSettings) -> _Between:
+    """The function that computes the flow between two grey frames."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise UserError("optical flow needs OpenCV: pip install 'vidcls[flow]'") from error
+    if settings.algorithm == 'dis':
+        return _dis(cv2.DISOpticalFlow.create(PRESETS.index(settings.preset)))
+    if settings.algorithm == 'farneback':
+        # The values of OpenCV's own example.
+        return lambda first, second: cv2.calcOpticalFlowFarneback(first, second, None, 0.5, 3, 15, 3, 5, 1.2, 0)  # type: ignore[call-overload]  # None: no first guess
+    if not hasattr(cv2, 'optflow'):
+        raise UserError(
+            'flow by tvl1 needs the contrib build of OpenCV in place of the plain one: '
+            'pip uninstall opencv-python-headless && pip install opencv-contrib-python-headless'
+        )
+    algorithm = cv2.optflow.DualTVL1OpticalFlow_create()
+    return lambda first, second: algorithm.calc(first, second, None)
+
+
+def _dis(algorithm: Any) -> _Between:
+    """DIS for frames of any size.
+
+    OpenCV refuses frames of fewer than 12 pixels a side. It chooses the number of scales by the width alone, and where a
+    frame is much wider than high, reads beyond its coarsest scale (opencv_contrib's issue 1355): such frames are turned.
+    """
+
+    def between(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        height, width = first.shape
+        if width > _MAX_ASPECT * height:
+            turned = between(np.ascontiguousarray(first.T), np.ascontiguousarray(second.T))
+            return np.ascontiguousarray(turned.transpose(1, 0, 2)[..., ::-1])
+        if min(height, width) < _MIN_SIDE:
+            margins = ((0, max(0, _MIN_SIDE - height)), (0, max(0, _MIN_SIDE - width)))
+            padded = (np.pad(frame, margins, mode='edge') for frame in (first, second))
+            return np.ascontiguousarray(algorithm.calc(*padded, None)[:height, :width])
+        return algorithm.calc(first, second, None)
+
+    return between

@@ -1,0 +1,126 @@
+"""Several runs as one classifier of videos and streams: what `vidcls.fuse` does with stored scores, for new videos.
+
+The runs may see different things of the same video, such as its colours and its optical flow (the two streams of Simonyan and
+Zisserman 2014, arXiv:1406.2199). Each run prepares the video as it needs it; the fusion is the weighted mean of their logits,
+the mean over each run's views, before the softmax (Wang et al. 2016, arXiv:1608.00859, and the published code's weights 1 : 1.5
+for colours and flow).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vidcls import fuse
+from vidcls.errors import UserError
+from vidcls.predict import Classifier, Ranking, Ranks, Source
+from vidcls.stream import Stream
+
+
+class Fused(Ranks):
+    """Several classifiers that answer together; `Fused.load` makes one.
+
+    Args:
+      members: at least two, of the same labels.
+      weights: one of each member, not negative; only their ratios matter. Empty: all the same.
+
+    Raises:
+      UserError: the labels differ, or the weights can't be used.
+
+    Attributes:
+      labels: class names, in the order of the logits.
+      members, weights: as given.
+    """
+
+    def __init__(self, members: Sequence[Classifier], weights: Sequence[float] = ()):
+        fuse.check_number(len(members))
+        self.members, self.labels = tuple(members), members[0].labels
+        self.weights = tuple(weights) or (1.0,) * len(members)
+        fuse.check_weights(self.weights, len(members))
+        for member in self.members[1:]:
+            if member.labels != self.labels:
+                raise UserError(
+                    f'{member.folder} and {members[0].folder} have other labels, or in another order; runs that are fused '
+                    'need the same'
+                )
+
+    @classmethod
+    def load(
+        cls,
+        folders: Sequence[str | Path],
+        weights: Sequence[float] = (),
+        checkpoint_name: str = 'best',
+        clips: int = 0,
+        crops: int = 0,
+        settings: Mapping[str, Any] | None = None,
+    ) -> 'Fused':
+        """The fusion of the runs in several work directories; arguments and errors as of `Classifier.load`."""
+        return cls([Classifier.load(folder, checkpoint_name, clips, crops, settings) for folder in folders], weights)
+
+    def logits(self, source: Source | list[Any], fps: float | None = None) -> np.ndarray:
+        """float32[k], or float32[b k] of a list: the weighted mean of the members' logits; arguments as of `classify`."""
+        return self.mean([member.logits(source, fps).mean(axis=-2) for member in self.members])
+
+    def probabilities(self, source: Source | list[Any], fps: float | None = None) -> np.ndarray:
+        """float32[k], or float32[b k] of a list: the softmax of `logits`."""
+        return softmax(self.logits(source, fps))
+
+    def mean(self, logits: Sequence[np.ndarray]) -> np.ndarray:
+        """The weighted mean of the members' float32[... k]. A member of weight 0 is not looked at."""
+        total = sum(self.weights)
+        counted = [np.float32(weight / total) * one for one, weight in zip(logits, self.weights) if weight]
+        return np.sum(counted, axis=0)
+
+
+class FusedStream:
+    """One live stream through the members of a fusion; it has the methods of `vidcls.stream.Stream`.
+
+    Args:
+      fused: its members' datasets store frames alike.
+      every: as of `Stream`; 0: as many as the member that sees most frames needs.
+
+    Raises:
+      UserError: as of `Stream`; or the stored frames differ in size or rate.
+
+    Attributes:
+      prediction: (label, probability) of every class, best first, averaged over the updates; None before the first update.
+    """
+
+    def __init__(self, fused: Fused, every: int = 0):
+        sizes = {(member.frames.short_side, member.frames.fps) for member in fused.members}
+        if len(sizes) > 1:
+            raise UserError(
+                'these runs were trained on stored frames of other sizes or rates; a stream can have one alone'
+            )
+        every = every or max(Stream(member).every for member in fused.members)
+        self.prediction: Ranking | None = None
+        self._fused, self._average = fused, np.zeros(0, np.float32)
+        self._streams = [Stream(member, every) for member in fused.members]
+
+    def warm_up(self, frame: np.ndarray) -> None:
+        """As `Stream.warm_up`."""
+        for stream in self._streams:
+            stream.warm_up(frame)
+
+    def push(self, frame: np.ndarray) -> bool:
+        """As `Stream.push`."""
+        return self._updated([stream.push(frame) for stream in self._streams])
+
+    def flush(self) -> bool:
+        """As `Stream.flush`."""
+        return self._updated([stream.flush() for stream in self._streams])
+
+    def _updated(self, new: list[bool]) -> bool:
+        if not all(new):  # all of them have the same queue
+            return False
+        probabilities = softmax(self._fused.mean([stream.logits for stream in self._streams]))
+        self._average = (self._average + probabilities) / 2 if self.prediction else probabilities
+        self.prediction = self._fused.best(self._average, len(self._average))
+        return True
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """float32[... k] -> float32[... k]."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
