@@ -17,6 +17,7 @@ from absl import logging
 
 from vidcls import config as config_lib
 from vidcls import metrics
+from vidcls.config import Config
 from vidcls.data import transform, tree, video
 from vidcls.data.frame_times import IMAGE_FPS
 from vidcls.data.sampling import Sampler, largest_divisor, views_at_once
@@ -26,6 +27,7 @@ from vidcls.errors import UserError
 from vidcls.models.configured import build_model, check_frames, make_predict_step
 from vidcls.run import checkpoint, resource_errors, workdir
 from vidcls.run.workdir import Run
+from vidcls.runtimes import description, opening
 
 Source: TypeAlias = str | os.PathLike | np.ndarray  # a file, or RGB frames uint8[t h w c]
 Ranking: TypeAlias = list[tuple[str, float]]  # labels and their probabilities, best first
@@ -61,20 +63,20 @@ class Classifier:
     def __init__(
         self, run: Run, variables: Any, clips: int = 0, crops: int = 0, settings: Mapping[str, Any] | None = None
     ):
-        self.folder = run.folder
-        self.labels = run.labels
-        self.frames = run.frames
         # One device, no axis to average over.
         views = {name: number for name, number in (('test.clips', clips), ('test.crops', crops)) if number}
         config = config_lib.for_testing(run.config, {**(settings or {}), **views})
-        self.config = dataclasses.replace(config, model=dataclasses.replace(config.model, sync_batch_norm=False))
+        self._describe(run, dataclasses.replace(config, model=dataclasses.replace(config.model, sync_batch_norm=False)))
         self.model = build_model(self.config, len(run.labels))
         check_frames(self.config, self.model, variables)
         with resource_errors.explained_views(self.config):
             self.variables = jax.device_put(variables)
+        self._step = jax.jit(make_predict_step(self.model, self.config))
+
+    def _describe(self, run: Run, config: Config) -> None:
+        self.folder, self.labels, self.frames, self.config = run.folder, run.labels, run.frames, config
         self._clips, self._crops = config.test.clips, config.test.crops
         self._sampler = Sampler(config.sampling, training=False)
-        self._step = jax.jit(make_predict_step(self.model, self.config))
 
     @classmethod
     def load(
@@ -85,9 +87,10 @@ class Classifier:
         crops: int = 0,
         settings: Mapping[str, Any] | None = None,
     ) -> 'Classifier':
-        """The classifier of a work directory.
+        """The classifier of a work directory, or of a folder that `experiments.export` wrote (`ExportedClassifier`).
 
         Args:
+          folder: of the run, or the exported one, in which checkpoint, views and settings are fixed.
           checkpoint_name: 'best', 'latest' or a step.
           clips, crops: views in time and in space, 0 for the configured numbers.
           settings: over the run's own, those of `config.TEST_SETTINGS`, such as {'sampling.test_segments': 25}.
@@ -96,6 +99,12 @@ class Classifier:
           UserError: no run there, no such checkpoint, or a setting that can't work.
         """
         run = workdir.load(folder)
+        if description.is_exported(run.folder):
+            if (checkpoint_name, clips, crops) != ('best', 0, 0) or settings:
+                raise UserError(
+                    f'{folder}: checkpoint, views and settings were fixed when it was exported; export the run again'
+                )
+            return ExportedClassifier(run)
         return cls(run, checkpoint.restore_model(run.checkpoints, checkpoint_name)[1], clips, crops, settings)
 
     @overload
@@ -147,11 +156,7 @@ class Classifier:
         Raises:
           resource_errors.OutOfMemory: says what helps. Other errors are those of `classify`.
         """
-        sources = source if isinstance(source, list) else [source]
-        for number, one in enumerate(sources):
-            _check(one, f'number {number} of the list: ' if isinstance(source, list) else '')
-        if fps is not None and not (fps > 0 and math.isfinite(fps)):
-            raise ValueError(f'fps={fps}: must be greater than 0')
+        sources = _checked(source, fps)
         with resource_errors.explained_views(self.config):
             logits = self._computed(self._batches(sources, fps))
         views_each = self._clips * self._crops
@@ -192,11 +197,7 @@ class Classifier:
         Arguments and errors are those of `classify`.
         """
 
-        def choose(num_frames: int, rate: float) -> list[int]:
-            views = [self._sampler.view(num_frames, rate, clip, self._clips) for clip in range(self._clips)]
-            return np.concatenate(views).tolist()
-
-        frames, times = self.read(source, choose, fps)
+        frames, times = self.read(source, self._choose, fps)
         height, width = frames.shape[1:3]
         windows = view_windows(height, width, self.config.augment, self._crops)
         moments = frames.reshape(self._clips, -1, *frames.shape[1:])
@@ -205,6 +206,10 @@ class Classifier:
             for moment, when in zip(moments, times.reshape(self._clips, -1))
             for window in windows
         ]
+
+    def _choose(self, num_frames: int, rate: float) -> list[int]:
+        views = [self._sampler.view(num_frames, rate, clip, self._clips) for clip in range(self._clips)]
+        return np.concatenate(views).tolist()
 
     def read(self, source: Source, choose: Choice, fps: float | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Chosen frames of a video as they would be stored, uint8[t h w c], and their times float64[t] in seconds.
@@ -221,11 +226,58 @@ class Classifier:
         return frames, np.asarray(choose(info.num_frames, info.fps)) / info.fps
 
 
+class ExportedClassifier(Classifier):
+    """A classifier that runs an exported file (`vidcls.runtimes`); make one with `Classifier.load`.
+
+    It gives labels and probabilities. What looks into the network, as streaming and explaining do, needs the work directory
+    of the run.
+    """
+
+    def __init__(self, run: Run):
+        self._describe(run, run.config)
+        self._exported = opening.open_exported(run.folder)
+        if len(run.labels) != self._exported.description.classes:
+            raise UserError(
+                f'{run.folder}: {len(run.labels)} labels for the {self._exported.description.classes} classes of the file'
+            )
+
+    def probabilities(self, source: Source | list[Any], fps: float | None = None) -> np.ndarray:
+        whole = self._exported.description.whole_frames
+        found = []
+        for one in _checked(source, fps):
+            frames, _ = self.read(one, self._choose, fps)
+            if not whole:
+                (window,) = view_windows(*frames.shape[1:3], self.config.augment, 1)
+                frames = transform.resized(frames, window, self.config.augment.crop_size)
+            found.append(self._exported(frames[None])[0])
+        if isinstance(source, list):
+            return np.stack(found) if found else np.zeros((0, len(self.labels)), np.float32)
+        return found[0]
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ('model', 'variables', '_step'):
+            raise UserError(
+                f'{self.folder}: an exported file gives probabilities of whole videos; streams, logits and explanations need '
+                'the work directory of the run'
+            )
+        raise AttributeError(name)
+
+
 def _size(count: int, most: int) -> int:
     """The smallest of `most`, its half, its quarter... (rounded up) that is at least `count`."""
     while most > 1 and -(-most // 2) >= count:
         most = -(-most // 2)
     return most
+
+
+def _checked(source: Source | list[Any], fps: float | None) -> list[Source]:
+    """The sources as a list, each of which is a path or an array of frames."""
+    sources = source if isinstance(source, list) else [source]
+    for number, one in enumerate(sources):
+        _check(one, f'number {number} of the list: ' if isinstance(source, list) else '')
+    if fps is not None and not (fps > 0 and math.isfinite(fps)):
+        raise ValueError(f'fps={fps}: must be greater than 0')
+    return sources
 
 
 def _check(source: Any, which: str) -> None:

@@ -56,9 +56,19 @@ def transform(views: Views, crop_size: int, mean: Sequence[float], std: Sequence
         return product('b q x, b t p x c -> b t p q c', horizontal, video)
 
     video = jnp.stack([view(views.windows[:, number]) for number in range(views.windows.shape[1])], axis=1)
-    video = einops.rearrange(video, 'b v t h w c -> (b v) t h w c')
+    return normalise(einops.rearrange(video, 'b v t h w c -> (b v) t h w c'), mean, std)
+
+
+def normalise(video: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
+    """Values from 0 to 255, float32[... c], less the mean and over the deviation of their channel."""
     pixel_mean, pixel_std = 255 * jnp.asarray(mean, jnp.float32), 255 * jnp.asarray(std, jnp.float32)
     return (video - pixel_mean) / pixel_std
+
+
+def resized(frames: np.ndarray, window: Window, size: int) -> np.ndarray:
+    """A window of frames uint8[t h w c], resized as `transform` does it, to a square of whole grey levels: uint8[t size size c]."""
+    video = transform(on_canvas([frames], [window], max(window.height, window.width)), size, (0,) * 3, (1 / 255,) * 3)
+    return np.asarray(jnp.round(video[0]), np.uint8)
 
 
 def resize_matrix(start: jax.Array, length: jax.Array, out: int, side: int) -> jax.Array:

@@ -31,12 +31,13 @@ class Inputs(NamedTuple):
     Mean and deviation are in the order red, green, blue. With `bgr` the network takes the channels blue first.
     """
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     bgr: bool = False
 
 
 IMAGENET = Inputs((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+UNSAID = Inputs((), ())  # the weights don't tell
 HALF = Inputs((0.5,) * 3, (0.5,) * 3)
 # facebookresearch/TimeSformer, DATA.MEAN and DATA.STD. Hugging Face's weights are the same ones, converted. The script of
 # the conversion compared logits on images normalised by HALF, which does not show how the training images were normalised.

@@ -73,7 +73,7 @@ def _from_weights(config: Config, model: nn.Module, state: TrainState) -> tuple[
 
 def _warn_of_other_values(config: Config, layout: Layout) -> None:
     inputs, augment = layout.inputs, config.augment
-    if not np.allclose((augment.mean, augment.std), (inputs.mean, inputs.std), atol=1e-3):
+    if inputs.mean and not np.allclose((augment.mean, augment.std), (inputs.mean, inputs.std), atol=1e-3):
         logging.warning(
             '%s were trained on frames that were normalised in another way than the configuration does; for theirs set '
             '--config.augment.mean=%s --config.augment.std=%s',
