@@ -21,12 +21,19 @@ from vidcls.stream import Stream
 
 # Family and format, and the settings of its test; TFLite and ONNX take one crop.
 EXPORTS = {
+    'timesformer-stablehlo': {},
+    'tsn-onnx': {'clips': 2, 'average': 'logits'},
+}
+SLOW_EXPORTS = {
     'tsn-stablehlo': {},
     'tsn-savedmodel': {},
-    'tsn-onnx': {'clips': 2, 'average': 'logits'},
+    'tsn-tflite': {'crops': 1},
     'eco-stablehlo': {},
+    'eco-savedmodel': {},
     'eco-tflite': {'crops': 1},
-    'timesformer-savedmodel': {},
+    'eco-onnx': {'crops': 1, 'average': 'logits'},
+    'timesformer-savedmodel': {'crops': 3, 'clips': 2},
+    'timesformer-tflite': {'crops': 1},
     'timesformer-onnx': {'crops': 1},
 }
 WITHOUT_US = """
@@ -39,12 +46,14 @@ found['np'].save({result!r}, found['run'](found['read']({video!r})[None]))
 """
 
 
-@pytest.fixture(scope='module', params=EXPORTS)
+@pytest.fixture(
+    scope='module', params=[*EXPORTS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_EXPORTS)]
+)
 def exported(request, tmp_path_factory):
     """(format, the run, the exported folder)."""
     family, format = request.param.split('-')
     place = tmp_path_factory.mktemp(request.param)
-    run = small_runs.make(place / 'run', family, **EXPORTS[request.param])
+    run = small_runs.make(place / 'run', family, **(EXPORTS | SLOW_EXPORTS)[request.param])
     folder.export(run, format, place / 'out', batch=3)
     return format, run, place / 'out'
 
@@ -67,10 +76,12 @@ def test_the_classifier_is_the_same(exported, video):
 
 
 def test_label_runs_without_us(exported, video, tmp_path):
-    format, run, out = exported
+    _, run, out = exported
     code = WITHOUT_US.format(video=str(video), result=str(tmp_path / 'probabilities.npy'))
     environment = {'PATH': os.environ['PATH'], 'HOME': str(tmp_path), 'JAX_PLATFORMS': 'cpu'}
-    done = subprocess.run([sys.executable, '-c', code], cwd=out, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, '-c', code], cwd=out, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     classifier = Classifier.load(run.folder)
     right = classifier.probabilities(video)
@@ -80,6 +91,7 @@ def test_label_runs_without_us(exported, video, tmp_path):
     assert done.stdout.splitlines()[1].split('%')[1].strip() == classifier.classify(video)[0][0]
 
 
+@pytest.mark.slow
 def test_any_number_of_clips(exported):
     format, run, out = exported
     network = Network(folder.for_others(run.config), _variables(run), 5)
@@ -98,7 +110,7 @@ def _variables(run):
 
 
 def test_what_stands_beside(exported):
-    format, run, out = exported
+    _, run, out = exported
     described = description.read(out)
     again = workdir.load(out)
     assert (again.labels, again.frames) == (run.labels, run.frames)

@@ -25,7 +25,9 @@ AUGMENTS = (
 @pytest.mark.parametrize('augment', AUGMENTS)
 def test_windows_are_those_of_evaluation(augment, crops):
     sizes = np.random.default_rng(crops).integers(16, 500, (200, 2))
-    traced = jax.jit(jax.vmap(lambda height, width: traced_windows(height, width, augment, crops)))(*jnp.asarray(sizes.T))
+    traced = jax.jit(jax.vmap(lambda height, width: traced_windows(height, width, augment, crops)))(
+        *jnp.asarray(sizes.T)
+    )
     for (height, width), windows in zip(sizes.tolist(), np.asarray(traced)):
         np.testing.assert_array_equal(windows, view_windows(height, width, augment, crops), f'{height} x {width}')
 

@@ -101,7 +101,9 @@ def _windows(height: jax.Array, width: jax.Array, augment: AugmentConfig, crops:
         places = [(jnp.round(down / 2), jnp.round(right / 2))]
     elif crops == 3:
         middle, upright = (jnp.ceil(down / 2), jnp.ceil(right / 2)), height > width
-        ends = [(jnp.where(upright, y, middle[0]), jnp.where(upright, middle[1], x)) for y, x in ((0, 0), (down, right))]
+        ends = [
+            (jnp.where(upright, y, middle[0]), jnp.where(upright, middle[1], x)) for y, x in ((0, 0), (down, right))
+        ]
         places = [ends[0], middle, ends[1]]
     else:
         places = fixed_offsets(down + size, right + size, size, size)[:5]

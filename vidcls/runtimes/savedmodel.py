@@ -23,9 +23,8 @@ KNOWN = COMPUTING | {
     'AssignVariableOp', 'MergeV2Checkpoints', 'Pack', 'RestoreV2', 'SaveV2', 'Select', 'ShardedFilename',
     'StaticRegexFullMatch', 'StringJoin', 'VarHandleOp', 'DisableCopyOnRead',
 }  # fmt: skip
-OBJECTS = frozenset(
-    {'constant', 'function', 'user_object', 'variable'}
-)  # none of which runs anything when it is loaded
+# None of these runs anything when it is loaded.
+OBJECTS = frozenset({'bare_concrete_function', 'constant', 'function', 'user_object', 'variable'})
 
 
 def open_program(path: Path) -> Callable[[np.ndarray], np.ndarray]:
