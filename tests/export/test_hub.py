@@ -44,12 +44,13 @@ def trained(run):
 def test_both_files_have_the_weights_of_the_run(exported):
     family, run, out = exported
     model = build_model(run.config, 5)
-    start = jax.tree.map(np.zeros_like, {k: v for k, v in small_runs.variables(run.config).items()})
+    start = jax.tree.map(np.zeros_like, checkpoint.restore_model(run.checkpoints, 'best')[1])
+    right = trained(run)
     for name, key in (('model.safetensors', LAYOUTS[family]), ('vidcls.safetensors', 'vidcls')):
         found = pretrained.load(out / name, model, start)
         assert key in found.layout.keys and not found.started and not found.unused
         for path, value in own.named(found.for_rgb()).items():
-            np.testing.assert_array_equal(value, trained(run)[path], path)
+            np.testing.assert_array_equal(value, right[path], path)
 
 
 def test_a_run_starts_from_an_address_of_the_hub(exported, tmp_path):

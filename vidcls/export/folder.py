@@ -36,10 +36,6 @@ from vidcls.runtimes.opening import Program, check_installed, open_program
 
 _CHECKED = (2, 75, 50)  # clips, height and width of the whole frames of the check, pixels
 _RARE = 1e-4  # probabilities above it are compared by their logarithms too
-_MODULES = {  # module -> the distribution that it comes in, which a version names
-    'jax': 'jax', 'tensorflow': 'tensorflow-cpu', 'ai_edge_litert': 'ai-edge-litert', 'tf2onnx': 'tf2onnx',
-    'onnxruntime': 'onnxruntime',
-}  # fmt: skip
 
 
 def export(run: Run, format: str, out: str | Path, checkpoint_name: str = 'best', batch: int = 1) -> Description:
@@ -167,5 +163,6 @@ def _made(clips: int, frames: int, height: int, width: int) -> np.ndarray:
 
 
 def _versions(chosen: Format) -> dict[str, str]:
-    of = lambda module: importlib.metadata.version(_MODULES[module])
+    distributions = importlib.metadata.packages_distributions()
+    of = lambda module: importlib.metadata.version(distributions[module][0])
     return {'vidcls': vidcls.__version__} | {module: of(module) for module in ('jax', *chosen.needs)}

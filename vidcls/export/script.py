@@ -100,8 +100,9 @@ $pixels
 def read(path):
     """The frames of a video that the network looks at, uint8[$t $size 3]."""
     times = [frame.time for frame in decoded(path)]
-$rate
-    kept = {i: pixels(frame) for i, frame in enumerate(decoded(path)) if i in set(chosen)}
+$chosen
+    wanted = set(chosen)
+    kept = {i: pixels(frame) for i, frame in enumerate(decoded(path)) if i in wanted}
     return np.stack([kept[i] for i in chosen])
 
 
@@ -142,7 +143,7 @@ _STRIDED = """\
     frames = np.floor(starts + (span - 1) * np.arange({count}) / {intervals})
     return np.clip(frames, 0, number - 1).astype(int).ravel()"""
 _EVERY_FRAME = """\
-    rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 25
+    rate = round((len(times) - 1) / (times[-1] - times[0]), 6) if len(times) > 1 else 25
     chosen = choose(len(times), rate).tolist()"""
 _AT_A_RATE = """\
     moments = np.arange(times[0], times[-1] + 0.5 / {fps}, 1 / {fps})  # the frame on screen at each of them
@@ -174,7 +175,7 @@ def label_script(config: Config, frames: FrameStorage, described: Description) -
         run=_ANY_BATCH.format(result=result) if batch is None else _FIXED_BATCH.format(result=result, batch=batch),
         choose=chooses(config.sampling, config.test.clips),
         pixels=pixels,
-        rate=_EVERY_FRAME if frames.fps is None else _AT_A_RATE.format(fps=frames.fps),
+        chosen=_EVERY_FRAME if frames.fps is None else _AT_A_RATE.format(fps=frames.fps),
     )
 
 

@@ -71,16 +71,16 @@ def read(folder: Path) -> Description:
     names = [field.name for field in dataclasses.fields(Description)]
     if sorted(values) != sorted(names):
         raise UserError(f'{path}: must have {", ".join(names)} and nothing else; export again')
-    axes, classes = values['input'], values['classes']
-    if values['format'] not in FILES:
+    axes, classes, platforms = values['input'], values['classes'], values['platforms']
+    if not isinstance(values['format'], str) or values['format'] not in FILES:
         raise UserError(f'{path}: format={values["format"]!r:.80}: must be one of {", ".join(FILES)}')
     if not isinstance(axes, list) or len(axes) != 5 or not all(axis is None or _is_size(axis) for axis in axes):
         raise UserError(f'{path}: input={axes!r:.80}: must be five numbers, or null for any')
-    if not _is_size(classes) or not isinstance(values['files'], dict):
-        raise UserError(f'{path}: must have a number of classes and a list of files; export again')
+    if not _is_size(classes) or not isinstance(platforms, list):
+        raise UserError(f'{path}: must have a number of classes and a list of platforms; export again')
     if digests(folder, values['format']) != values['files']:
         raise UserError(f'{folder}: the files of the model are not those that were exported; copy the folder again')
-    return Description(**values | {'input': tuple(axes), 'platforms': tuple(values['platforms'])})
+    return Description(**values | {'input': tuple(axes), 'platforms': tuple(platforms)})
 
 
 def _is_size(value: Any) -> bool:
