@@ -43,6 +43,8 @@ LIBRARIES = {
     'tflite': Library(
         'pillow ai-edge-litert=={ai_edge_litert}',
         """\
+    import os
+
     from ai_edge_litert.interpreter import Interpreter
 
     return Interpreter(str(HERE / {file!r}), num_threads=os.cpu_count()).get_signature_runner()""",
@@ -66,7 +68,6 @@ _LABEL = string.Template('''\
 """
 
 import functools
-import os
 import sys
 from pathlib import Path
 
@@ -100,6 +101,7 @@ $pixels
 def read(path):
     """The frames of a video that the network looks at, uint8[$t $size 3]."""
     times = [frame.time for frame in decoded(path)]
+    rate = round((len(times) - 1) / (times[-1] - times[0]), 6) if len(times) > 1 else 25
 $chosen
     wanted = set(chosen)
     kept = {i: pixels(frame) for i, frame in enumerate(decoded(path)) if i in wanted}
@@ -142,12 +144,10 @@ _STRIDED = """\
     starts = np.reshape({starts}, (-1, 1))
     frames = np.floor(starts + (span - 1) * np.arange({count}) / {intervals})
     return np.clip(frames, 0, number - 1).astype(int).ravel()"""
-_EVERY_FRAME = """\
-    rate = round((len(times) - 1) / (times[-1] - times[0]), 6) if len(times) > 1 else 25
-    chosen = choose(len(times), rate).tolist()"""
+_EVERY_FRAME = '    chosen = choose(len(times), rate).tolist()'
 _AT_A_RATE = """\
-    moments = np.arange(times[0], times[-1] + 0.5 / {fps}, 1 / {fps})  # the frame on screen at each of them
-    shown = np.searchsorted(times, moments + 1e-3, side='right') - 1
+    moments = times[0] + np.arange(max(1, round((times[-1] - times[0] + 1 / rate) * {fps}))) / {fps}
+    shown = np.searchsorted(times, moments + 1e-3, side='right') - 1  # the frame on screen at each of them
     chosen = shown[choose(len(shown), {fps})].tolist()"""
 
 
@@ -221,13 +221,13 @@ From Python: `import label; label.run(label.read('video.mp4')[None])`. `label.py
 | checkpoint | step $step, SHA-256 $digest |
 | seen when it was written | at most $difference from jax, of a probability |
 
-All settings of the run are in `config.json`. With vidcls, `Classifier.load` opens this folder.
-$more""")
+All settings of the run are in `config.json`. With vidcls, `Classifier.load` opens this folder.$more
+""")
 _SERVING = """
+
 TensorFlow Serving takes the folder `model`:
 
-    tensorflow_model_server --rest_api_port=8501 --model_name=video --model_base_path="$PWD/model"
-"""
+    tensorflow_model_server --rest_api_port=8501 --model_name=video --model_base_path=$PWD/model"""
 
 
 def readme(name: str, config: Config, described: Description) -> str:
@@ -258,7 +258,7 @@ def readme(name: str, config: Config, described: Description) -> str:
         batch='any number of clips' if batch is None else f'{batch} clips at once',
         frames=frames,
         scheme=config.sampling.scheme,
-        views=f'{test.clips} views in time, {test.crops} in space',
+        views=f'views in time: {test.clips}, in space: {test.crops}',
         average=test.average,
         difference=f'{described.difference:.1e}',
         more=_SERVING if described.format == 'savedmodel' else '',
