@@ -32,8 +32,7 @@ from vidcls.text.names import as_json, cell, readable
 
 if TYPE_CHECKING:
     from vidcls.explain import Explainer
-    from vidcls.fused import Fused
-    from vidcls.predict import Classifier
+    from vidcls.ranking import Ranks
 
 _TOP_K = flags.DEFINE_integer('top_k', 5, 'How many labels to give.', lower_bound=1)
 _FORMAT = flags.DEFINE_enum('format', 'text', ['text', 'json', 'csv'], 'json: one object a line.')
@@ -84,16 +83,12 @@ def main(argv: list[str]) -> int:
     return int(failed > 0)
 
 
-def _explainer(classifier: 'Classifier | Fused') -> 'Explainer | None':
+def _explainer(classifier: 'Ranks') -> 'Explainer | None':
     """What explains videos, as the flags say; None without --explain. Flags that can't work are refused here."""
     if not _EXPLAIN.value:
         if _LABEL.value or _METHOD.value or _GRID.present:
             raise UserError('--explain_label, _method and _grid go with --explain=DIR, the folder for the pictures')
         return None
-    from vidcls.predict import Classifier
-
-    if not isinstance(classifier, Classifier):
-        raise UserError('--explain: runs that answer together are explained one by one, each with its own --workdir')
     from vidcls.explain import Explainer
     from vidcls.explain.explainer import check_label
     from vidcls.explain.pictures import check_libraries

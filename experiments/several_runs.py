@@ -1,7 +1,7 @@
 """Flags of scripts that take one run, or several as one: `--workdir=A --workdir=B --weights=1,1.5`."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -9,8 +9,7 @@ from experiments import launch
 from vidcls.errors import UserError
 
 if TYPE_CHECKING:
-    from vidcls.fused import Fused
-    from vidcls.predict import Classifier
+    from vidcls.ranking import Ranks
 
 # In place of launch's own flag, which takes one folder.
 _WORKDIRS = flags.DEFINE_multi_string(
@@ -20,9 +19,7 @@ _WEIGHTS = flags.DEFINE_list('weights', [], 'Of several runs: a weight of each, 
 flags.register_validator('workdir', lambda names: not names or all(names), message='--workdir is empty; name a folder')
 
 
-def load(
-    checkpoint_name: str, clips: int = 0, crops: int = 0, settings: Mapping[str, Any] | None = None
-) -> Union['Classifier', 'Fused']:
+def load(checkpoint_name: str, clips: int = 0, crops: int = 0, settings: Mapping[str, Any] | None = None) -> 'Ranks':
     """The classifier of the work directory, or the fusion of several; arguments and errors as of `Classifier.load`."""
     from vidcls.fused import Fused
     from vidcls.predict import Classifier

@@ -14,8 +14,10 @@ import numpy as np
 
 from vidcls import fuse
 from vidcls.errors import UserError
-from vidcls.predict import Classifier, Ranking, Ranks, Source
+from vidcls.predict import Classifier, with_network
+from vidcls.ranking import Ranking, Ranks
 from vidcls.stream import Stream
+from vidcls.viewing import Source
 
 
 class Fused(Ranks):
@@ -56,7 +58,8 @@ class Fused(Ranks):
         settings: Mapping[str, Any] | None = None,
     ) -> 'Fused':
         """The fusion of the runs in several work directories; arguments and errors as of `Classifier.load`."""
-        return cls([Classifier.load(folder, checkpoint_name, clips, crops, settings) for folder in folders], weights)
+        load = lambda folder: with_network(Classifier.load(folder, checkpoint_name, clips, crops, settings))
+        return cls([load(folder) for folder in folders], weights)
 
     def logits(self, source: Source | list[Any], fps: float | None = None) -> np.ndarray:
         """float32[k], or float32[b k] of a list: the weighted mean of the members' logits; arguments as of `classify`."""

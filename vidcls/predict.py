@@ -1,94 +1,33 @@
 """The label of a video, from a work directory alone; TensorFlow is not needed.
 
-A video is a file, or its frames uint8[t h w c] in memory. It is prepared as the dataset's clips were (size, rate, optical
-flow), and sampled, cropped and transformed by the code of evaluation, so that both give the same logits up to the JPEG's loss.
+A video is prepared, sampled, cropped and transformed by the code of evaluation (`vidcls.viewing`), so that both give the same
+logits up to the JPEG's loss.
 """
 
 import dataclasses
 import itertools
-import math
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, overload
+from typing import Any, Union
 
 import jax
 import numpy as np
-from absl import logging
 
 from vidcls import config as config_lib
 from vidcls import metrics
-from vidcls.data import chosen_flow, transform, tree, video
-from vidcls.data.frame_times import IMAGE_FPS
-from vidcls.data.sampling import Sampler, largest_divisor, views_at_once
+from vidcls.data import transform, tree, video
+from vidcls.data.sampling import largest_divisor, views_at_once
 from vidcls.data.transform import Views
-from vidcls.data.windows import Window, view_windows
 from vidcls.errors import UserError
+from vidcls.exported import ExportedClassifier
 from vidcls.models.configured import build_model, check_frames, make_predict_step
+from vidcls.ranking import Ranking, Ranks
 from vidcls.run import checkpoint, resource_errors, workdir
 from vidcls.run.workdir import Run
+from vidcls.runtimes import description
+from vidcls.viewing import Choice, Source, View, Viewer, listed
 
-Source: TypeAlias = str | os.PathLike | np.ndarray  # a file, or RGB frames uint8[t h w c]
-Ranking: TypeAlias = list[tuple[str, float]]  # labels and their probabilities, best first
-# (number of stored frames, frames per second) -> their indices
-Choice: TypeAlias = Callable[[int, float], Sequence[int] | np.ndarray]
-
-
-class View(NamedTuple):
-    """A view of a video.
-
-    Attributes:
-      frames: uint8[t h w c], whole frames as they would be stored, RGB.
-      window: what the network looks at in each of them.
-      times: float64[t], when each frame appears, seconds after the first frame of the video.
-      pictures: uint8[p h w c], what a dataset of the run's modality would hold of these frames: themselves, or their flow.
-    """
-
-    frames: np.ndarray
-    window: Window
-    times: np.ndarray
-    pictures: np.ndarray
-
-
-class Ranks:
-    """Whatever has a probability for each of its `labels`, as a classifier that takes videos and ranks these labels."""
-
-    labels: tuple[str, ...]
-
-    @overload
-    def classify(self, source: Source, top_k: int = 5, fps: float | None = None) -> Ranking: ...
-
-    @overload
-    def classify(self, source: list[Any], top_k: int = 5, fps: float | None = None) -> list[Ranking]: ...
-
-    def classify(self, source, top_k=5, fps=None):
-        """The `top_k` most probable labels of a video with their probabilities, best first; of a list, a list of these.
-
-        A list is faster than its videos one by one: views of several videos go to the device together.
-
-        Args:
-          source: a path, an array of RGB frames uint8[t h w c], or a list of either.
-          fps: frames a second of the arrays; None: the rate of the dataset's stored frames, or `frame_times.IMAGE_FPS`
-            if the dataset keeps every frame. A file states its own rate.
-
-        Raises:
-          vidcls.data.container.VideoError: a file can't be read; names the file and the reason. The other results of a
-            list are lost: classify one by one to go on after a bad file.
-          ValueError, TypeError: no path and no array of that type and shape.
-        """
-        probabilities = self.probabilities(source, fps)
-        if isinstance(source, list):
-            return [self.best(one, top_k) for one in probabilities]
-        return self.best(probabilities, top_k)
-
-    def best(self, probabilities: np.ndarray, top_k: int) -> Ranking:
-        """The `top_k` labels of float32[k], best first."""
-        order = np.argsort(-probabilities, kind='stable')[:top_k]
-        return [(self.labels[label], float(probabilities[label])) for label in order]
-
-    def probabilities(self, source: Source | list[Any], fps: float | None = None) -> np.ndarray:
-        """float32[k], or float32[b k] of a list. Arguments and errors are those of `classify`."""
-        raise NotImplementedError
+__all__ = ['Classifier', 'ExportedClassifier', 'Ranking', 'Ranks', 'Source', 'View', 'find_videos', 'with_network']
 
 
 class Classifier(Ranks):
@@ -105,9 +44,7 @@ class Classifier(Ranks):
     def __init__(
         self, run: Run, variables: Any, clips: int = 0, crops: int = 0, settings: Mapping[str, Any] | None = None
     ):
-        self.folder = run.folder
-        self.labels = run.labels
-        self.frames = run.frames
+        self.folder, self.labels, self.frames = run.folder, run.labels, run.frames
         # One device, no axis to average over.
         views = {name: number for name, number in (('test.clips', clips), ('test.crops', crops)) if number}
         config = config_lib.for_testing(run.config, {**(settings or {}), **views})
@@ -116,8 +53,7 @@ class Classifier(Ranks):
         check_frames(self.config, self.model, variables)
         with resource_errors.explained_views(self.config):
             self.variables = jax.device_put(variables)
-        self._clips, self._crops = config.test.clips, config.test.crops
-        self._sampler = Sampler(config.sampling, training=False)
+        self._viewer = Viewer(self.config, run.frames)
         self._step = jax.jit(make_predict_step(self.model, self.config))
 
     @classmethod
@@ -128,22 +64,29 @@ class Classifier(Ranks):
         clips: int = 0,
         crops: int = 0,
         settings: Mapping[str, Any] | None = None,
-    ) -> 'Classifier':
-        """The classifier of a work directory.
+    ) -> Union['Classifier', ExportedClassifier]:
+        """The classifier of a work directory, or of a folder that `experiments.export` wrote.
 
         Args:
+          folder: the work directory; or the exported folder, in which checkpoint, views and settings are fixed.
           checkpoint_name: 'best', 'latest' or a step.
-          clips, crops: views in time and in space, 0 for the configured numbers.
-          settings: over the run's own, those of `config.TEST_SETTINGS`, such as {'sampling.test_segments': 25}.
+          clips, crops: the numbers of views in time and in space; 0 means the configured numbers.
+          settings: values of `config.TEST_SETTINGS` in place of the run's own, such as {'sampling.test_segments': 25}.
 
         Raises:
           UserError: no run there, no such checkpoint, or a setting that can't work.
         """
         run = workdir.load(folder)
+        if description.is_exported(run.folder):
+            if (checkpoint_name, clips, crops) != ('best', 0, 0) or settings:
+                raise UserError(
+                    f'{folder}: checkpoint, views and settings were fixed when it was exported; export the run again'
+                )
+            return ExportedClassifier(run)
         return cls(run, checkpoint.restore_model(run.checkpoints, checkpoint_name)[1], clips, crops, settings)
 
     def probabilities(self, source: Source | list[Any], fps: float | None = None) -> np.ndarray:
-        """float32[k], or float32[b k] of a list: averaged over the views, as the evaluation of the run does it.
+        """The probabilities float32[k], or float32[b k] of a list: averaged over the views as in the run's evaluation.
 
         Arguments and errors are those of `classify`.
         """
@@ -153,28 +96,36 @@ class Classifier(Ranks):
         return metrics.average_views(logits[None], self.config.test.average)[0]
 
     def logits(self, source: Source | list[Any], fps: float | None = None) -> np.ndarray:
-        """float32[v k], or float32[b v k] of a list: the logits of each view.
+        """The logits of each view, float32[v k], or float32[b v k] of a list.
 
         Arguments are those of `classify`.
 
         Raises:
           resource_errors.OutOfMemory: says what helps. Other errors are those of `classify`.
         """
-        sources = source if isinstance(source, list) else [source]
-        for number, one in enumerate(sources):
-            _check(one, fps, f'number {number} of the list: ' if isinstance(source, list) else '')
+        sources = listed(source, fps)
         logits = self._logits((self.views(one, fps) for one in sources), len(sources))
         return logits if isinstance(source, list) else logits[0]
 
     def logits_of(self, views: list[View]) -> np.ndarray:
-        """float32[v k]: the logits of the views of one video, as `views` or `views_and_more` gives them."""
+        """The logits float32[v k] of the views of one video, which `views` or `views_and_more` gave."""
         return self._logits(iter([views]), 1)[0]
 
+    def views(self, source: Source, fps: float | None = None) -> list[View]:
+        """What the network looks at in a video, in the order of `logits` (`Viewer.views`)."""
+        return self._viewer.views(source, fps)
+
+    def views_and_more(
+        self, source: Source, more: Choice, fps: float | None = None
+    ) -> tuple[list[View], list[bytes], np.ndarray]:
+        """The views of a video and other frames of it, decoded in one pass (`Viewer.views_and_more`)."""
+        return self._viewer.views_and_more(source, more, fps)
+
     def _logits(self, videos: Iterator[list[View]], count: int) -> np.ndarray:
-        """float32[b v k], of the views of `count` videos."""
+        """The logits float32[b v k] of the views of `count` videos."""
         with resource_errors.explained_views(self.config):
             logits = self._computed(self._batches(videos))
-        views_each = self._clips * self._crops
+        views_each = self._viewer.views_each
         return logits[: count * views_each].reshape(count, views_each, len(self.labels))
 
     def _batches(self, videos: Iterator[list[View]]) -> Iterator[Views]:
@@ -184,7 +135,7 @@ class Classifier(Ranks):
         videos at the end are filled up, with the last view again, to a whole batch, a half, a quarter...: few shapes are
         compiled, whatever a list's length.
         """
-        views_each, at_once = self._clips * self._crops, views_at_once(self.config)
+        views_each, at_once = self._viewer.views_each, views_at_once(self.config)
         together = max(at_once // views_each, 1)
         while group := list(itertools.islice(videos, together)):
             views = list(itertools.chain.from_iterable(group))
@@ -204,62 +155,6 @@ class Classifier(Ranks):
             parts[-2] = np.asarray(parts[-2])  # waits for the batch before: no more than two are on the device
         return np.concatenate(parts)
 
-    def views(self, source: Source, fps: float | None = None) -> list[View]:
-        """What the network looks at in a video, in the order of `logits`: the crops of the first moment come first.
-
-        Arguments and errors are those of `classify`.
-        """
-        return self.views_and_more(source, lambda num_frames, rate: [], fps)[0]
-
-    def views_and_more(
-        self, source: Source, more: Choice, fps: float | None = None
-    ) -> tuple[list[View], list[bytes], np.ndarray]:
-        """The views of a video, and other frames of it, decoded in one pass.
-
-        Args:
-          more: chooses the other frames.
-          source, fps: as of `classify`, as are the errors.
-
-        Returns:
-          What `views` gives; the other frames as they would be stored, JPEGs; and their times float64[t] in seconds after
-          the first frame, at the video's average rate.
-        """
-        _check(source, fps)
-
-        in_flow = self.config.sampling.modality == 'flow'
-        pairs = np.zeros((0, 2), np.int64)  # the frames whose flow is seen
-
-        def choose(num_frames: int, rate: float) -> np.ndarray:
-            nonlocal pairs  # of the last call: an earlier call may have a wrong number of frames
-            views = [self._sampler.view(num_frames, rate, clip, self._clips) for clip in range(self._clips)]
-            chosen = np.concatenate(views)
-            pairs = chosen_flow.pairs(chosen, num_frames) if in_flow else pairs
-            return np.concatenate([chosen, pairs.ravel(), np.asarray(more(num_frames, rate), np.int64)])
-
-        jpegs, times = self._read(source, choose, fps)
-        seen = self._clips * self._sampler.num_frames
-        rest = seen + pairs.size
-        frames = pictures = video.pixels(jpegs[:seen])
-        if in_flow:
-            assert self.frames.flow is not None  # `workdir.load` sees to it
-            by_number = dict(zip(pairs.ravel().tolist(), video.pixels(jpegs[seen:rest])))
-            pictures = chosen_flow.pictures(pairs, by_number, self.frames.flow)
-        height, width = frames.shape[1:3]
-        windows = view_windows(height, width, self.config.augment, self._crops)
-        of_moments = (x.reshape(self._clips, -1, *x.shape[1:]) for x in (frames, times[:seen], pictures))
-        views = [View(moment, window, when, what) for moment, when, what in zip(*of_moments) for window in windows]
-        return views, jpegs[rest:], times[rest:]
-
-    def _read(self, source: Source, choose: Choice, fps: float | None) -> tuple[list[bytes], np.ndarray]:
-        """Chosen frames of a video as they would be stored, and their times."""
-        if isinstance(source, np.ndarray):
-            rate = fps or self.frames.fps or IMAGE_FPS
-            return video.choose_jpegs_of(source, choose, rate, short_side=self.frames.short_side, fps=self.frames.fps)
-        info, jpegs = video.choose_jpegs(source, choose, short_side=self.frames.short_side, fps=self.frames.fps)
-        if info.damage:
-            logging.warning('%s: damaged, used in part: %s', source, info.damage)
-        return jpegs, np.asarray(choose(info.num_frames, info.fps)) / info.fps
-
 
 def _size(count: int, most: int) -> int:
     """The smallest of `most`, its half, its quarter... (rounded up) that is at least `count`."""
@@ -268,18 +163,18 @@ def _size(count: int, most: int) -> int:
     return most
 
 
-def _check(source: Any, fps: float | None, which: str = '') -> None:
-    """Refuses what is neither a path nor an array of frames; `which` names it in the message."""
-    if fps is not None and not (fps > 0 and math.isfinite(fps)):
-        raise ValueError(f'fps={fps}: must be greater than 0')
-    if isinstance(source, str | os.PathLike):
-        return
-    if not isinstance(source, np.ndarray):
-        raise TypeError(
-            f'{which}{type(source).__name__}: must be a path, RGB frames uint8[t h w 3], or a list of these'
-        )
-    if source.dtype != np.uint8 or source.ndim != 4 or source.shape[-1] != 3 or not source.size:
-        raise ValueError(f'{which}an array of {source.dtype}{list(source.shape)}: must be RGB frames uint8[t h w 3]')
+def with_network(classifier: Ranks) -> Classifier:
+    """The classifier, for what looks into its network, such as streams and explanations.
+
+    Raises:
+      UserError: it has no network to look into.
+    """
+    if isinstance(classifier, Classifier):
+        return classifier
+    where = (
+        f'{classifier.folder}: an exported file' if isinstance(classifier, ExportedClassifier) else 'a fusion of runs'
+    )
+    raise UserError(f'{where} gives the probabilities of whole videos alone; take the work directory of one run')
 
 
 def find_videos(path: str | Path) -> list[Path]:

@@ -28,6 +28,8 @@ from vidcls.data.modality import MODALITIES
 from vidcls.data.transform import Views, on_canvas, transform
 from vidcls.data.windows import view_windows
 from vidcls.errors import UserError
+from vidcls.predict import with_network
+from vidcls.ranking import Ranks
 
 
 class State(NamedTuple):
@@ -142,7 +144,8 @@ class Stream:
       logits: float32[k], of the last update; empty before the first one.
     """
 
-    def __init__(self, classifier: Any, every: int = 0):
+    def __init__(self, classifier: Ranks, every: int = 0):
+        classifier = with_network(classifier)
         config = classifier.config
         frames, height, width, channels = config.video_shape(training=False)
         self._length = snippet_length(classifier.model)
@@ -223,6 +226,7 @@ class Stream:
         flows = len(queue) - self._ahead
         looked_at = np.unique(snippets(spread(flows - self._length + 1, places), self._length))
         pairs = chosen_flow.pairs(looked_at, len(queue))
+        assert self._classifier.frames.flow is not None  # `workdir.load` sees to it
         found = chosen_flow.pictures(pairs, dict(enumerate(queue)), self._classifier.frames.flow)
         pictures = np.zeros((flows, 2, *found.shape[1:]), np.uint8)
         pictures[looked_at] = found.reshape(-1, *pictures.shape[1:])

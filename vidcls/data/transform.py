@@ -33,16 +33,41 @@ class Views(NamedTuple):
 def transform(views: Views, config: Config) -> jax.Array:
     """Resizes each window to a square, mirrors it, makes what the network is given, and normalises that.
 
-    Resizing is bilinear, with the filter widened when shrinking, as PIL's `BILINEAR` does it.
-
     Args:
       views: the canvas and windows of b clips.
-      config: has the crop's size, the modality, and mean and deviation.
+      config: has the crop's size, the modality, and the mean and deviation of each channel.
 
     Returns:
       float32[(b v) t h w c], the views of a clip side by side.
     """
-    crop_size, channels = config.augment.crop_size, config.channels
+    pictures = _resized(views, config.augment.crop_size)
+    return network_input(pictures, jnp.asarray(views.windows[..., 4]).reshape(-1), config)
+
+
+def network_input(pictures: jax.Array, mirrored: jax.Array, config: Config) -> jax.Array:
+    """What the network is given of pictures that have its size, normalised: float32[b t h w c].
+
+    Args:
+      pictures: values from 0 to 255, float32[b p h w c].
+      mirrored: int[b], 1 where the pictures were mirrored.
+      config: has the modality, and the mean and deviation of each channel.
+    """
+    video = _GIVEN[config.sampling.modality](pictures, mirrored, config.sampling.seg_len)
+    pixel_mean, pixel_std = (255 * jnp.asarray(values, jnp.float32) for values in config.channels[1:])
+    return (video - pixel_mean) / pixel_std
+
+
+def resized(frames: np.ndarray, window: Window, size: int) -> np.ndarray:
+    """A window of frames uint8[t h w c], resized as by `transform`, in whole levels: uint8[t size size c]."""
+    views = on_canvas([frames], [window], max(window.height, window.width))
+    return np.asarray(jnp.round(_resized(views, size)[0]), np.uint8)
+
+
+def _resized(views: Views, size: int) -> jax.Array:
+    """Each window as a square of `size` pixels, float32[(b v) p size size c].
+
+    Resizing is bilinear, with the filter widened when shrinking, as PIL's `BILINEAR` does it.
+    """
     height, width = views.canvas.shape[2:4]
     canvas = views.canvas.astype(jnp.float32)
     # Full precision: an accelerator's default would round pixels to 8 bits of mantissa.
@@ -50,18 +75,14 @@ def transform(views: Views, config: Config) -> jax.Array:
 
     def view(window: np.ndarray | jax.Array) -> jax.Array:
         top, left, rows, columns, flip = window.T
-        vertical = resize_matrix(top, rows, crop_size, height)
-        horizontal = resize_matrix(left, columns, crop_size, width)
+        vertical = resize_matrix(top, rows, size, height)
+        horizontal = resize_matrix(left, columns, size, width)
         horizontal = jnp.where(flip[:, None, None] > 0, horizontal[:, ::-1], horizontal)
         video = product('b h y, b p y x c -> b p h x c', vertical, canvas)
         return product('b w x, b p h x c -> b p h w c', horizontal, video)
 
     video = jnp.stack([view(views.windows[:, number]) for number in range(views.windows.shape[1])], axis=1)
-    video = einops.rearrange(video, 'b v p h w c -> (b v) p h w c')
-    mirrored = jnp.asarray(views.windows[..., 4]).reshape(-1)
-    video = _GIVEN[config.sampling.modality](video, mirrored, config.sampling.seg_len)
-    pixel_mean, pixel_std = (255 * jnp.asarray(values, jnp.float32) for values in channels[1:])
-    return (video - pixel_mean) / pixel_std
+    return einops.rearrange(video, 'b v p h w c -> (b v) p h w c')
 
 
 def _flow(pictures: jax.Array, mirrored: jax.Array, seg_len: int) -> jax.Array:

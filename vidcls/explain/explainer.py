@@ -19,9 +19,11 @@ from vidcls.errors import UserError
 from vidcls.explain import gradcam, maps, occlusion, pictures, rollout, saving
 from vidcls.explain.maps import Explanation
 from vidcls.models.configured import build_model
-from vidcls.predict import Classifier, Source, View
+from vidcls.predict import with_network
+from vidcls.ranking import Ranks
 from vidcls.run import resource_errors
 from vidcls.text import spelling
+from vidcls.viewing import Source, View
 
 FILM_FRAMES = 240  # of an animation
 
@@ -76,13 +78,15 @@ class Explainer:
       grid: for occlusion, the numbers of blocks in time, of rows and of columns.
 
     Raises:
-      UserError: the method is unknown or does not suit the network, or the grid can't work.
+      UserError: the method is unknown or does not suit the network, the grid can't work, or the classifier has no network
+        (`predict.with_network`).
     """
 
-    def __init__(self, classifier: Classifier, method: str = '', grid: occlusion.Grid = occlusion.GRID):
+    def __init__(self, classifier: Ranks, method: str = '', grid: occlusion.Grid = occlusion.GRID):
         if method and method not in METHODS:
             near = spelling.hint(method, METHODS)
             raise UserError(f'unknown method {method!r}{near}; known: {", ".join(METHODS)}')
+        classifier = with_network(classifier)
         config = classifier.config
         # `remat` would hide the activations. With None, attention takes a form that has gradients everywhere.
         plain = dataclasses.replace(config.model, remat=None, attention_implementation=None)

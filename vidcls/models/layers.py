@@ -1,4 +1,4 @@
-"""Layers of the networks, each in the form that suits the backend.
+"""Layers of the networks, each in the form that suits the backend, or in the `forms` that an export asks for.
 
 Convolution, pooling and batch normalisation take images [n h w c] or maps of clips [n t h w c]; attention, GELU and
 layer normalisation take tokens [... n d]. `vidcls.models.cpu` has the forms for XLA's CPU backend, and only this module
@@ -6,8 +6,10 @@ chooses them. Every padding is explicit, because 'SAME' pads a strided convoluti
 networks pad both sides.
 """
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -18,6 +20,7 @@ from jax import lax
 from vidcls.models.cpu import convolution, remat, token_ops
 
 Implementation = Literal['xla', 'cudnn']  # of `jax.nn.dot_product_attention`
+_FORMS: contextvars.ContextVar[str] = contextvars.ContextVar('forms', default='here')
 
 # He et al. 2015 (arXiv:1502.01852) eq. 14, as torchvision's ResNet starts its convolutions.
 kaiming_fan_out = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
@@ -25,8 +28,7 @@ kaiming_fan_out = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 
 def convolve(x, kernel, stride: int, padding: int):
     """The convolution of x[n ... c] by kernel[... c c'], with `padding` zeros on every side."""
-    form = convolution.convolve_cpu if on_cpu() else convolution.convolve_xla
-    return form(x, kernel, stride, padding)
+    return _in_form(convolution.convolve_cpu, convolution.convolve_xla, x, kernel, stride=stride, padding=padding)
 
 
 def max_pool(x, window: int, stride: int, padding: int | tuple[int, int]):
@@ -35,14 +37,17 @@ def max_pool(x, window: int, stride: int, padding: int | tuple[int, int]):
     `padding` is the border's width: one number for all sides, or (before, after). With padding (0, 1), a window of 3
     and a stride of 2, this is the pool of Caffe, and of PyTorch in ceil mode.
     """
-    form = convolution.max_pool_cpu if on_cpu() else convolution.max_pool_xla
-    return form(x, window, stride, padding)
+    return _in_form(
+        convolution.max_pool_cpu, convolution.max_pool_xla, x, window=window, stride=stride, padding=padding
+    )
 
 
 def avg_pool(x, window: int, stride: int, padding: int | tuple[int, int]):
     """The mean over windows of x[n ... c]; the border counts as zeros."""
-    form = convolution.sum_pool_cpu if on_cpu() else convolution.sum_pool_xla
-    return form(x, window, stride, padding) / window ** (x.ndim - 2)
+    total = _in_form(
+        convolution.sum_pool_cpu, convolution.sum_pool_xla, x, window=window, stride=stride, padding=padding
+    )
+    return total / window ** (x.ndim - 2)
 
 
 def attend(q, k, v, implementation: Implementation | None = None):
@@ -51,11 +56,10 @@ def attend(q, k, v, implementation: Implementation | None = None):
     The scores are float32. `implementation` is passed to `jax.nn.dot_product_attention`; None takes the form that suits
     the backend.
     """
-    if implementation is None and on_cpu():
-        return token_ops.attend_cpu(q, k, v)
     if implementation == 'cudnn':
         return attend_even(q, k, v, implementation)
-    return jax.nn.dot_product_attention(q, k, v, implementation=implementation)
+    xla = functools.partial(jax.nn.dot_product_attention, implementation=implementation)
+    return _in_form(xla if implementation else token_ops.attend_cpu, xla, q, k, v)
 
 
 def attend_even(q, k, v, implementation: Implementation):
@@ -80,7 +84,8 @@ def gelu(x):
 
     Hendrycks & Gimpel 2016, arXiv:1606.08415.
     """
-    return token_ops.gelu_cpu(x) if on_cpu() else jax.nn.gelu(x, approximate=False)
+    # An export never has `gelu_cpu`: TensorFlow 2.21 can't run the error function as jax writes it into a file.
+    return token_ops.gelu_cpu(x) if _FORMS.get() == 'here' and on_cpu() else jax.nn.gelu(x, approximate=False)
 
 
 def recomputed(block: nn.Module, x: jax.Array, train: bool) -> jax.Array:
@@ -93,6 +98,32 @@ def recomputed(block: nn.Module, x: jax.Array, train: bool) -> jax.Array:
 
 def on_cpu() -> bool:
     return jax.default_backend() == 'cpu'
+
+
+@contextlib.contextmanager
+def forms(which: Literal['each', 'xla']) -> Iterator[None]:
+    """While a network is traced for a file that runs elsewhere, which forms of its operations go into the file.
+
+    Without this context they are those of the backend that is here, which must not reach another one.
+
+    Args:
+      which: 'each', the CPU's and XLA's own, one of which is taken where the file runs; 'xla', XLA's own alone, for a
+        library that has fast convolutions itself.
+    """
+    token = _FORMS.set(which)
+    try:
+        yield
+    finally:
+        _FORMS.reset(token)
+
+
+def _in_form(cpu: Callable, xla: Callable, *operands, **settings):
+    """The operation on its operands, in the form for a CPU or in XLA's own."""
+    cpu, xla = functools.partial(cpu, **settings), functools.partial(xla, **settings)
+    which = _FORMS.get()
+    if which == 'each':
+        return lax.platform_dependent(*operands, cpu=cpu, default=xla)
+    return (cpu if which == 'here' and on_cpu() else xla)(*operands)
 
 
 class Conv(nn.Module):

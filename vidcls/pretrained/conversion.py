@@ -19,12 +19,12 @@ import jax
 import numpy as np
 
 from vidcls.errors import UserError
-from vidcls.pretrained import fetching, inception, reading, resnet, transformer
+from vidcls.pretrained import fetching, inception, own, reading, resnet, transformer
 from vidcls.pretrained.fitting import FIRST_CONVOLUTION, NEW, Misfit, OtherClasses, fit, in_our_axes
 from vidcls.pretrained.layout import NOTHING, Arrays, Layout
 from vidcls.pretrained.plain import MOST_BYTES
 
-LAYOUTS: tuple[Layout, ...] = (*resnet.LAYOUTS, *inception.LAYOUTS, *transformer.LAYOUTS)
+LAYOUTS: tuple[Layout, ...] = (*own.LAYOUTS, *resnet.LAYOUTS, *inception.LAYOUTS, *transformer.LAYOUTS)
 WRAPPERS = ('module.', 'model.')  # what PyTorch's DataParallel and facebookresearch's trainer put before each name
 BLOCK = re.compile(r'(.*(?:layer\d+|blocks)_)(\d+)(/.*)')
 SHOWN = 5  # a message shows at most so many names

@@ -37,6 +37,7 @@ class Inputs(NamedTuple):
 
 
 IMAGENET = Inputs((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+UNSAID = Inputs((), ())  # the weights don't tell
 HALF = Inputs((0.5,) * 3, (0.5,) * 3)
 # DATA.MEAN and DATA.STD of facebookresearch/TimeSformer. Hugging Face's weights are the same, converted. The script
 # that converted them compared logits on images normalised by HALF, but this doesn't show how training images were

@@ -6,6 +6,7 @@ alone. A checkpoint is saved before it is validated. The scores of its validatio
 """
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -223,6 +224,19 @@ def _check_arrays(part: Path) -> None:
         total = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in found)
         if total > limit:
             raise UserError(f'{part}: states {what} of {total:,} bytes in files of {on_disk:,}; train again')
+
+
+def digest(folder: Path, step: int) -> str:
+    """The SHA-256 of the model of a checkpoint: that of the lines of `sha256sum` for its files, sorted by name.
+
+    In the shell: (cd checkpoints/STEP/model && find * -type f | LC_ALL=C sort | xargs sha256sum | sha256sum).
+    """
+    part = Path(folder) / str(step) / 'model'
+    lines = []
+    for path in sorted((path for path in part.rglob('*') if path.is_file()), key=lambda path: path.as_posix().encode()):
+        with path.open('rb') as file:
+            lines.append(f'{hashlib.file_digest(file, "sha256").hexdigest()}  {path.relative_to(part).as_posix()}\n')
+    return hashlib.sha256(''.join(lines).encode()).hexdigest()
 
 
 def _find(manager: ocp.CheckpointManager, which: str, steps: list[int], folder: Path) -> int:

@@ -1,0 +1,136 @@
+"""Writes a network as a file of each format; `vidcls.runtimes` opens them.
+
+stablehlo    jax.export: whole frames, any number of clips, for CPU, CUDA and TPU at once
+savedmodel   jax2tf: the same; the folder `model` is one that TensorFlow Serving takes
+tflite       TensorFlow's converter, of the SavedModel's program: frames of the crop's size, a fixed number of clips
+onnx         tf2onnx, of the TFLite file: likewise
+"""
+
+import logging as python_logging
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from vidcls.errors import UserError
+from vidcls.export.network import Network
+from vidcls.runtimes.description import FILES
+
+PLATFORMS = ('cpu', 'cuda', 'tpu')
+_INPUT, _OUTPUT = 'frames', 'probabilities'  # names of the SavedModel's signature
+_OPSET = 18  # of ONNX
+_MOST_BYTES = 2_000_000_000  # of a file of TFLite or ONNX, which are one buffer and one message
+
+
+class Format(NamedTuple):
+    """How a format is written.
+
+    Attributes:
+      write: (network, number of clips, path) writes the file.
+      needs: modules that it takes beside those of the core.
+      whole_frames: whether it takes whole frames and any number of clips; else frames of the crop's size and `batch` clips.
+      platforms: where the file runs.
+      tolerance: the largest difference from jax that is accepted, of a probability.
+    """
+
+    write: Callable[[Network, int, Path], None]
+    needs: tuple[str, ...]
+    whole_frames: bool
+    platforms: tuple[str, ...]
+    tolerance: float
+
+
+def stablehlo(network: Network, batch: int, path: Path) -> None:
+    from jax import export
+
+    function = network.function(whole_frames=True, which='each')
+    frames = jax.ShapeDtypeStruct(export.symbolic_shape(f'b, {network.frames}, h, w, 3'), np.uint8)
+    exported = export.export(jax.jit(lambda frames: function(network.variables, frames)), platforms=PLATFORMS)(frames)
+    path.write_bytes(exported.serialize())
+
+
+def savedmodel(network: Network, batch: int, path: Path) -> None:
+    import tensorflow as tf
+
+    module, serve = _in_tensorflow(network, None, PLATFORMS)
+    tf.saved_model.save(module, str(path), signatures={'serving_default': serve})
+
+
+def tflite(network: Network, batch: int, path: Path) -> None:
+    import tensorflow as tf
+
+    _check_size(network, 'tflite')
+    module, serve = _in_tensorflow(network, batch, ('cpu',))
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], module)
+    path.write_bytes(converter.convert())
+
+
+def onnx(network: Network, batch: int, path: Path) -> None:
+    import tf2onnx.convert
+
+    _check_size(network, 'onnx')
+    python_logging.getLogger('tf2onnx').setLevel(python_logging.ERROR)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix='.') as folder:
+        lite = Path(folder) / 'model.tflite'
+        tflite(network, batch, lite)
+        model, _ = tf2onnx.convert.from_tflite(str(lite), opset=_OPSET)
+    (given,), (result,) = model.graph.input, model.graph.output
+    _rename(model.graph, {given.name: _INPUT, result.name: _OUTPUT})
+    path.write_bytes(model.SerializeToString())
+
+
+def _rename(graph: Any, names: dict[str, str]) -> None:
+    """Gives values of an ONNX graph, such as 'serving_default_frames:0', their names in the SavedModel's signature."""
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        value.name = names.get(value.name, value.name)
+    for node in graph.node:
+        for values in (node.input, node.output):
+            values[:] = [names.get(name, name) for name in values]
+
+
+def _in_tensorflow(network: Network, batch: int | None, platforms: tuple[str, ...]) -> tuple[Any, Any]:
+    """A module of TensorFlow that holds the variables, and its function with the signature of serving.
+
+    Args:
+      batch: a fixed number of clips of frames of the crop's size; None: any number of whole frames.
+    """
+    import tensorflow as tf
+    from jax.experimental import jax2tf
+
+    tf.config.set_visible_devices([], 'GPU')  # or TensorFlow takes all of its memory
+    size = None if batch is None else network.config.augment.crop_size
+    shape = (batch, network.frames, size, size, 3)
+    converted = jax2tf.convert(
+        network.function(whole_frames=batch is None, which='xla'),
+        polymorphic_shapes=[None, f'b, {network.frames}, h, w, 3' if batch is None else None],
+        native_serialization_platforms=platforms,
+        with_gradient=False,
+    )
+    module = tf.Module()
+    module.weights = tf.nest.map_structure(tf.Variable, network.variables)
+    module.serve = tf.function(
+        lambda frames: {_OUTPUT: converted(module.weights, frames)},
+        input_signature=[tf.TensorSpec(shape, tf.uint8, _INPUT)],
+        autograph=False,
+    )
+    return module, module.serve
+
+
+def _check_size(network: Network, format: str) -> None:
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(network.variables))
+    if size > _MOST_BYTES:
+        raise UserError(
+            f'{format}: the network has {size:,} bytes, and a file {_MOST_BYTES:,} at most; take savedmodel'
+        )
+
+
+FORMATS = {
+    'stablehlo': Format(stablehlo, (), True, PLATFORMS, 1e-5),
+    'savedmodel': Format(savedmodel, ('tensorflow',), True, PLATFORMS, 1e-5),
+    'tflite': Format(tflite, ('tensorflow', 'ai_edge_litert'), False, ('cpu',), 5e-5),
+    'onnx': Format(onnx, ('tensorflow', 'tf2onnx', 'onnxruntime'), False, ('cpu',), 5e-5),
+}
+assert set(FORMATS) == set(FILES)

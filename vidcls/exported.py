@@ -1,0 +1,50 @@
+"""A folder that `experiments.export` wrote, as a classifier of videos; the network's code is not used."""
+
+from typing import Any
+
+import numpy as np
+
+from vidcls.data import transform
+from vidcls.errors import UserError
+from vidcls.ranking import Ranks
+from vidcls.run.workdir import Run
+from vidcls.runtimes import opening
+from vidcls.viewing import Source, Viewer, listed
+
+
+class ExportedClassifier(Ranks):
+    """Runs an exported file (`vidcls.runtimes`) on videos; `predict.Classifier.load` makes one.
+
+    What looks into a network, as streaming and explaining do, needs the work directory of the run instead.
+
+    Args:
+      run: what stands beside the exported file: configuration, labels, how frames are stored.
+
+    Raises:
+      UserError: the file can't be opened, or does not fit the labels.
+
+    Attributes:
+      folder, labels, config, frames: as in `predict.Classifier`.
+    """
+
+    def __init__(self, run: Run):
+        self.folder, self.labels, self.frames, self.config = run.folder, run.labels, run.frames, run.config
+        self._exported = opening.open_exported(run.folder)
+        classes = self._exported.description.classes
+        if len(run.labels) != classes:
+            raise UserError(f'{run.folder}: {len(run.labels)} labels for the {classes} classes of the file')
+        self._viewer = Viewer(run.config, run.frames)
+
+    def probabilities(self, source: Source | list[Any], fps: float | None = None) -> np.ndarray:
+        found = [self._probabilities(one, fps) for one in listed(source, fps)]
+        if isinstance(source, list):
+            return np.stack(found) if found else np.zeros((0, len(self.labels)), np.float32)
+        return found[0]
+
+    def _probabilities(self, source: Source, fps: float | None) -> np.ndarray:
+        views = self._viewer.views(source, fps)
+        if self._exported.description.whole_frames:  # the file cuts the windows out of the frames of each view in time
+            frames = [view.frames for view in views[:: self.config.test.crops]]
+        else:
+            frames = [transform.resized(view.frames, view.window, self.config.augment.crop_size) for view in views]
+        return self._exported(np.concatenate(frames)[None])[0]

@@ -1,0 +1,23 @@
+"""Our own names, as `vidcls.export.hub` writes them: 'params/backbone/conv1/kernel', 'batch_stats/backbone/bn1/mean'."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.traverse_util
+import numpy as np
+
+from vidcls.pretrained.layout import UNSAID, Layout
+
+
+class _Own(Layout):
+    def theirs(self, path: str) -> list[tuple[str, ...]]:
+        return [(f'params/{path}',), (f'batch_stats/{path}',)]
+
+
+LAYOUTS = (_Own(('vidcls',), 'vidcls', {}, (r'^params/(.*/)?kernel$',), axes={}, inputs=UNSAID),)
+
+
+def named(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The variables of a network by their paths."""
+    flat = flax.traverse_util.flatten_dict(dict(variables), sep='/')
+    return {name: np.asarray(value) for name, value in flat.items()}
