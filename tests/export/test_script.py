@@ -66,7 +66,8 @@ def test_the_frames_are_those_of_testing(path, frames, format):
 
     sampler = Sampler(config.sampling, training=False)
     choose = lambda number, rate: np.concatenate([sampler.view(number, rate, view, 2) for view in range(2)]).tolist()
-    _, right = video.read_chosen(path, choose, short_side=frames.short_side, fps=frames.fps)
+    _, jpegs = video.choose_jpegs(path, choose, short_side=frames.short_side, fps=frames.fps)
+    right = video.pixels(jpegs)
     if size:
         (window,) = view_windows(*right.shape[1:3], config.augment, 1)
         right = transform.resized(right, window, size)
