@@ -22,7 +22,7 @@ from data_prep import folder as folder_source
 from tests import own_lines
 from tests.made_videos import scenery, write_video
 from vidcls import evaluate, train
-from vidcls.config import AugmentConfig, Config, DataConfig, EvalConfig, ModelConfig, SamplingConfig
+from vidcls.config import AugmentConfig, Config, DataConfig, EvalConfig, ModelConfig, OptimConfig, SamplingConfig
 from vidcls.data import tree, video
 from vidcls.data.dataset import open_dataset
 from vidcls.data.frame_storage import FrameStorage
@@ -41,8 +41,9 @@ def run_folder(motion_folder, tmp_path_factory):
         sampling=SamplingConfig(num_segments=2, test_segments=3),
         augment=AugmentConfig(crop='random', short_side=32, crop_size=24),
         test=EvalConfig(batch_size=4),
+        optim=OptimConfig(learning_rate=0.5),
         batch_size=8,
-        epochs=0.5,
+        epochs=1.0,
     )
     folder = tmp_path_factory.mktemp('run')
     train.train(config, folder, jax.local_devices()[:1])
@@ -59,6 +60,7 @@ def test_a_file_gets_the_logits_of_its_stored_clip(run_folder, videos, clips, cr
     evaluate.evaluate(workdir.load(run_folder), 'test', 'latest', clips, crops, devices=jax.local_devices()[:1])
     saved = np.load(next((run_folder / 'eval').glob(f'motion-test-*-{clips}x{crops}.npz')))
     classifier = Classifier.load(run_folder, clips=clips, crops=crops)
+    assert np.ptp(saved['logits'], axis=0).max() > 0.1
     for clip_id, logits in zip(saved['ids'], saved['logits'], strict=True):
         ours = classifier.logits(videos / f'{clip_id}.mp4')
         assert np.abs(ours - logits).max() < 0.02 * max(np.abs(logits).max(), 1)
@@ -68,13 +70,14 @@ def test_a_file_gets_the_logits_of_its_stored_clip(run_folder, videos, clips, cr
 def other_run(request, flow_folder, tmp_path_factory):
     """A run that sees motion, two frames a segment."""
     config = Config(
-        model=ModelConfig(name='tsn_tiny', width=4),
+        model=ModelConfig(name='tsn_micro'),
         data=DataConfig(dir=str(flow_folder), validation_split=''),
         sampling=SamplingConfig(modality=request.param, num_segments=2, test_segments=3, seg_len=2),
         augment=AugmentConfig(crop='random', short_side=32, crop_size=24),
         test=EvalConfig(batch_size=4),
+        optim=OptimConfig(learning_rate=0.5),
         batch_size=8,
-        epochs=0.5,
+        epochs=1.0,
     )
     folder = tmp_path_factory.mktemp('other')
     train.train(config, folder, jax.local_devices()[:1])
@@ -155,7 +158,7 @@ def test_a_list_gets_what_each_gets_alone(run_folder, tmp_path):
     alone = [classifier.probabilities(source) for source in sources]
     assert classifier._step._cache_size() == 3
     np.testing.assert_allclose(together, alone, atol=1e-6)
-    assert np.ptp(together, axis=0).max() > 2e-4  # the videos differ
+    assert np.ptp(together, axis=0).max() > 1e-3  # the videos differ
     names = [[label for label, _ in found] for found in classifier.classify(sources, top_k=2)]
     assert names == [[label for label, _ in classifier.classify(source, top_k=2)] for source in sources]
     assert classifier.classify([]) == []

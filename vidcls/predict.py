@@ -171,10 +171,8 @@ def with_network(classifier: Ranks) -> Classifier:
     """
     if isinstance(classifier, Classifier):
         return classifier
-    where = (
-        f'{classifier.folder}: an exported file' if isinstance(classifier, ExportedClassifier) else 'a fusion of runs'
-    )
-    raise UserError(f'{where} gives the probabilities of whole videos alone; take the work directory of one run')
+    where = f'{classifier.folder}: an exported file' if isinstance(classifier, ExportedClassifier) else 'a fusion'
+    raise UserError(f'{where} gives the probabilities of whole videos alone; take the work directory of the run')
 
 
 def find_videos(path: str | Path) -> list[Path]:

@@ -70,7 +70,7 @@ def test_the_classifier_is_the_same(exported, video):
     # Frames of the crop's size are rounded to whole grey levels.
     limit = 1e-5 if format in ('stablehlo', 'savedmodel') else 5e-3
     right = ours.probabilities(video)
-    assert right.max() > 0.3 and (right > 1e-3).all()  # not all alike, so that an error would show
+    assert right.max() > 0.25 and (right > 1e-3).all()  # not all alike, so that an error would show
     np.testing.assert_allclose(theirs.probabilities(video), right, atol=limit)
     assert [label for label, _ in theirs.classify(video)] == [label for label, _ in ours.classify(video)]
 
@@ -128,13 +128,11 @@ def test_what_stands_beside(exported):
     assert not list(out.parent.glob('.partial*'))
 
 
-def test_streams_and_logits_name_the_work_directory(exported, video):
+def test_streams_and_settings_name_the_work_directory(exported):
     _, _, out = exported
     classifier = Classifier.load(out)
     with pytest.raises(UserError, match='work directory of the run'):
         Stream(classifier)
-    with pytest.raises(UserError, match='work directory of the run'):
-        classifier.logits(video)
     with pytest.raises(UserError, match='fixed when it was exported'):
         Classifier.load(out, clips=3)
 

@@ -14,7 +14,11 @@ class _Own(Layout):
         return [(f'params/{path}',), (f'batch_stats/{path}',)]
 
 
-LAYOUTS = (_Own(('vidcls',), 'vidcls', {}, (r'^params/(.*/)?kernel$',), axes={}, inputs=UNSAID),)
+LAYOUTS = (
+    _Own(
+        ('vidcls',), 'vidcls', {}, (r'^params/(.*/)?kernel$',), axes={}, inputs=UNSAID, flow=UNSAID, difference=UNSAID
+    ),
+)
 
 
 def named(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -75,7 +75,8 @@ def _from_weights(config: Config, model: nn.Module, state: TrainState) -> tuple[
 
 def _warn_of_other_values(config: Config, converted: Converted) -> None:
     inputs = converted.layout.inputs_of(config.sampling.modality)
-    if converted.has_inputs and not np.allclose(config.channels[1:], inputs[:2], atol=1e-3):
+    known = converted.has_inputs and bool(inputs.mean)
+    if known and not np.allclose(config.channels[1:], inputs[:2], atol=1e-3):
         logging.warning(
             '%s were trained on frames that were normalised in another way than the configuration does; for theirs set '
             '--config.augment.mean=%s --config.augment.std=%s',
