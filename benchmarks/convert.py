@@ -5,7 +5,9 @@
 Ours is a whole conversion: decoding, JPEGs of quality 95, records, TFDS's description and the index of frames. Its time
 includes the start of the worker processes, and excludes the import of TensorFlow (once, 7 s). The peers only write JPEGs of
 quality 95: two OpenCV processes that append to one file each; the course book's loop with a file for every frame; and two
-ffmpeg processes at -q:v 2, if ffmpeg is installed. Rounds alternate, and a ratio is the median of the rounds' ratios.
+ffmpeg processes at -q:v 2, if ffmpeg is installed. With optical flow, ours is a whole conversion with --flow=dis, and the peers
+are two OpenCV processes that compute the same flow and append its pictures to one file each, with the frames or without
+them. Rounds alternate, and a ratio is the median of the rounds' ratios.
 """
 
 import multiprocessing
@@ -16,16 +18,21 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from absl import logging
 
 from benchmarks.table import print_table, row
+from vidcls.data.flow import PRESETS, FlowSettings
+from vidcls.data.frame_storage import FrameStorage
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / 'shared' / 'data'
 _CLIPS = 88
 _ROUNDS = 3
 _PROCESSES = 2
+_FLOW = FlowSettings()
+_Work = Callable[[Sequence[Path], Path], None]  # of videos and an empty folder
 
 
 def run(clips: int = _CLIPS, rounds: int = _ROUNDS) -> list[dict]:
@@ -36,20 +43,32 @@ def run(clips: int = _CLIPS, rounds: int = _ROUNDS) -> list[dict]:
     logging.set_verbosity(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         files = _files(Path(folder) / 'videos', clips)
-        peers = {
-            'two OpenCV processes, one file each': _opencv_pair,
+        peers: dict[str, _Work] = {
+            'two OpenCV processes, one file each': partial(_opencv_pair, _append_jpegs),
             'loop of the course book, a file a frame': _loop_of_images,
         }
         if shutil.which('ffmpeg'):
             peers['two ffmpeg -q:v 2'] = _ffmpeg_pair
+        with_flow: dict[str, _Work] = {
+            'two OpenCV processes, flow': partial(_opencv_pair, partial(_append_flow, frames=False)),
+            'two OpenCV processes, flow and frames': partial(_opencv_pair, partial(_append_flow, frames=True)),
+        }
         out = Path(folder) / 'out'
-        frames = _count_frames(files)
-        ours, theirs = [], {name: [] for name in peers}
-        for _ in range(rounds):
-            ours.append(frames / _seconds(_ours, files, out))
-            for name, peer in peers.items():
-                theirs[name].append(frames / _seconds(peer, files, out))
-    return [row(f'convert {len(files)} videos / {name}', 'frames/s', ours, rates) for name, rates in theirs.items()]
+        return [
+            *_compare(f'convert {len(files)} videos', _ours, peers, files, out, rounds),
+            *_compare(f'... with flow ({_FLOW.preset})', partial(_ours, flow=_FLOW), with_flow, files, out, rounds),
+        ]
+
+
+def _compare(
+    name: str, ours: _Work, peers: dict[str, _Work], files: Sequence[Path], out: Path, rounds: int
+) -> list[dict]:
+    frames, rates, theirs = _count_frames(files), [], {peer: [] for peer in peers}
+    for _ in range(rounds):
+        rates.append(frames / _seconds(ours, files, out))
+        for peer, work in peers.items():
+            theirs[peer].append(frames / _seconds(work, files, out))
+    return [row(f'{name} / {peer}', 'frames/s', rates, theirs[peer]) for peer in peers]
 
 
 def _files(folder: Path, clips: int) -> list[Path]:
@@ -74,7 +93,7 @@ def _count_frames(files: Sequence[Path]) -> int:
     return sum(video.probe(file).num_frames for file in files)
 
 
-def _seconds(work: Callable[[Sequence[Path], Path], None], files: Sequence[Path], out: Path) -> float:
+def _seconds(work: _Work, files: Sequence[Path], out: Path) -> float:
     out.mkdir()
     start = time.perf_counter()
     work(files, out)
@@ -83,20 +102,18 @@ def _seconds(work: Callable[[Sequence[Path], Path], None], files: Sequence[Path]
     return seconds
 
 
-def _ours(files: Sequence[Path], out: Path) -> None:
+def _ours(files: Sequence[Path], out: Path, flow: FlowSettings | None = None) -> None:
     from data_prep import convert
     from data_prep.source import Clip, Source
 
     clips = [Clip(str(number), 0, 'train', (file,)) for number, file in enumerate(files)]
     source = Source('bench', 'Clips to measure with.', ('all',), clips, {'train': ['train']})
-    convert.convert(source, out, convert.Options(workers=_PROCESSES))
+    convert.convert(source, out, convert.Options(FrameStorage(flow=flow), workers=_PROCESSES))
 
 
-def _opencv_pair(files: Sequence[Path], out: Path) -> None:
+def _opencv_pair(append: _Work, files: Sequence[Path], out: Path) -> None:
     spawn = multiprocessing.get_context('spawn')
-    processes = [
-        spawn.Process(target=_append_jpegs, args=(files[i::_PROCESSES], out / str(i))) for i in range(_PROCESSES)
-    ]
+    processes = [spawn.Process(target=append, args=(files[i::_PROCESSES], out / str(i))) for i in range(_PROCESSES)]
     for process in processes:
         process.start()
     for process in processes:
@@ -113,6 +130,27 @@ def _append_jpegs(files: Sequence[Path], out: Path) -> None:
             sink.writelines(
                 cv2.imencode('.jpg', frame, [cv2.IMWRITE_JPEG_QUALITY, 95])[1] for frame in _opencv_frames(file)
             )
+
+
+def _append_flow(files: Sequence[Path], out: Path, frames: bool) -> None:
+    import cv2
+    import numpy as np
+
+    cv2.setNumThreads(1)
+    dis = cv2.DISOpticalFlow.create(PRESETS.index(_FLOW.preset))
+    encode = lambda picture: cv2.imencode('.jpg', picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+    with open(out, 'wb') as sink:
+        for file in files:
+            before = None
+            for frame in _opencv_frames(file):
+                grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
+                if frames:
+                    sink.write(encode(frame))
+                if before is not None:
+                    motion = dis.calc(before, grey, None).clip(-20, 20)
+                    eight_bits = np.rint((motion + 20) * (255 / 40)).astype(np.uint8)
+                    sink.writelines(map(encode, cv2.split(eight_bits)))
+                before = grey
 
 
 def _loop_of_images(files: Sequence[Path], out: Path) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import pytest
 import simplejpeg
 import tensorflow_datasets as tfds
 
-from data_prep import add_flow, folder
+from data_prep import add_flow, folder, published_flow
 from data_prep.convert import convert
 from data_prep.options import Options
 from tests.made_videos import grey_levels, moving, turn_clockwise, write_video
@@ -25,6 +24,7 @@ from vidcls.errors import UserError
 
 FAST = FlowSettings('dis', 'fast')
 FRAME = simplejpeg.encode_jpeg(moving((3, -2), 1)[0])
+STILL = flow_jpeg.encode(np.full((96, 128, 2), 128, np.uint8))[0]
 OPTIONS = Options(FrameStorage(flow=FAST), workers=1)
 
 
@@ -136,13 +136,6 @@ def test_an_index_of_flow_that_is_missing_or_does_not_fit_is_made_again(made, tm
     assert "the flow doesn't fit the frames: first differs" in caplog.text
 
 
-def test_processes_change_nothing(made, videos, tmp_path):
-    other = convert(folder.read(videos), tmp_path, dataclasses.replace(OPTIONS, workers=2))
-    for file in made.iterdir():
-        if file.suffix != '.npz':  # a zip file holds the time of day
-            assert file.read_bytes() == (other / file.name).read_bytes(), file.name
-
-
 def test_flow_is_added_as_conversion_makes_it(made, videos, tmp_path):
     plain = convert(folder.read(videos), tmp_path, dataclasses.replace(OPTIONS, storage=FrameStorage()))
     before = open_dataset(plain)
@@ -157,9 +150,12 @@ def test_flow_is_added_as_conversion_makes_it(made, videos, tmp_path):
     assert after.index.ids.tolist() == before.index.ids.tolist()
     assert after.digest('train') == before.digest('train')
     assert [path.name for path in tmp_path.iterdir()] == ['clips']
+    frames = stored(after, 'a/moved')[0]
     add_flow.add_flow(plain, FlowSettings(bound=4.0), workers=1)
-    assert open_dataset(plain).flow == FlowSettings(bound=4.0)
-    assert stored(open_dataset(plain), 'a/moved')[0] == stored(after, 'a/moved')[0]
+    again = open_dataset(plain)
+    assert again.flow == FlowSettings(bound=4.0)
+    assert stored(again, 'a/moved')[0] == frames
+    assert flow_jpeg.decode(stored(again, 'a/moved')[1])[0, 48, 64] == pytest.approx((223, 64), abs=4)  # (3, -2) of 4
 
 
 def test_a_broken_frame_is_named_and_the_dataset_stays(made, tmp_path):
@@ -222,14 +218,23 @@ def test_published_pictures_are_taken_byte_for_byte(published, tmp_path):
             lambda clip: [(clip / f'img_{number:05d}.jpg').write_bytes(FRAME) for number in range(5, 10)],
             'of 3 frames, and',
         ),
+        (shutil.rmtree, 'one: no such folder of flow pictures'),
     ],
 )
 def test_published_pictures_that_do_not_fit_are_refused(published, tmp_path, change, reason):
-    copy = Path(shutil.copytree(published, tmp_path / 'frames'))
-    change(copy / 'a' / 'one')
-    made = convert(folder.read(copy), tmp_path / 'out', dataclasses.replace(TVL1, flow_from=copy))
-    assert open_dataset(made).index.ids.tolist() == ['a/other']
-    assert re.search(reason, (made / 'failures.tsv').read_text())
+    clip = Path(shutil.copytree(published / 'a' / 'one', tmp_path / 'one'))
+    change(clip)
+    frames = [file.read_bytes() for file in sorted(clip.glob('img_*'))]
+    with pytest.raises(UserError, match=reason):
+        published_flow.read(clip, frames)
+
+
+def test_published_pictures_of_about_as_many_frames(published):
+    clip = published / 'a' / 'one'
+    expected = [(clip / f'flow_{axis}_{number:05d}.jpg').read_bytes() for number in (1, 2, 3) for axis in 'xy']
+    assert published_flow.read(clip, [FRAME] * 2) == expected[:4]
+    assert published_flow.read(clip, [FRAME] * 6) == expected + 3 * expected[4:]
+    assert published_flow.read(published, [FRAME]) == [STILL, STILL]  # one frame has no pair
 
 
 def test_published_pictures_go_with_every_frame_of_a_video(videos, tmp_path):
@@ -245,6 +250,7 @@ def test_an_algorithm_that_is_not_installed_is_said_before_any_work(videos, tmp_
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_beam_makes_the_same_records(made, videos, tmp_path):
     pytest.importorskip('apache_beam')
     other = convert(folder.read(videos), tmp_path, dataclasses.replace(OPTIONS, beam_runner='DirectRunner'))
@@ -258,13 +264,10 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, '-m', *arguments], check=False, capture_output=True, text=True)
 
 
-def test_flags(published, tmp_path):
-    out = f'--out={tmp_path}'
-    common = ('data_prep.folder', f'--videos={published}', out, '--workers=1')
-    assert '--flow_from: say by --flow how' in run(*common, f'--flow_from={published}').stderr
-    done = run(*common, '--flow=tvl1', f'--flow_from={published}', '--flow_bound=32')
+def test_flags(published, made, tmp_path):
+    without = run('data_prep.folder', f'--videos={published}', f'--out={tmp_path}', f'--flow_from={published}')
+    assert (without.returncode, '--flow_from: say by --flow how' in without.stderr) == (1, True)
+    copy = shutil.copytree(made, tmp_path / 'clips' / '1.0.0')
+    done = run('data_prep.add_flow', f'--dataset={tmp_path}', '--flow_preset=ultrafast', '--flow_bound=32')
     assert done.returncode == 0, done.stderr
-    assert open_dataset(tmp_path).flow == FlowSettings('tvl1', bound=32.0)
-    done = run('data_prep.add_flow', f'--dataset={tmp_path}', '--flow_preset=ultrafast', '--workers=1')
-    assert done.returncode == 0, done.stderr
-    assert open_dataset(tmp_path).flow == FlowSettings('dis', 'ultrafast')
+    assert open_dataset(copy).flow == FlowSettings('dis', 'ultrafast', 32.0)
