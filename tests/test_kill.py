@@ -30,7 +30,10 @@ SETTINGS = [
     '--config.checkpoint_every_minutes=0.002',
 ]  # fmt: skip
 FAMILIES = {
-    'tsn_motion': ['--config.model.width=4', '--config.model.dropout=0.3', '--config.optim.ema_decay=0.9'],
+    'tsn_motion': [
+        '--config.model.width=4', '--config.model.dropout=0.3', '--config.optim.ema_decay=0.9',
+        '--config.sampling.modality=flow', '--config.sampling.seg_len=3',
+    ],
     'eco_motion': ['--config.model.width=2', '--config.sampling.num_segments=4', '--config.test.batch_size=2'],
     'timesformer_motion': [
         '--config.model.width=8', '--config.model.depth=1', '--config.model.num_heads=2', '--config.model.patch_size=8',
@@ -105,9 +108,9 @@ def _rows(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('script', FAMILIES)
-def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(script, motion_folder, tmp_path):
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(script, flow_folder, tmp_path):
     whole, cut = tmp_path / 'whole', tmp_path / 'cut'
-    _finish(script, whole, motion_folder, tmp_path / 'whole.log')
+    _finish(script, whole, flow_folder, tmp_path / 'whole.log')
     seed = random.SystemRandom().randrange(1000)
     print(f'seed {seed}')
     draw = random.Random(seed)
@@ -116,18 +119,18 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(script, mo
         moment = draw.choice(MOMENTS)
         delay = draw.uniform(0, moment[2])
         print(f'killed {delay:.3f} s after {moment[1]} x {moment[0]!r}, checkpoints', end=' ')
-        _kill(script, cut, motion_folder, tmp_path / f'{number}.log', moment, delay)
+        _kill(script, cut, flow_folder, tmp_path / f'{number}.log', moment, delay)
         print(*sorted(path.name for path in (cut / 'checkpoints').glob('*')))
     for number in range(TERMS):
         shutil.copytree(cut, tmp_path / 'before')
         delay = draw.uniform(0, 0.2)
-        while not _stop_in_validation(script, cut, motion_folder, tmp_path / f'stop{number}.log', delay):
+        while not _stop_in_validation(script, cut, flow_folder, tmp_path / f'stop{number}.log', delay):
             shutil.rmtree(cut)  # a step that was stopped at ends a row
             shutil.copytree(tmp_path / 'before', cut)
             delay /= 2
         shutil.rmtree(tmp_path / 'before')
         print(f'told to stop {delay:.3f} s after the row, saved', checkpoint.steps(cut / 'checkpoints')[-1])
-    _finish(script, cut, motion_folder, tmp_path / 'last.log')
+    _finish(script, cut, flow_folder, tmp_path / 'last.log')
     assert re.search(rf'stands at step \d+ of {STEPS}: resuming', (tmp_path / 'last.log').read_text())
 
     ours, best = _values(cut)

@@ -112,13 +112,13 @@ def test_spread_holds_both_ends():
 def test_a_place_holds_a_snippet_of_stacked_frames(streams):
     """In a queue of 8 frames, snippets of 3 start at 0 to 5; each is given whole to the network."""
     model = build('tsn_tiny', 5, seg_len=3, width=4, stage_sizes=(1,))
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 3, SIZE, SIZE, 3)))
+    variables, apply = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 3, SIZE, SIZE, 3))), jax.jit(model.apply)
     state = stream_init(model, variables, 2, SIZE, SIZE, 4)
     for start, memory in ((0, [0, 1, 3, 5]), (10, [0, 5, 10, 15])):
         state, logits = stream_update(model, variables, state, streams[:, start : start + 8], 2)
         assert state.frames.tolist() == memory  # two frames of the stream lie between the queues
         whole = jnp.concatenate([streams[:, first : first + 3] for first in memory], axis=1)
-        np.testing.assert_allclose(logits, model.apply(variables, whole), atol=1e-5)
+        np.testing.assert_allclose(logits, apply(variables, whole), atol=1e-5)
 
 
 class Colour(nn.Module):
