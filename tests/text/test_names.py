@@ -61,5 +61,7 @@ def test_labels_of_every_script(label):
 
 
 def test_things_are_counted_in_words():
-    counted = [names.counted(*each) for each in ((1, 'clip'), (3783, 'clip'), (0, 'film'), (1, 'class'), (101, 'class'))]
+    counted = [
+        names.counted(*each) for each in ((1, 'clip'), (3783, 'clip'), (0, 'film'), (1, 'class'), (101, 'class'))
+    ]
     assert counted == ['1 clip', '3,783 clips', '0 films', '1 class', '101 classes']

@@ -50,9 +50,7 @@ def _result(rows: Sequence[dict[str, Any]], called: Sequence[str]) -> list[Marku
         blocks += [_forest(rows, called[1:]), _table(rows, called)]
     broken = row['not_finite_a'] + sum(row['not_finite_b'] for row in rows)
     if broken:
-        blocks.append(
-            page.warning(f'Clips whose scores are not finite, over all runs: {broken}. They count as wrong.')
-        )
+        blocks.append(page.warning(f'Clips whose scores are not finite, over all runs: {broken}. They count as wrong.'))
     over = row['interval_over']
     if row['units'] < intervals.FEW:
         blocks.append(page.warning(f'{over} are few: with fewer than {intervals.FEW} the interval is too narrow.'))
@@ -146,9 +144,9 @@ def _protocols(results: Sequence[StoredResult], called: Sequence[str]) -> Markup
         values = [result.scores.get(name, '') for result in results]
         if field.words and any(value != '' for value in values):
             same = all(value == values[0] for value in values)
-            rows.append([field.words, *map(page.value, values), '' if same else 'differs'])
+            rows.append([field.words, '' if same else 'differs', *map(page.value, values)])
     return page.table(
-        ['', *called, ''],
+        ['', '', *called],
         rows,
         'What each was evaluated with. What differs here may be the reason for a difference above.',
     )
