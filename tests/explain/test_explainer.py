@@ -31,10 +31,12 @@ def seeing_tsn(monkeypatch):
 def test_the_first_label_is_explained_with_its_probability(seeing_tsn):
     classifier = seeing_tsn()
     video = seeing.clip(3, np.s_[0:0, 0:0, 0:0], GREEN)
-    explanation = Explainer(classifier).explain(video)
+    explainer = Explainer(classifier)
+    explanation = explainer.explain(video)
     (label, probability), _ = classifier.classify(video)
     assert (explanation.label, explanation.video, explanation.views) == (label, '', 1) == ('green', '', 1)
     assert explanation.probability == pytest.approx(probability, abs=1e-6)
+    assert explainer.explain(video, 'red').probability == pytest.approx(1 - probability, abs=1e-6)
     np.testing.assert_allclose(explanation.times, [0, 1 / 25, 2 / 25])
 
 

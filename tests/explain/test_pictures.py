@@ -13,10 +13,14 @@ from vidcls.explain import pictures
 
 @pytest.fixture
 def lower_left():
-    """Two grey frames; the map is the lower left quarter of the window, in the second frame alone."""
+    """Two grey frames. The map is the lower left quarter of the window; of the first frame it is too small to be seen.
+
+    The second frame has a black square, in the window at rows 5 to 10 and columns 25 to 30.
+    """
     values = np.zeros((2, 40, 40), np.float32)
-    values[1, 20:, :20] = 1
+    values[:, 20:, :20] = [[[0.05]], [[1]]]
     grey = np.full((2, 48, 64, 3), 128, np.uint8)
+    grey[1, 4 + 5 : 4 + 10, 10 + 25 : 10 + 30] = 0
     return dataclasses.replace(explained(frames=2), frames=grey, map=values, smooth=False)
 
 
@@ -26,12 +30,20 @@ def coloured(picture: np.ndarray) -> list[int]:
     return [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] if len(rows) else []
 
 
+def black(picture: np.ndarray) -> list[int]:
+    """Left, top, right and bottom of what is black, in pixels."""
+    rows, columns = np.nonzero(picture.max(axis=2) < 15)
+    return [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] if len(rows) else []
+
+
 def test_the_strip_lays_each_map_over_its_frame(lower_left):
     picture = np.asarray(pictures.strip(lower_left))
     top, side = 2 * pictures.MARGIN + pictures.TITLE + pictures.CAPTION + 16, 670  # two frames in 1400 pixels
     left = pictures.MARGIN + side + pictures.GAP
-    found = np.array(coloured(picture[top:]))
-    np.testing.assert_allclose(found, [left, side // 2, left + side // 2, side], atol=1)
+    frames = picture[top : top + side]
+    np.testing.assert_allclose(coloured(frames), [left, side / 2, left + side / 2, side], atol=1)
+    square = np.array([25, 5, 30, 10]) * side / 40 + [left, 0, left, 0]
+    np.testing.assert_allclose(black(frames), square, atol=12)  # its edge is smooth
 
 
 def test_the_film_lays_the_map_into_the_window_at_its_moment(lower_left):
@@ -40,7 +52,8 @@ def test_the_film_lays_the_map_into_the_window_at_its_moment(lower_left):
     # Ten pixels of the film for one of the frame; the window begins at row 4 and column 10. Below is the bar of time.
     frames = slice(paint.TEXT + 16, paint.TEXT + 16 + 480)
     np.testing.assert_allclose(coloured(second[frames]), [100, 240, 300, 440], atol=1)
-    assert coloured(first[frames]) == []
+    np.testing.assert_allclose(black(second[frames]), [350, 90, 400, 140], atol=5)
+    assert coloured(first[frames]) == black(first[frames]) == []
     # The bar of the second frame, at the end, is high; that of the first, which has no weight, is two pixels.
     bars = np.flatnonzero((np.ptp(first[frames.stop :].astype(int), axis=2) > 50).sum(axis=0) > 10)
     assert 600 < bars.min() and bars.max() < 640

@@ -144,9 +144,9 @@ def _protocols(results: Sequence[StoredResult], called: Sequence[str]) -> Markup
         values = [result.scores.get(name, '') for result in results]
         if field.words and any(value != '' for value in values):
             same = all(value == values[0] for value in values)
-            rows.append([field.words, *map(page.value, values), '' if same else 'differs'])
+            rows.append([field.words, '' if same else 'differs', *map(page.value, values)])
     return page.table(
-        ['', *called, ''],
+        ['', '', *called],
         rows,
         'What each was evaluated with. What differs here may be the reason for a difference above.',
     )

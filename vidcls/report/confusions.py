@@ -111,6 +111,8 @@ def heatmap(clips: Scored, labels: np.ndarray) -> go.Figure:
         axis, ticktext=[f'{theme.name(name, 24)} ({total})' for name, total in zip(names, totals)],
         showticklabels=named, autorange='reversed',
     )  # fmt: skip
+    if not few:
+        figure.update_layout(margin_b=40)  # for the title, which makes room for itself only with names above it
     if not named:
         figure.update_layout(dragmode='zoom')
     return figure

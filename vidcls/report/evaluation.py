@@ -136,7 +136,9 @@ def _protocol(scores: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _no_dataset(lack: str) -> Markup:
-    return page.warning(f'Without frames and lengths of clips, for the dataset was not found as it was. {lack}')
+    return page.warning(
+        f'No frames and lengths of clips are shown, for the dataset of this evaluation was not found. {lack}'
+    )
 
 
 def _confusions(clips: Scored, dataset: Clips | None, lack: str) -> list[Markup]:
