@@ -22,7 +22,7 @@ from vidcls.stream import Stream
 # Family and format, and the settings of its test; TFLite and ONNX take one crop.
 EXPORTS = {
     'timesformer-stablehlo': {},
-    'tsn-onnx': {'clips': 2, 'average': 'logits'},
+    'timesformer-onnx': {'clips': 2, 'average': 'logits'},
 }
 SLOW_EXPORTS = {
     'tsn-stablehlo': {},
@@ -34,7 +34,7 @@ SLOW_EXPORTS = {
     'eco-onnx': {'crops': 1, 'average': 'logits'},
     'timesformer-savedmodel': {'crops': 3, 'clips': 2},
     'timesformer-tflite': {'crops': 1},
-    'timesformer-onnx': {'crops': 1},
+    'tsn-onnx': {'clips': 2, 'average': 'logits'},
 }
 WITHOUT_US = """
 import runpy, sys
@@ -70,7 +70,7 @@ def test_the_classifier_is_the_same(exported, video):
     # Frames of the crop's size are rounded to whole grey levels.
     limit = 1e-5 if format in ('stablehlo', 'savedmodel') else 5e-3
     right = ours.probabilities(video)
-    assert right.max() > 0.25 and (right > 1e-3).all()  # not all alike, so that an error would show
+    assert np.ptp(right) > 0.1  # not all alike, so that an error would show
     np.testing.assert_allclose(theirs.probabilities(video), right, atol=limit)
     assert [label for label, _ in theirs.classify(video)] == [label for label, _ in ours.classify(video)]
 
