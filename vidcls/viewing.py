@@ -96,7 +96,8 @@ class Viewer:
             assert self._frames.flow is not None  # `workdir.load` sees to it
             by_number = dict(zip(pairs.ravel().tolist(), video.pixels(jpegs[seen:rest])))
             pictures = chosen_flow.pictures(pairs, by_number, self._frames.flow)
-        windows = view_windows(*frames.shape[1:3], self._config.augment, self._config.test.crops)
+        height, width = frames.shape[1:3]
+        windows = view_windows(height, width, self._config.augment, self._config.test.crops)
         in_time = (x.reshape(clips, -1, *x.shape[1:]) for x in (frames, times[:seen], pictures))
         views = [View(part, window, when, what) for part, when, what in zip(*in_time) for window in windows]
         return views, jpegs[rest:], times[rest:]
