@@ -1,7 +1,7 @@
 """Runs one attack in a process of its own, under limits, and tells what became of it.
 
-The processes are forked from a server that has imported what they need, so that each takes moments and none inherits
-what an earlier one did.
+The processes are forked from a server that has imported what any of them needs, so that each takes moments and none inherits
+what an earlier one did. There is one server for all files of tests: what it imports is decided when it starts.
 """
 
 import dataclasses
@@ -14,7 +14,12 @@ from collections.abc import Callable
 from typing import Any
 
 SECONDS, BYTES = 5.0, 2 << 30  # of a processor and of memory, that a refusal may take
-_PRELOAD = ('numpy', 'jax', 'tensorflow', 'pytest')  # pytest: every process imports the program that started it
+_IMPORTS = (
+    'pytest',  # every process imports the program that started it
+    'jax', 'numpy', 'safetensors.numpy', 'simplejpeg', 'tensorflow', 'tensorflow_datasets', 'tensorstore', 'tqdm',
+    'data_prep.convert', 'data_prep.folder', 'data_prep.hmdb51', 'data_prep.ucf101', 'tests.made_videos',
+    'vidcls.data.dataset', 'vidcls.predict', 'vidcls.pretrained.reading',
+)  # fmt: skip
 _ADDRESS_SPACE, _PATIENCE = 16 << 30, 60.0  # beyond which the process is ended, for a readable failure before
 
 
@@ -29,12 +34,12 @@ class Outcome:
     status: int
 
 
-def attack(function: Callable[..., Any], *args: Any, imports: tuple[str, ...] = ()) -> Outcome:
-    """Calls `function` of a test module's top level in a fresh process; `imports` are made before the clock runs."""
+def attack(function: Callable[..., Any], *args: Any) -> Outcome:
+    """Calls `function` of a test module's top level in a fresh process."""
     context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload([*_PRELOAD, function.__module__, *imports])
+    context.set_forkserver_preload(list(_IMPORTS))
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_call, args=(sender, function, args, imports))
+    process = context.Process(target=_call, args=(sender, function, args))
     process.start()
     sender.close()
     told = receiver.poll(_PATIENCE)
@@ -55,10 +60,10 @@ def check_refused(outcome: Outcome) -> None:
     assert outcome.seconds < SECONDS and outcome.peak_bytes < BYTES, outcome
 
 
-def _call(sender: Any, function: Callable[..., Any], args: tuple, imports: tuple[str, ...]) -> None:
+def _call(sender: Any, function: Callable[..., Any], args: tuple) -> None:
     os.setsid()
     resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))
-    for name in imports:
+    for name in _IMPORTS:  # nothing to do, unless a failed import made the server go on without
         importlib.import_module(name)
     start, error = time.process_time(), None
     try:

@@ -13,7 +13,6 @@ import pytest
 from tests.security.confined import attack, check_refused
 from vidcls.text.names import readable
 
-IMPORTS = ('data_prep.folder', 'data_prep.ucf101', 'data_prep.hmdb51', 'data_prep.convert')
 HOSTILE = ('a\nb', 'a\rb', '\x1b[2J', 'a\x9b31mb', 'a\u2028b', '\u202etxt', ' a', 'a\u00a0', 'caf\udce9', 'a\x85b')
 
 
@@ -42,7 +41,7 @@ def _read_official(source, videos, lists):
 
 @pytest.mark.parametrize('name', HOSTILE)
 def test_class_folders(tmp_path, name):
-    outcome = attack(_read, touch(tmp_path, 'good/1.mp4', f'{name}/1.mp4'), imports=IMPORTS)
+    outcome = attack(_read, touch(tmp_path, 'good/1.mp4', f'{name}/1.mp4'))
     check_refused(outcome)
     assert repr(name) in outcome.message and 'rename' in outcome.message
     assert readable(outcome.message) == outcome.message
@@ -54,15 +53,15 @@ def test_labels_of_lists_and_class_files(tmp_path, name):
         (tmp_path / file).write_text(text, encoding='utf-8', errors='surrogateescape')
         return tmp_path / file
 
-    check_refused(attack(_read_lists, tmp_path, write('list', f'1.mp4\t{name}\n'), imports=IMPORTS))
+    check_refused(attack(_read_lists, tmp_path, write('list', f'1.mp4\t{name}\n')))
     classes = write('classes', f'0 good\n1 {name}\n')
-    outcome = attack(_read_lists, tmp_path, write('numbers', '1.mp4 0\n'), classes, imports=IMPORTS)
+    outcome = attack(_read_lists, tmp_path, write('numbers', '1.mp4 0\n'), classes)
     check_refused(outcome)
     assert 'classes, line 2' in outcome.message
     write('classInd.txt', f'1 {name}\n')
-    check_refused(attack(_read_official, 'ucf101', tmp_path, tmp_path, imports=IMPORTS))
+    check_refused(attack(_read_official, 'ucf101', tmp_path, tmp_path))
     (tmp_path / f'{name}_test_split1.txt').touch()
-    check_refused(attack(_read_official, 'hmdb51', tmp_path, tmp_path, imports=IMPORTS))
+    check_refused(attack(_read_official, 'hmdb51', tmp_path, tmp_path))
 
 
 def _convert_source_of_somebody(label):
@@ -75,7 +74,7 @@ def _convert_source_of_somebody(label):
 
 
 def test_labels_of_any_source():
-    outcome = attack(_convert_source_of_somebody, 'a\nb', imports=IMPORTS)
+    outcome = attack(_convert_source_of_somebody, 'a\nb')
     check_refused(outcome)
     assert "'a\\nb'" in outcome.message
 
@@ -84,19 +83,19 @@ def test_labels_of_any_source():
 def test_lists_that_are_no_files(tmp_path, special):
     path, good = _make(tmp_path / 'special', special), tmp_path / 'list'
     good.write_text('1.mp4 0\n')
-    check_refused(attack(_read_lists, tmp_path, path, imports=IMPORTS))
-    check_refused(attack(_read_lists, tmp_path, good, path, imports=IMPORTS))
+    check_refused(attack(_read_lists, tmp_path, path))
+    check_refused(attack(_read_lists, tmp_path, good, path))
     _make(tmp_path / 'classInd.txt', special)
-    check_refused(attack(_read_official, 'ucf101', tmp_path, tmp_path, imports=IMPORTS))
+    check_refused(attack(_read_official, 'ucf101', tmp_path, tmp_path))
     _make(tmp_path / 'a_test_split1.txt', special)
-    check_refused(attack(_read_official, 'hmdb51', tmp_path, tmp_path, imports=IMPORTS))
+    check_refused(attack(_read_official, 'hmdb51', tmp_path, tmp_path))
 
 
 @pytest.mark.parametrize('special', ['pipe', 'device'])
 def test_a_list_that_names_no_file(tmp_path, special):
     _make(tmp_path / '1.mp4', special)
     (tmp_path / 'list').write_text('1.mp4 0\n')
-    outcome = attack(_read_lists, tmp_path, tmp_path / 'list', imports=IMPORTS)
+    outcome = attack(_read_lists, tmp_path, tmp_path / 'list')
     check_refused(outcome)
     assert 'list, line 1: 1.mp4 is a pipe or a device' in outcome.message
 
@@ -105,7 +104,7 @@ def test_a_list_that_names_no_file(tmp_path, special):
 def test_lists_of_nonsense(tmp_path, text):
     """Refused, or a line that the system refuses for its length, or kept as a label."""
     (tmp_path / 'list').write_text(text)
-    outcome = attack(_read_lists, tmp_path, tmp_path / 'list', imports=IMPORTS)
+    outcome = attack(_read_lists, tmp_path, tmp_path / 'list')
     assert outcome.error in ('UserError', 'OSError', '') and outcome.seconds < 5, outcome
 
 
@@ -143,14 +142,14 @@ def test_a_folder_of_videos_with_pipes_devices_and_loops(tmp_path):
     (label / 'round').symlink_to('..')
     (label / 'frames' / 'round').symlink_to('.')
     (tmp_path / 'clips' / 'loop').symlink_to('loop')
-    outcome = attack(_convert, tmp_path / 'clips', tmp_path / 'out', imports=(*IMPORTS, 'tensorflow_datasets'))
+    outcome = attack(_convert, tmp_path / 'clips', tmp_path / 'out')
     assert (outcome.error, outcome.status) == ('', 0), outcome
     assert outcome.peak_bytes < 2 << 30
 
 
 def test_a_class_that_links_to_all_classes(tmp_path):
     (touch(tmp_path / 'clips', 'a/1.mp4') / 'b').symlink_to(tmp_path)
-    outcome = attack(_read, tmp_path / 'clips', imports=IMPORTS)
+    outcome = attack(_read, tmp_path / 'clips')
     check_refused(outcome)
     assert 'clips/b is a link to a folder that it lies in' in outcome.message
 

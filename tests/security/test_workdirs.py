@@ -17,8 +17,6 @@ from vidcls.models.configured import build_model
 from vidcls.predict import Classifier
 from vidcls.run import checkpoint, lock, workdir
 
-IMPORTS = ('vidcls.predict', 'tensorstore')
-
 
 @pytest.fixture(scope='module')
 def whole(config, tmp_path_factory) -> Path:
@@ -131,7 +129,7 @@ FILES = {
 def test_a_hostile_file_is_refused(folder, name):
     change, message = FILES[name]
     change(folder)
-    outcome = attack(workdir.load, folder, imports=IMPORTS)
+    outcome = attack(workdir.load, folder)
     if not message:  # much, and within the limits
         assert outcome.error == '' and outcome.seconds < 5, outcome
         return
@@ -143,7 +141,7 @@ def test_a_hostile_file_is_refused(folder, name):
 @pytest.mark.parametrize('pattern', ['(a+)+$', '(.*)*x', '(?:.|.)' * 28 + '$', '.*' * 60 + 'x'])
 def test_a_slow_pattern_is_never_matched(folder, pattern):
     settings('init', freeze=pattern)(folder)
-    outcome = attack(load, folder, imports=IMPORTS)
+    outcome = attack(load, folder)
     assert outcome.error == '' and outcome.seconds < 30, outcome
 
 
@@ -200,7 +198,7 @@ CHECKPOINTS = {
 def test_a_hostile_checkpoint_is_refused(folder, name):
     change, message = CHECKPOINTS[name]
     change(folder)
-    outcome = attack(restore, folder, imports=IMPORTS)
+    outcome = attack(restore, folder)
     check_refused(outcome)
     assert message in outcome.message
     assert str(folder) in outcome.message
@@ -208,7 +206,7 @@ def test_a_hostile_checkpoint_is_refused(folder, name):
 
 def test_classes_that_a_checkpoint_names_are_not_used(folder):
     text('checkpoints/3/_CHECKPOINT_METADATA', '{"item_handlers": {"model": "os.system"}}')(folder)
-    assert attack(restore, folder, imports=IMPORTS).error == ''
+    assert attack(restore, folder).error == ''
 
 
 def test_a_folder_of_checkpoints_that_is_a_link_is_read(folder, tmp_path):
