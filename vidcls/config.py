@@ -147,8 +147,7 @@ class InitConfig:
     """
 
     weights: str = ''  # a file of published weights or its address (docs/pretrained.md); empty: random numbers
-    # Another run, in place of a file. RUN is its work directory: RUN@best, RUN@STEP or RUN@latest, for which RUN
-    # suffices.
+    # In place of a file, the work directory of another run: RUN, RUN@best or RUN@STEP. RUN means RUN@latest.
     run: str = ''
     # Parameters that the file or run may lack or have in another shape.
     allow_missing: str = setting('', pattern=True)
@@ -211,8 +210,8 @@ class Config:
     seed: int = setting(0, at_least=0, most=_MAX_SEED)
     epochs: float = setting(45.0, above=0, most=10_000_000)
     batch_size: int = setting(32, above=0, most=_MAX_COUNT)  # clips of a step, over all devices
-    eval_every_epochs: float = setting(1.0, above=0)  # between validations, each with a checkpoint
-    # Between checkpoints that have no validation, each at a logged step. 0: no such checkpoints.
+    eval_every_epochs: float = setting(1.0, above=0)  # the interval of validations, each with a checkpoint
+    # The interval of checkpoints between validations. They are saved at a logged step. 0: no such checkpoints.
     checkpoint_every_minutes: float = setting(15.0, at_least=0)
     log_every_steps: int = setting(10, above=0, most=1 << 31)
     # The first and the last step to trace with jax.profiler, into profile/.

@@ -123,7 +123,7 @@ def snippets(starts: np.ndarray, length: int) -> np.ndarray:
 def spread(length: int, places: int) -> np.ndarray:
     """Indices int[places], spread evenly from 0 to length - 1, with repeats if length < places.
 
-    Two or more places have the first index, so that the first frame of a stream stays in memory for ever. A single
+    Two or more places get the first index too, so that the first frame of a stream stays in memory for ever. A single
     place gets the last index, so that the newest frame is always taken.
     """
     if places < 2:

@@ -45,7 +45,7 @@ class Video:
     Attributes:
       path: the file.
       short_side: the limit on the stored frames' short side, pixels.
-      height, width: of the stored frames, pixels.
+      height, width: the size of the stored frames, pixels.
       fps: stored frames per second.
       decoded: int64[t], for each stored frame, the number of the decoded frame that it shows.
       damage: what is wrong with a file that is used in part, else ''.
@@ -84,9 +84,10 @@ def read_frames(
     short_side: int = SHORT_SIDE,
     fps: float | None = None,
 ) -> np.ndarray:
-    """Reads the stored frames `indices` (any order, repeats allowed) as RGB, uint8[t h w c].
+    """Reads stored frames as RGB, uint8[t h w c].
 
-    Each frame passes through the JPEG that would be stored, so that prediction sees what evaluation saw.
+    Each frame passes through the JPEG that would be stored, so that prediction sees what evaluation saw. The `indices`
+    may be in any order, with repeats.
 
     Raises:
       VideoError: nothing in the file can be decoded, or the video has no frame of such an index.
@@ -101,20 +102,21 @@ def choose_jpegs(
     short_side: int = SHORT_SIDE,
     fps: float | None = None,
 ) -> tuple[Video, list[bytes]]:
-    """A video, and the stored frames that `choose` wants of it, as `probe` and `read_jpegs` give them.
+    """Returns what `probe` and `read_jpegs` return, but lets a function choose the frames when their number is known.
 
-    The number of frames is certain only at the end of decoding, but the packets of most files tell it before. So the file is
-    decoded once, and a second time where its packets said something else. Only chosen frames are kept, however long the
-    video is, and as JPEGs, which are small.
+    The number of frames is certain only at the end of decoding, but the packets of most files tell it before. So the
+    file is decoded once, and a second time if its packets told a wrong number. Only the chosen frames are in memory, as
+    small JPEGs, however long the video is.
 
     Args:
-      choose: (number of stored frames, frames per second) -> indices of stored frames, any order, repeats allowed.
+      choose: a function (number of stored frames, frames per second) -> indices of stored frames, in any order, with
+        repeats allowed.
 
     Returns:
-      The video, and the JPEGs in the order of the indices. One that was chosen twice is one object.
+      The video, and the JPEGs in the order of the indices. For an index that was chosen twice, the JPEG is one object.
 
     Raises:
-      VideoError: nothing in the file can be decoded, or the JPEGs exceed one record.
+      VideoError: nothing in the file can be decoded, or the JPEGs have more bytes than a clip may have.
     """
     with naming(path):
         likely = set(_likely(path, choose, fps))
@@ -141,12 +143,12 @@ def choose_jpegs_of(
     short_side: int = SHORT_SIDE,
     fps: float | None = None,
 ) -> tuple[list[bytes], np.ndarray]:
-    """The JPEGs that `choose_jpegs` would give of a video with these frames, and their times float64[t], seconds.
+    """The JPEGs that `choose_jpegs` would return for a video with these frames, and their times float64[t], seconds.
 
     Args:
       frames: all frames of the video, RGB uint8[t h w c].
-      choose: as of `choose_jpegs`.
-      rate: of `frames`, frames per second.
+      choose: as in `choose_jpegs`.
+      rate: the rate of the frames, frames per second.
     """
     shown = np.arange(len(frames))  # for each frame that would be stored, the number of the frame that it shows
     if fps is not None:
@@ -159,7 +161,7 @@ def choose_jpegs_of(
 
 
 def pixels(jpegs: Sequence[bytes]) -> np.ndarray:
-    """Stored frames as RGB, uint8[t h w c]; equal ones are decoded once."""
+    """Decodes stored frames to RGB, uint8[t h w c]. Equal JPEGs are decoded once."""
     decoded = {jpeg: simplejpeg.decode_jpeg(jpeg) for jpeg in set(jpegs)}
     return np.stack([decoded[jpeg] for jpeg in jpegs])
 
@@ -287,7 +289,12 @@ def encode_images(paths: Sequence[str | os.PathLike], *, short_side: int = SHORT
 
 
 def check_bytes(path: str | os.PathLike, size: int) -> None:
-    """Raises VideoError where the JPEGs of a clip, its frames and any flow, have more bytes than one record holds."""
+    """Raises VideoError if the JPEGs of a clip have more bytes than a clip may have.
+
+    Args:
+      path: the path of the clip, for the message.
+      size: the bytes of all JPEGs of the clip, of its frames and of its flow.
+    """
     if size > MAX_CLIP_BYTES:
         raise VideoError(
             path,
