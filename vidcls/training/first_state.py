@@ -148,7 +148,11 @@ def _from_run(
 
 
 def _check_modality(config: Config, run: workdir.Run) -> None:
-    """Refuses a run of optical flow for frames, and the reverse where no mean over colours would be taken."""
+    """Refuses to start from a run of another modality if the first convolution would then be given the wrong channels.
+
+    No other network can start from a run of optical flow. A network of optical flow can start from a run of colours or
+    differences if it takes another number of channels: its first convolution then gets the mean over the colours.
+    """
     ours, theirs = config.sampling.modality, run.config.sampling.modality
     same_count = config.channels.number * config.sampling.seg_len == (
         run.config.channels.number * run.config.sampling.seg_len
