@@ -126,7 +126,7 @@ def _with_flow(clip: Clip, folder: Path, settings: FlowSettings, spool: Path) ->
 
 @functools.cache
 def _opened(folder: Path) -> tuple[Dataset, dict[str, int]]:
-    """The dataset, and the number of each clip by its id. A worker opens the dataset only once."""
+    """The dataset, and clip id -> number of the clip. A worker opens the dataset only once."""
     dataset = open_dataset(folder)
     return dataset, {id: number for number, id in enumerate(dataset.index.ids.tolist())}
 

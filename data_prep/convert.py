@@ -1,7 +1,7 @@
-"""Converts a source of clips to a dataset OUT/<name>/<version>/: TFRecords, TFDS's description, and the index of
-frames.
+"""Converts a source of clips to a dataset.
 
-A conversion that was killed, interrupted or short of disk leaves nothing that a reader would open. The next conversion
+The dataset is the folder OUT/<name>/<version>/, with TFRecords, TFDS's description, and the index of frames. A
+conversion that was killed, interrupted or short of disk leaves nothing that a reader would open. The next conversion
 removes the rest (data_prep/publish.py). A pool of processes decodes and encodes; the calling process only writes.
 """
 
@@ -91,7 +91,8 @@ def _with_flow(clips: list[Clip], options: Options) -> list[Clip]:
 
 
 def find_destination(out: Path, name: str, overwrite: bool) -> Path:
-    """Returns OUT/<name>/<version>, where it first ends a replacement that a killed conversion began.
+    """Returns OUT/<name>/<version>. If a killed conversion left this folder half replaced, the folder is repaired
+    first.
 
     Raises:
       UserError: the folder exists and is not to be overwritten, or `name` is not an identifier.
@@ -124,7 +125,7 @@ def _lost(clip: Clip, reason: str) -> Result:
 
 
 def _write_failures(path: Path, failures: Sequence[tuple[str, str]]) -> None:
-    """Writes a line for each clip that was skipped: its path and the reason, each as a `vidcls.text.names.cell`."""
+    """Writes a line for each clip that was skipped: its path and the reason, made printable by `cell`."""
     with open(path, 'w', encoding='utf-8') as file:
         file.writelines(f'{cell(name)}\t{cell(reason)}\n' for name, reason in failures)
 

@@ -49,7 +49,7 @@ class Places(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What the indices list of a record.
+    """The facts about a record that the indices list.
 
     Attributes:
       fps: frames per second.
@@ -118,12 +118,12 @@ def flow_of(jpegs: Sequence[bytes], settings: FlowSettings) -> list[bytes]:
 
 
 def try_clip(clip: Clip, storage: FrameStorage) -> tuple[EncodedClip | None, str]:
-    """Reads a clip as `read_clip` does, but returns an error as text. An error in one clip must not stop the other
-    clips.
+    """Reads a clip as `read_clip` does, but returns an error as text.
+
+    Whatever goes wrong is the fault of this clip, and must not stop the conversion of thousands of others.
 
     Returns:
-      The encoded clip, and what is wrong with the file ('' if nothing is). If nothing of the clip can be used: None,
-      and
+      The encoded clip, and what is wrong with the file ('' if nothing is). If nothing of the clip can be used, None and
         the reason.
     """
     try:
@@ -175,7 +175,7 @@ def serialize(
       label, id, fps: the values of the other features.
 
     Returns:
-      The record, and for each feature of pictures where they lie in the record.
+      The record, and feature -> where its pictures lie in the record.
     """
     features = {
         'fps': _field(2, _field(1, struct.pack('<f', fps))),

@@ -27,8 +27,9 @@ def is_flow(path: Path) -> bool:
 
 
 def read(folder: Path, jpegs: Sequence[bytes]) -> list[bytes]:
-    """The flow pictures x1 y1 x2 y2... of a clip, as they lie in its folder. Frames without flow get the last pair
-    again.
+    """The flow pictures x1 y1 x2 y2... of a clip, as they lie in its folder.
+
+    Frames that have no flow pictures get the last pair again.
 
     Args:
       folder: the folder of the clip's flow pictures.

@@ -144,8 +144,7 @@ class ShardWriter:
 
         Returns:
           The index of the frames and, if there is flow, the index of the flow. They list the shards part by part, in
-          the
-            same order as TFDS.
+            the same order as TFDS.
         """
         import tensorflow_datasets as tfds
 

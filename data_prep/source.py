@@ -19,9 +19,9 @@ class Clip:
       id: the path in the source without its ending; unique.
       label: position in `Source.labels`.
       part: the disjoint TFDS split that stores the clip.
-      files: the video, or the frames in order where the clip is a folder of images.
+      files: the video; if the clip is a folder of images, the frames in order.
       is_images: whether `files` are frames.
-      group: the name of what the clip was cut from, such as a film; '' where that isn't known.
+      group: the name of what the clip was cut from, such as a film; '' if that isn't known.
       flow: the folder of published flow pictures that are stored as they are (see `data_prep.published_flow`). With
         None, flow is computed if the dataset is to have it.
     """
@@ -37,7 +37,7 @@ class Clip:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What a conversion makes a dataset of.
+    """The clips of a conversion, with their labels and splits.
 
     Attributes:
       name: the dataset's name, a lower-case identifier.

@@ -15,7 +15,7 @@ from vidcls.viewing import Source, Viewer, listed
 class ExportedClassifier(Ranks):
     """A classifier that runs an exported file (see `vidcls.runtimes`). `predict.Classifier.load` makes one.
 
-    It is of no use for streams and explanations. They look into the network, and need the work directory of the run.
+    Streams and explanations can't use it: they look into the network, and so need the work directory of the run.
 
     Args:
       run: the configuration, the labels and the storage of frames, which stand beside the exported file.

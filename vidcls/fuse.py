@@ -1,9 +1,9 @@
 """Fuses several runs: takes the weighted mean of their scores of the same clips, from their stored evaluations.
 
-So two streams, RGB and optical flow, give one answer (Simonyan and Zisserman 2014, section 4). Temporal Segment
-Networks add the scores before the softmax, with weights 1 : 1.5 : 0.5 for RGB, flow and differences of frames (Wang et
-al. 2016, section 5.3 and the published code). Here the sum is also divided by the sum of the weights. This changes no
-answer, and keeps the loss comparable with the loss of a single run.
+In this way two streams, RGB and optical flow, give one answer (Simonyan and Zisserman 2014, section 4). Temporal
+Segment Networks add the scores before the softmax, with weights 1 : 1.5 : 0.5 for RGB, flow and differences of frames
+(Wang et al. 2016, section 5.3 and the published code). Here the sum is also divided by the sum of the weights. The
+answers are the same, and the loss stays comparable with the loss of a single run.
 """
 
 import itertools
@@ -48,8 +48,8 @@ def search(runs: Sequence[StoredResult], on: str) -> tuple[float, ...]:
 
     On the grid, weights are multiples of 1/20 for up to four runs. For more runs they are multiples of 1/10, 1/5..., so
     that the grid has at most 2,000 points. A weight may be 0. If several points have the same top-1, the search takes
-    the most even weights (the least sum of squares). Among equally even ones, it takes those that favour the first
-    runs.
+    the most even weights (the least sum of squares). Among equally even weights, it takes those that are larger for the
+    first runs.
 
     Args:
       runs: evaluations of the validation split, with the same clips in the same order.
@@ -67,7 +67,7 @@ def search(runs: Sequence[StoredResult], on: str) -> tuple[float, ...]:
 
 
 def grid(count: int) -> Iterator[tuple[float, ...]]:
-    """Yields every point of the search's grid for `count` runs, the largest first weight first."""
+    """Yields every point of the search's grid for `count` runs. The weight of the first run goes down from 1 to 0."""
     parts = next(n for n in _PARTS if math.comb(n + count - 1, count - 1) <= _MOST_POINTS)
     for bars in reversed(list(itertools.combinations(range(parts + count - 1), count - 1))):
         edges = (-1, *bars, parts + count - 1)
@@ -103,8 +103,8 @@ def fuse(
 ) -> dict[str, Any]:
     """Fuses evaluations, and writes the result into `folder`.
 
-    As `evaluate` does, it writes `eval/<name>.json` and `eval/<name>.npz`. It also writes labels.txt. The `.npz` has a
-    single view of each clip, whose logits are the `fused_scores`.
+    As `evaluate` does, it writes `eval/<name>.json` and `eval/<name>.npz`. It also writes labels.txt. In the `.npz`,
+    each clip has a single view, and the logits of this view are the `fused_scores`.
 
     Args:
       runs: at least two evaluations of one split, with clips in any order.

@@ -102,7 +102,7 @@ class Classifier(Ranks):
     def logits(self, source: Source | list[Any], fps: float | None = None) -> np.ndarray:
         """The logits float32[v k] of the views of a video, or float32[b v k] of a list of videos.
 
-        The arguments are the same as in `classify`, and so are the other errors.
+        The arguments are the same as in `classify`. The errors of `classify` are raised too.
 
         Raises:
           resource_errors.OutOfMemory: the memory does not suffice; the message says what helps.

@@ -10,8 +10,8 @@ features of the 2-D network. For TimeSformer it is the frame itself, because the
 first block on; so TimeSformer computes everything again at each update.
 
 For a network that stacks frames, a place of the memory is for a snippet of `seg_len` consecutive frames, not for a
-single frame. In the functions on arrays, "frames" means what the network is given of frames, such as their optical flow
-(`vidcls.data.modality`).
+single frame. In `stream_init` and `stream_update`, "frames" means what the network is given of frames, such as their
+optical flow (`vidcls.data.modality`).
 """
 
 import dataclasses
@@ -69,7 +69,7 @@ def stream_init(
 
 
 def snippet_length(model: nn.Module) -> int:
-    """The number of consecutive frames that a place of the memory is for."""
+    """The number of consecutive frames in one place of the memory."""
     return getattr(model, 'seg_len', 1)
 
 
@@ -123,8 +123,8 @@ def snippets(starts: np.ndarray, length: int) -> np.ndarray:
 def spread(length: int, places: int) -> np.ndarray:
     """Indices int[places], spread evenly from 0 to length - 1, with repeats if length < places.
 
-    Two or more places get the first index too, so that the first frame of a stream stays in memory for ever. A single
-    place gets the last index, so that the newest frame is always taken.
+    A single place gets the last index. So the newest frame is always taken, and if places are more than one, the first
+    frame of a stream stays in memory for ever.
     """
     if places < 2:
         return np.full(places, length - 1)

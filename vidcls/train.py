@@ -1,4 +1,4 @@
-"""Trains a network, from a configuration to checkpoints. `train` tells the whole story; `begin` makes its parts.
+"""Trains a network, from a configuration to checkpoints. `train` tells the whole story; `begin` makes what it needs.
 
 `vidcls.training.step` has the step, and `vidcls.distributed.devices` runs it on every device. Random numbers and the
 order of the clips are functions of (seed, step). So a run that was cut off and resumed ends with the same bits as an
@@ -62,8 +62,7 @@ def train(
     Raises:
       UserError: a setting can't work, the work directory has another run, or another process is training in it.
       Diverged: the loss or a parameter is not finite.
-      Interrupted: SIGTERM or SIGINT came. The step that was running is saved; a validation that was running is given
-        up.
+      Interrupted: SIGTERM or SIGINT came. A step that was running is saved; a validation that was running is given up.
       resource_errors.DiskFull, resource_errors.OutOfMemory: the message says what helps.
     """
     # ---- What is trained, and from which step
@@ -144,7 +143,7 @@ class Job(NamedTuple):
 
     Attributes:
       config: the settings, with the dataset's folder and splits as they were found.
-      steps_per_epoch: the number of clips in the training split over that in a global batch; not whole in general.
+      steps_per_epoch: the number of clips in the training split, divided by `config.batch_size`; not whole in general.
       num_steps: the number of the last step.
       learning_rate: the learning rate of each step, counted from 0.
       state: the state at step 0, in numpy's arrays.

@@ -16,8 +16,8 @@ from vidcls.errors import UserError
 def pairs(chosen: np.ndarray, num_frames: int) -> np.ndarray:
     """The pairs of frames, int64[t 2], between which the flow of the `chosen` frames int64[t] is computed.
 
-    A pair is the chosen frame and the next one. As in a dataset, the last frame has the last pair of the clip. The only
-    frame of a clip is paired with itself.
+    A pair is the chosen frame and the next one. As in a dataset, the last frame of a clip has the same pair as the
+    frame before it. The only frame of a clip is paired with itself.
     """
     first = np.minimum(chosen, max(num_frames - 2, 0))
     return np.stack([first, np.minimum(first + 1, num_frames - 1)], axis=1)
@@ -46,5 +46,5 @@ def pictures(wanted: np.ndarray, frames: Mapping[int, np.ndarray], settings: Flo
 
 
 def _stored(planes: np.ndarray) -> np.ndarray:
-    """Encodes the planes x and y, uint8[h w 2], as JPEGs, and decodes these again: uint8[2 h w 1]."""
+    """Passes the planes x and y, uint8[h w 2], through JPEGs, as if they were stored and read: uint8[2 h w 1]."""
     return np.stack([simplejpeg.decode_jpeg(jpeg, colorspace='GRAY') for jpeg in flow_jpeg.encode(planes)])

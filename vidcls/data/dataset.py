@@ -115,7 +115,7 @@ class Dataset:
         return self._flow_index, FrameReader(self.folder, self._flow_index, 'flow picture')
 
     def stored(self, modality: str, expected: FlowSettings | None = None) -> FrameStorage:
-        """How the pictures that a run reads are stored: `storage`, and for the modality 'flow' with `flow`.
+        """How the pictures that a run reads are stored. This is `storage`; for the modality 'flow', `flow` is added.
 
         Args:
           modality, expected: as in `pictures`.

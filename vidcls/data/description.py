@@ -5,8 +5,8 @@ checks the class. So a module in the dataset's own folder would run. The files a
 here, with a limit on every number that determines the size of later work. TensorFlow Datasets isn't needed to open a
 dataset.
 
-dataset_info.json   name, version, splits ("parts") with the number of clips of each shard, and the template of shard
-names features.json       what an example is made of; must be what data_prep writes
+dataset_info.json   name, version, splits ("parts") with the number of clips in each shard, template of shard names
+features.json       what an example is made of; must be what data_prep writes
 label.labels.txt    class names, one a line
 metadata.json       the splits that people use, as sums of parts, and how frames were stored; may be absent
 

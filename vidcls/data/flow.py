@@ -5,7 +5,7 @@ quantised as published flow is (denseflow, dense_flow). Motion from -bound to bo
 rounded half to even, so that no motion is 128. Faster motion is cut off. The last frame has the flow of the last pair
 of frames, so that a clip has as many flows as frames.
 
-OpenCV has the algorithms: DIS (Kroeger et al. 2016), Farneback (2003), and TV-L1 (Zach et al. 2007), which needs the
+The algorithms are OpenCV's: DIS (Kroeger et al. 2016), Farneback (2003), and TV-L1 (Zach et al. 2007), which needs the
 contrib build of OpenCV. Frames that differ in a few bits may differ in their flow, so prediction passes frames through
 the stored JPEG first.
 """
@@ -99,9 +99,8 @@ def compute(frames: np.ndarray, settings: FlowSettings) -> np.ndarray:
       settings: how the flow is computed.
 
     Returns:
-      The flow uint8[t h w 2], x before y. The last frame has the same flow as the frame before it. A single frame has
-      no
-        motion: its flow is 128.
+      The flow uint8[t h w 2], x before y. The last frame has the same flow as the frame before it. The flow of a single
+        frame is 128, no motion.
 
     Raises:
       UserError: OpenCV is not installed, or its build lacks the algorithm.
@@ -144,7 +143,10 @@ def check_installed(settings: FlowSettings) -> None:
 
 
 def use_one_thread() -> None:
-    """Makes OpenCV use a single thread, where each core has a process. The number of threads changes no flow."""
+    """Makes OpenCV use a single thread. It is for a process that has one core to itself.
+
+    The number of threads does not change the flow.
+    """
     import cv2
 
     cv2.setNumThreads(1)

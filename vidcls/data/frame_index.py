@@ -2,7 +2,7 @@
 
 A record has a whole video (2 MB for an average UCF101 clip), and training looks at three to sixteen of its frames. So a
 reader that parses whole records is slow. With the index, a clip is read with a few `pread` calls. Clips can be read in
-any order, as exact shuffling and resuming at any position need it. The records stay as TFDS wrote them. The index is
+any order, which exact shuffling and resuming at any position need. The records stay as TFDS wrote them. The index is
 derived data: `build` makes it from the shards, and the converters store it beside the shards. Frames and flow have an
 index each, so that a reader of frames loads nothing of the flow.
 """
@@ -51,8 +51,9 @@ FLOW = Pictures('flow', 'flow_index.npz', 2)  # x, then y
 
 @dataclasses.dataclass(frozen=True)
 class FrameIndex:
-    """An index of n clips with f pictures in all. A picture is a frame or, in the index of flow, x or y of a frame's
-    flow.
+    """An index of n clips with f pictures in all.
+
+    A picture is a frame or, in the index of flow, x or y of a frame's flow.
 
     Attributes:
       shards: the file names of the shards, relative to the dataset's folder.
@@ -160,8 +161,7 @@ def build(folder: Path, shards: Sequence[str], pictures: Pictures = VIDEO) -> Fr
       pictures: what is indexed.
 
     Raises:
-      UserError: a shard is cut off, or an example is not as data_prep writes it, with the pictures, `label`, `id` and
-        `fps`.
+      UserError: a shard is cut off, or an example is not as data_prep writes it (the pictures, `label`, `id`, `fps`).
     """
     rows, first, offset, length = [], [0], [], []
     for number, name in enumerate(shards):
@@ -217,8 +217,8 @@ def _index_record(path: Path, start: int, record: bytes, pictures: str) -> tuple
       pictures: the feature whose pictures are indexed.
 
     Returns:
-      (id, label, fps, height, width); the offsets of the pictures in the shard, bytes; the lengths of the pictures,
-      bytes.
+      A tuple (id, label, fps, height, width), and two lists in bytes: the offsets of the pictures in the shard, and the
+        lengths of the pictures.
     """
     import simplejpeg
     import tensorflow as tf

@@ -37,7 +37,7 @@ class Modality(NamedTuple):
         return self.ahead if self.pictures == 1 else 0  # the two pictures of flow show the motion already
 
     def rows(self, frames: np.ndarray) -> np.ndarray:
-        """The stored pictures int64[t * pictures] of the frames int64[t]. Both are numbers within the clip."""
+        """The numbers int64[t * pictures], within the clip, of the stored pictures of the frames int64[t]."""
         return (self.pictures * frames[:, None] + np.arange(self.pictures)).ravel()
 
 

@@ -160,8 +160,8 @@ def view_start(free: float, view: int, views: int, offset: str) -> float:
       free: the number of frames by which the clip is longer than a view.
       offset: 'centre' or 'start'. With 'centre', the first of several views starts at the beginning, and the last view
         reaches the end; a single view lies in the centre. With 'start', `free` is divided by the number of views, so
-        that the last view never reaches the end; a single view lies at the beginning. TimeSformer's own test does the
-        latter (`get_start_end_idx` in its datasets/decoder.py).
+        that the last view never reaches the end; a single view lies at the beginning. TimeSformer's own test
+        uses 'start' (`get_start_end_idx` in its datasets/decoder.py).
     """
     if offset == 'start':
         return max(free, 0) * view / views
@@ -179,5 +179,5 @@ def views_at_once(config: Config) -> int:
 
 
 def largest_divisor(number: int, limit: int) -> int:
-    """The largest divisor of `number` that is not above `limit`, but at least 1."""
+    """The largest divisor of `number` that is at most `limit`; 1 if `limit` is less than 1."""
     return max(part for part in range(1, number + 1) if number % part == 0 and part <= max(limit, 1))

@@ -20,12 +20,12 @@ from vidcls.data.windows import Window
 
 
 class Views(NamedTuple):
-    """What the host hands to the device for a batch of b clips, each seen through v windows (training: one).
+    """What the host hands to the device for a batch of b clips. Each clip is seen through v windows, one in training.
 
     Attributes:
       canvas: uint8[b p y x c], the pictures: RGB frames, or x and y of each frame's optical flow.
-      windows: int32[b v 5], a `windows.Window` each: top, left, height and width on the canvas, in pixels, and 1 where
-        the window is mirrored, else 0.
+      windows: int32[b v 5], the numbers of each `windows.Window`: top, left, height and width on the canvas, in pixels;
+        and 1 if the window is mirrored, else 0.
     """
 
     canvas: np.ndarray | jax.Array
@@ -33,21 +33,21 @@ class Views(NamedTuple):
 
 
 def transform(views: Views, config: Config) -> jax.Array:
-    """Makes what the network is given of each window, which is resized to a square, mirrored if asked, and normalised.
+    """Makes the network's input of each window: resizes it to a square, mirrors it if its flag is set, normalises it.
 
     Args:
       views: the canvas and windows of b clips.
       config: has the crop's size, the modality, and the mean and deviation of each channel.
 
     Returns:
-      float32[(b v) t h w c]. The views of a clip follow each other.
+      The network's input, float32[(b v) t h w c]. The views of a clip follow each other.
     """
     pictures = _resized(views, config.augment.crop_size)
     return network_input(pictures, jnp.asarray(views.windows[..., 4]).reshape(-1), config)
 
 
 def network_input(pictures: jax.Array, mirrored: jax.Array, config: Config) -> jax.Array:
-    """What the network is given, float32[b t h w c]: made of pictures that have the right size, and normalised.
+    """Makes the network's input, float32[b t h w c], of pictures that have the right size already, and normalises it.
 
     Args:
       pictures: values from 0 to 255, float32[b p h w c].

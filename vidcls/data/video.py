@@ -102,7 +102,9 @@ def choose_jpegs(
     short_side: int = SHORT_SIDE,
     fps: float | None = None,
 ) -> tuple[Video, list[bytes]]:
-    """Returns what `probe` and `read_jpegs` return, but lets a function choose the frames when their number is known.
+    """Decodes a video, and returns the stored frames that a function chooses when it knows the number of frames.
+
+    The results are the same as from `probe` and `read_jpegs`.
 
     The number of frames is certain only at the end of decoding, but the packets of most files tell it before. So the
     file is decoded once, and a second time if its packets told a wrong number. Only the chosen frames are in memory, as
@@ -289,7 +291,7 @@ def encode_images(paths: Sequence[str | os.PathLike], *, short_side: int = SHORT
 
 
 def check_bytes(path: str | os.PathLike, size: int) -> None:
-    """Raises VideoError if the JPEGs of a clip have more bytes than a clip may have.
+    """Raises VideoError if the JPEGs of a clip have more than `MAX_CLIP_BYTES` bytes.
 
     Args:
       path: the path of the clip, for the message.

@@ -67,7 +67,7 @@ class Layout:
     """How one library names and arranges the arrays of one type of network.
 
     Attributes:
-      keys: the names of the layout in `export`.
+      keys: the names that `export` accepts for the layout.
       title: what messages call the layout.
       names: the table. In a tuple of names, the first one that the weights have counts.
       marks: patterns; weights are of this layout if each pattern is found in some name.
@@ -146,7 +146,7 @@ class Layout:
     def to_theirs(self, array: np.ndarray, leaf: str) -> np.ndarray:
         """Returns our array in their order of axes.
 
-        Undoes `to_ours` where one array of theirs belongs to one of ours.
+        This undoes `to_ours` if one array of theirs belongs to one of ours.
         """
         if leaf != 'kernel' or array.ndim not in self.axes:
             return array

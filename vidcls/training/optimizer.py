@@ -102,7 +102,7 @@ def _multiply(init: InitConfig, updates: Any) -> Any:
 
 
 def decayed(params: Any) -> Any:
-    """A tree of bools with the structure of `params`: whether each parameter is a kernel, which weight decay acts on.
+    """A tree of bools with the structure of `params`: whether each parameter is a kernel, and so gets weight decay.
 
     Biases, scales of norms, class tokens, and embeddings of position and time are no kernels.
     """
