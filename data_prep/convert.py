@@ -91,8 +91,7 @@ def _with_flow(clips: list[Clip], options: Options) -> list[Clip]:
 
 
 def find_destination(out: Path, name: str, overwrite: bool) -> Path:
-    """Returns OUT/<name>/<version>. If a killed conversion left this folder half replaced, the folder is repaired
-    first.
+    """Returns OUT/<name>/<version>, after a repair if a killed conversion left this folder half replaced.
 
     Raises:
       UserError: the folder exists and is not to be overwritten, or `name` is not an identifier.

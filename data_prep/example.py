@@ -49,7 +49,7 @@ class Places(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """The facts about a record that the indices list.
+    """The rate, the size and the places of a record's pictures, which go into the indices.
 
     Attributes:
       fps: frames per second.

@@ -44,7 +44,7 @@ class Source:
       description: one sentence on where the clips come from and how they were split.
       labels: class names.
       clips: the clips, in any order. Each is stored once.
-      splits: the name of a split -> the parts that it is the sum of.
+      splits: split name -> the names of its parts.
       grouped_by: what the clips' groups are, a word such as 'film' (`vidcls.data.groups`); '' without groups.
     """
 

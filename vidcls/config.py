@@ -226,7 +226,7 @@ class Config:
         return Channels(number, mean, std)
 
     def video_shape(self, training: bool = True) -> tuple[int, int, int, int]:
-        """The shape t h w c of the array that the network is given of a view."""
+        """The shape t h w c of a view, as the network is given it."""
         sampling, size = self.sampling, self.augment.crop_size
         segments = sampling.num_segments if training else sampling.test_segments or sampling.num_segments
         return segments * sampling.seg_len, size, size, self.channels.number
@@ -343,7 +343,7 @@ def load(path: Path) -> Config:
 
 
 def _with_clips_per_device(values: Any) -> Any:
-    """Translates a setting of earlier runs: `optim.accumulation`, a number of parts, to `optim.clips_per_device`."""
+    """Translates `optim.accumulation`, a number of parts that earlier runs have, to `optim.clips_per_device`."""
     optim, batch_size = (values.get('optim'), values.get('batch_size')) if isinstance(values, dict) else (None, None)
     parts = optim.get('accumulation') if isinstance(optim, dict) else None
     if not isinstance(optim, dict) or type(parts) is not int or type(batch_size) is not int:

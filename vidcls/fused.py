@@ -89,7 +89,7 @@ class FusedStream:
 
     Args:
       fused: a fusion whose members were trained on stored frames of the same size and rate.
-      every: as in `Stream`. With 0, it is the largest number that any of the members takes for 0.
+      every: as in `Stream`. 0 means as many frames as fill the memory of the member that needs most.
 
     Raises:
       UserError: as in `Stream`. Also if the members' stored frames differ in size or rate.

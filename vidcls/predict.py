@@ -137,7 +137,7 @@ class Classifier(Ranks):
 
         A batch has the views of as many videos as fit into `views_at_once`. A video with more views is divided into
         several equal batches. If fewer videos are left at the end, the last view is repeated until the views fill a
-        whole batch, a half, a quarter... So few shapes are compiled, whatever the length of a list.
+        whole batch, half a batch, a quarter... So few shapes are compiled, whatever the length of a list.
         """
         views_each, at_once = self._viewer.views_each, views_at_once(self.config)
         together = max(at_once // views_each, 1)
@@ -161,7 +161,7 @@ class Classifier(Ranks):
 
 
 def _size(count: int, most: int) -> int:
-    """The smallest number among `most`, its half, its quarter... (rounded up) that is at least `count`."""
+    """The smallest size that is at least `count`. The sizes are `most`, its half, its quarter..., rounded up."""
     while most > 1 and -(-most // 2) >= count:
         most = -(-most // 2)
     return most

@@ -23,8 +23,8 @@ class Ranks:
     def classify(self, source, top_k=5, fps=None):
         """The `top_k` most probable labels of a video, best first, with their probabilities.
 
-        For a list of videos, the result is a list of such rankings. To classify a list is faster than to classify its
-        videos one by one, because views of several videos go to the device together.
+        For a list of videos, the result is a list of such rankings. A list is faster than its videos one by one,
+        because views of several videos go to the device together.
 
         Args:
           source: a path, an array of RGB frames uint8[t h w c], or a list of paths and arrays.

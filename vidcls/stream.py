@@ -1,6 +1,7 @@
 """Classifies a live stream: queues of frames [b t h w c] -> logits [b k]. Each frame is encoded once.
 
-Zolfaghari et al. 2018 (arXiv:1804.09066), section 3.4 and algorithm 1. A memory has N places for frames, and a queue
+Source: Zolfaghari et al. 2018 (arXiv:1804.09066), section 3.4, algorithm 1. A memory has N places for frames, and a
+queue
 collects the frames that come between two updates. At an update, half of the places get frames of the queue. The other
 half keep half of the frames that are in memory, so that older frames become sparser. The new prediction is averaged
 with the average so far. In the paper the queue has N frames; here its length is free.
@@ -123,8 +124,8 @@ def snippets(starts: np.ndarray, length: int) -> np.ndarray:
 def spread(length: int, places: int) -> np.ndarray:
     """Indices int[places], spread evenly from 0 to length - 1, with repeats if length < places.
 
-    A single place gets the last index. So the newest frame is always taken, and if places are more than one, the first
-    frame of a stream stays in memory for ever.
+    A single place gets the last index, so that the newest frame is always taken. Several places get the first index
+    too, so that the first frame of a stream stays in memory for ever.
     """
     if places < 2:
         return np.full(places, length - 1)
@@ -140,7 +141,7 @@ class Stream:
         as fill the memory.
 
     Raises:
-      UserError: `every` is too small: a queue must have new frames or snippets for half of the memory.
+      UserError: `every` is too small: each queue must have enough frames for half of the memory.
 
     Attributes:
       prediction: (label, probability) of every class, best first. The probabilities are averaged over the updates. None

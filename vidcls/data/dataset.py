@@ -73,9 +73,9 @@ class Dataset:
         return clips
 
     def digest(self, split: str) -> str:
-        """A digest of the labels, the clips, and the size of each frame in bytes: 8 hexadecimal digits.
+        """A digest of 8 hexadecimal digits, which tells datasets with equal names apart.
 
-        It tells datasets with equal names apart.
+        It is made of the labels, the clips, and the size of each frame in bytes.
         """
         index, selected = self.index, self.clips(split)
         found = hashlib.sha256('\n'.join([*self.labels, *index.ids[selected].tolist()]).encode())
@@ -115,7 +115,9 @@ class Dataset:
         return self._flow_index, FrameReader(self.folder, self._flow_index, 'flow picture')
 
     def stored(self, modality: str, expected: FlowSettings | None = None) -> FrameStorage:
-        """How the pictures that a run reads are stored. This is `storage`; for the modality 'flow', `flow` is added.
+        """How the pictures that a run reads are stored.
+
+        The result is `storage`. For the modality 'flow', it also says how the flow was computed.
 
         Args:
           modality, expected: as in `pictures`.

@@ -52,7 +52,7 @@ class Description:
       labels: class names; a label is a position in this list.
       parts: part -> {file name of a shard: number of its clips}, in the order of the shards. Parts without clips are
         left out.
-      splits: the name of a split -> the parts that it is the sum of.
+      splits: split name -> the names of its parts.
       short_side: the limit on the short side of stored frames, pixels; None if no file tells it.
       fps: the rate that frames were resampled to, frames per second; None if every frame was kept.
       flow: how the stored flow was computed; None for a dataset without flow.
@@ -149,7 +149,7 @@ def _parts(path: Path, name: str, info: dict[str, Any]) -> dict[str, dict[str, i
 
 
 def _count(path: Path, value: Any) -> int:
-    """Returns a number, after a check. The number may be a string, as int64 is in the JSON of protocol buffers."""
+    """Returns a number, after a check. It may be a string: the JSON of protocol buffers writes int64 as strings."""
     if isinstance(value, str) and re.fullmatch('[0-9]{1,10}', value):
         value = int(value)
     if type(value) is not int or not 0 <= value < 2**31:

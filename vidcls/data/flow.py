@@ -74,7 +74,7 @@ def described(settings: FlowSettings) -> dict[str, Any]:
 
 
 def checked(path: Path, value: Any) -> FlowSettings:
-    """Reads settings from the form that `described` gives them.
+    """Reads settings that have the form of `described`.
 
     Args:
       path: the path of the file that has the settings, for the message.

@@ -40,7 +40,7 @@ def described(storage: FrameStorage) -> dict[str, Any]:
 
 
 def checked(path: Path, short_side: Any, fps: Any, flow: Any = None) -> FrameStorage:
-    """Reads how frames are stored, from the values that a file has in the form of `described`.
+    """Makes a `FrameStorage` of the values in a file, which have the form of `described`.
 
     Args:
       path: the path of the file, for the message.

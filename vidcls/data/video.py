@@ -175,7 +175,7 @@ def _video_frame(frame: np.ndarray) -> av.VideoFrame:
 def _likely(
     path: str | os.PathLike, choose: Callable[[int, float], Sequence[int] | np.ndarray], fps: float | None
 ) -> list[int]:
-    """The numbers of the decoded frames that `choose` will probably pick, judged by the packets; may be empty."""
+    """The numbers of the decoded frames that `choose` will probably pick, as far as the packets tell."""
     packets = PacketTimes(path)
     try:
         for _ in packets:
@@ -207,7 +207,7 @@ def read_jpegs(
     short_side: int = SHORT_SIDE,
     fps: float | None = None,
 ) -> list[bytes]:
-    """Reads the JPEGs of the stored frames `indices`, equal to those that `encode` makes.
+    """Reads the JPEGs of the stored frames `indices`. They are equal to the JPEGs that `encode` makes.
 
     Raises:
       VideoError: as in `read_frames`.

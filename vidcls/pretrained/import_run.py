@@ -78,7 +78,7 @@ def import_run(weights: str | Path, model: str, labels: str | Path, folder: str 
 
 
 def configuration(name: str, arrays: Arrays, layout: Layout) -> Config:
-    """Returns a configuration: the settings of the network that the arrays show, and the authors' frames and views."""
+    """Returns the run's configuration. The arrays show the network's settings; frames and views are the authors'."""
     # A video's logits are the mean of the logits of its views. tsn-pytorch and ECO-pytorch average the classifier's outputs;
     # the heads of mmaction2 and PaddleVideo average the features of all frames in all crops, which gives the same logits.
     sampling, test = SamplingConfig(num_segments=3, test_segments=25), EvalConfig(crops=10, average='logits')
@@ -125,7 +125,7 @@ def _looks_at(arrays: Arrays, layout: Layout) -> tuple[str, int]:
 
 
 def _timesformer(name: str, arrays: Arrays, layout: Layout) -> tuple[int, int, dict[str, Any]]:
-    """The number of frames, the frame's side in pixels, and the other settings of the network that the arrays show."""
+    """The number of frames, a frame's side in pixels, and other settings of the network, as the arrays show them."""
     find = functools.partial(_find, arrays, layout)
     default = models.build(name, 1)
     time, place = find('time_embed'), find('pos_embed')

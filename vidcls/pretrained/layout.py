@@ -28,7 +28,7 @@ TORCH_AXES = {2: 'o i -> i o', 4: 'o i h w -> h w i o', 5: 'o i t h w -> t h w i
 class Inputs(NamedTuple):
     """How the inputs of published weights were normalised: (value - mean) / std, for values in [0, 1].
 
-    The channels of `mean` and `std` have the order red, green, blue, or x, y. With `bgr`, the network takes blue first.
+    In `mean` and `std` the channels are red, green and blue, or x and y. With `bgr`, the network takes blue first.
     """
 
     mean: tuple[float, ...]
@@ -56,7 +56,7 @@ CAFFE_DIFFERENCE = Inputs((0.0,) * 3, (1 / 255,) * 3, bgr=True)
 
 
 class Beside(tuple):
-    """Names of their arrays that are concatenated into one of ours.
+    """Names of their arrays that are concatenated into one array of ours.
 
     Each of these arrays has the output axes (heads, d) or a single output axis.
     """
@@ -69,11 +69,13 @@ class Layout:
     Attributes:
       keys: the names that `export` accepts for the layout.
       title: what messages call the layout.
-      names: the table. In a tuple of names, the first one that the weights have counts.
+      names: the table. Of a tuple of names, the first name that is in the weights is taken.
       marks: patterns; weights are of this layout if each pattern is found in some name.
-      starts: pattern of our paths that such weights may lack, or have for other classes. These parameters start anew.
+      starts: a pattern. Such weights may lack the parameters whose path matches it, or have them for other classes.
+        These parameters start anew.
       endings: the last part of our path -> the ending of their name.
-      axes: the axes of kernels, theirs -> ours, by the number of axes. Empty: Flax's own order, with axes of heads.
+      axes: the number of a kernel's axes -> how they are rearranged, theirs -> ours. If it is empty, their kernels have
+        Flax's own order, with axes of heads.
       inputs, flow, difference: how colours, optical flow and differences of frames were normalised in training.
       when: a further condition that the arrays must fulfil to be recognised.
     """

@@ -1,8 +1,8 @@
 """Makes a run's first state of random numbers, of published weights (`init.weights`) or of another run (`init.run`).
 
-The parameters and statistics of another run are taken over. If no parameter starts anew, so are its moving averages and
-the state of its optimizer; the learning rate's schedule starts at step 0. The classifier starts anew if the labels of
-the two runs differ, or stand in another order.
+From another run, its parameters and statistics are taken. If no parameter starts anew, its moving averages and the
+state of its optimizer are taken too; the learning rate's schedule starts at step 0. The classifier starts anew if the
+labels of the two runs differ, or stand in another order.
 """
 
 import dataclasses
