@@ -31,7 +31,7 @@ from vidcls.run import script, signals
 from vidcls.text.bounded_file import read_json
 
 _KEPT = (groups.FILENAME, FAILURES)  # files beside the shards that flow does not change
-_MAX_BYTES = 4 << 20  # of each JSON file
+_MAX_BYTES = 4 << 20  # the limit on each JSON file
 _DIS = FlowSettings()
 
 

@@ -43,7 +43,7 @@ def convert(source: Source, out: Path, options: Options = _DEFAULTS) -> Path:
 
     Raises:
       UserError: the source has no clips, a dataset is there already, a class name is not one printable line, every video
-        of a class fails, no space is left, or with `strict` a video is not whole.
+        of a class fails, no space is left, or `strict` is set and a video is not whole.
     """
     destination = find_destination(out, source.name, options.overwrite)
     if not source.clips:

@@ -189,7 +189,7 @@ def serialize(
     for name, feature in features.items():
         entries += _field(1, _field(1, name.encode()) + _field(2, feature))
         last[name] = len(entries)
-    pieces = _field(1, entries)  # one piece before the entries
+    pieces = _field(1, entries)  # the entries, with one piece before them
     ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
     places = {}
     for name, jpegs in pictures.items():

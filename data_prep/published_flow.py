@@ -16,8 +16,8 @@ from vidcls.data.container import VideoError
 from vidcls.data.frame_storage import MAX_CLIP_BYTES
 
 _NAME = re.compile(r'(?:flow_)?(?P<axis>[xy])_(?P<number>[0-9]{1,9})\.jpe?g', re.IGNORECASE)
-# The limit on the difference between the numbers of frames and of flows. There is a flow less than there are frames,
-# and decoders differ in the last frames of a video.
+# The limit on the difference between the numbers of frames and of flows. There is one flow fewer, and decoders differ
+# in the last frames of a video.
 _MOST_APART = 4
 
 

@@ -46,7 +46,7 @@ def write(
       The outcome of the conversion, and the indices of the pictures.
 
     Raises:
-      UserError: no clip of a class could be used, no space is left, or with `strict` a clip is not whole.
+      UserError: no clip of a class could be used, no space is left, or `strict` is set and a clip is not whole.
     """
     outcome, writer, spool = Outcome(), records.ShardWriter(folder, source.name), folder / 'spool'
     spool.mkdir()

@@ -78,7 +78,7 @@ class Fused(Ranks):
         return softmax(self.logits(source, fps))
 
     def mean(self, logits: Sequence[np.ndarray]) -> np.ndarray:
-        """The weighted mean of the members' logits, float32[... k] each. Members of weight 0 are left out."""
+        """The weighted mean of the logits float32[... k] of all members. Members of weight 0 are left out."""
         total = sum(self.weights)
         counted = [np.float32(weight / total) * one for one, weight in zip(logits, self.weights) if weight]
         return np.sum(counted, axis=0)

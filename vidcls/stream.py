@@ -1,10 +1,9 @@
 """Classifies a live stream: queues of frames [b t h w c] -> logits [b k]. Each frame is encoded once.
 
-Source: Zolfaghari et al. 2018 (arXiv:1804.09066), section 3.4, algorithm 1. A memory has N places for frames, and a
-queue
-collects the frames that come between two updates. At an update, half of the places get frames of the queue. The other
-half keep half of the frames that are in memory, so that older frames become sparser. The new prediction is averaged
-with the average so far. In the paper the queue has N frames; here its length is free.
+Source: Zolfaghari et al. 2018 (arXiv:1804.09066), section 3.4 and algorithm 1. A memory has N places for frames, and a
+queue collects the frames that come between two updates. At an update, half of the places get frames of the queue. The
+other half keep half of the frames that are in memory, so that older frames become sparser. The new prediction is
+averaged with the average so far. In the paper the queue has N frames; here its length is free.
 
 In place of a frame, the memory keeps what the model's `encode_frames` made of the frame. For ECO and TSN these are the
 features of the 2-D network. For TimeSformer it is the frame itself, because the tokens depend on all frames from the

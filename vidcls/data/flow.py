@@ -20,7 +20,7 @@ import numpy as np
 from vidcls.errors import UserError
 
 ALGORITHMS = ('dis', 'farneback', 'tvl1')
-PRESETS = ('ultrafast', 'fast', 'medium')  # of DIS
+PRESETS = ('ultrafast', 'fast', 'medium')  # the presets of DIS
 BOUND = 20.0  # pixels a frame; published flow pictures have this bound (mmaction2), though denseflow's default is 32
 MAX_BOUND = 1000.0
 ROUNDING = 'half_to_even'
@@ -74,7 +74,7 @@ def described(settings: FlowSettings) -> dict[str, Any]:
 
 
 def checked(path: Path, value: Any) -> FlowSettings:
-    """Reads settings that have the form of `described`.
+    """Reads settings in the form that `described` returns.
 
     Args:
       path: the path of the file that has the settings, for the message.
@@ -143,7 +143,7 @@ def check_installed(settings: FlowSettings) -> None:
 
 
 def use_one_thread() -> None:
-    """Makes OpenCV use a single thread. It is for a process that has one core to itself.
+    """Makes OpenCV use a single thread in this process, since each core has a process.
 
     The number of threads does not change the flow.
     """

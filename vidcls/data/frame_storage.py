@@ -15,7 +15,7 @@ SHORT_SIDE = 256  # pixels, by default
 MIN_SHORT_SIDE, MAX_SHORT_SIDE = 16, 4320  # pixels; 4320 is the height of 8K video
 MAX_SIDE = 65_500  # pixels of a JPEG's height or width, the limit of libjpeg
 MAX_FPS = 1000.0
-MAX_CLIP_BYTES = 1 << 30  # of a clip's JPEGs; a TFRecord is one protocol buffer, whose limit is 2 GiB
+MAX_CLIP_BYTES = 1 << 30  # the limit on the JPEGs of a clip; a TFRecord is a protocol buffer, whose limit is 2 GiB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ def described(storage: FrameStorage) -> dict[str, Any]:
 
 
 def checked(path: Path, short_side: Any, fps: Any, flow: Any = None) -> FrameStorage:
-    """Makes a `FrameStorage` of the values in a file, which have the form of `described`.
+    """Makes a `FrameStorage` of the values in a file, which have the form that `described` returns.
 
     Args:
       path: the path of the file, for the message.

@@ -141,7 +141,7 @@ def on_canvas(frames: Sequence[np.ndarray], windows: Sequence[Window], side: int
       side: the height and width of a canvas, pixels; at least the height and the width of every window.
 
     Returns:
-      `Views` of v clips with one window each, in the top left corner of its canvas.
+      `Views` of v clips with one window each. A window lies in the top left corner of its canvas.
     """
     canvas = np.zeros((len(frames), len(frames[0]), side, side, frames[0].shape[-1]), np.uint8)
     for view, (top, left, height, width, _) in enumerate(windows):

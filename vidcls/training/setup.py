@@ -149,7 +149,7 @@ def check_mixing(config: Config, num_devices: int) -> None:
     """Refuses mixup and cutmix if a device has a single clip at a time.
 
     Raises:
-      UserError: mixup or cutmix is on, and a device has a single clip at a time; the message names the settings.
+      UserError: mixup or cutmix can't work; the message names the settings.
     """
     augment, share = config.augment, config.batch_size // num_devices
     at_once = config.optim.clips_per_device
