@@ -58,7 +58,7 @@ class Viewer:
         self.views_each = config.test.clips * config.test.crops
 
     def views(self, source: Source, fps: float | None = None) -> list[View]:
-        """The views of a video. All windows of the first view in time come first, then those of the second, and so on.
+        """The views of a video. The windows of the first view in time come first.
 
         The errors are the same as in `ranking.Ranks.classify`.
 

@@ -2,8 +2,8 @@
 
 A stored frame is a JPEG as `frame_jpeg` makes it: upright, with a short side of at most `short_side` pixels, never
 enlarged. `encode` makes all stored frames of a video. For prediction, `probe` tells how many frames there are,
-`read_frames` reads chosen ones, and `choose_jpegs` does both in one pass. The frames that they read equal those that
-`encode` stores, bit for bit. Neither TensorFlow nor JAX is imported here.
+`read_frames` reads chosen ones, and `choose_jpegs` does both in one pass. They read the same frames as `encode` makes,
+bit for bit. Neither TensorFlow nor JAX is imported here.
 
 These rules decide what is stored of a file:
   - Every frame is stored, in the order of presentation. With `fps`, the frames on screen at 0, 1/fps, 2/fps...
@@ -102,7 +102,7 @@ def choose_jpegs(
     short_side: int = SHORT_SIDE,
     fps: float | None = None,
 ) -> tuple[Video, list[bytes]]:
-    """Decodes a video, and returns the stored frames that a function chooses when it knows the number of frames.
+    """Decodes a video, and returns the stored frames that a function chooses when their number is known.
 
     The results are the same as from `probe` and `read_jpegs`.
 
