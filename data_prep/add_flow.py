@@ -1,9 +1,10 @@
-"""Adds the optical flow to a dataset that is there, computed from its stored frames: no video is decoded again.
+"""Adds optical flow to an existing dataset. It is computed from the stored frames, so no video is decoded again.
 
     python -m data_prep.add_flow --dataset DIR [--flow=dis|farneback|tvl1] [--flow_preset=medium]
 
-The dataset with flow replaces the one without when it is whole; until then the disk needs room for both. Frames, labels,
-splits and the order of clips stay, and so do runs on them. Flow that is there already is computed anew.
+When the dataset with flow is complete, it replaces the dataset without flow. Until then the disk needs room for both.
+Frames, labels, splits and the order of clips stay as they are, so that runs on the dataset can go on. If the dataset
+has flow already, the flow is computed anew.
 """
 
 import functools
@@ -30,17 +31,17 @@ from vidcls.run import script, signals
 from vidcls.text.bounded_file import read_json
 
 _KEPT = (groups.FILENAME, FAILURES)  # files beside the shards that flow does not change
-_MAX_BYTES = 4 << 20  # of each JSON file
+_MAX_BYTES = 4 << 20  # the limit on each JSON file
 _DIS = FlowSettings()
 
 
 def add_flow(path: str | Path, settings: FlowSettings = _DIS, workers: int = 0) -> Path:
-    """Replaces the dataset at `path` by one that has the flow beside the same frames.
+    """Replaces the dataset at `path` by a dataset that has the same frames and their flow.
 
     Args:
-      path: as of `open_dataset`.
+      path: as in `open_dataset`.
       settings: how the flow is computed.
-      workers: processes that compute, beside the one that writes; 0 for one a core.
+      workers: the number of processes that compute, beside the process that writes; 0 for one per core.
 
     Returns:
       The dataset's folder.
@@ -69,7 +70,7 @@ def add_flow(path: str | Path, settings: FlowSettings = _DIS, workers: int = 0) 
         for name in _KEPT:
             if (folder / name).exists():
                 shutil.copyfile(folder / name, partial / name)
-        (partial / FAILURES).touch()  # it tells `repair` that all is there
+        (partial / FAILURES).touch()  # this file tells `repair` that the dataset is complete
         publish(partial, folder)
     seconds = time.monotonic() - start
     logging.info(
@@ -81,7 +82,7 @@ def add_flow(path: str | Path, settings: FlowSettings = _DIS, workers: int = 0) 
 
 
 def _source(dataset: Dataset) -> tuple[Source, str]:
-    """The dataset's clips in the order of its index, and its version."""
+    """The dataset's clips as a source, in the order of the dataset's index, and the dataset's version."""
     name, version, parts = description.read_parts(dataset.folder)
     part = {shard: part for part, shards in parts.items() for shard in shards}
     index = dataset.index
@@ -97,7 +98,7 @@ def _source(dataset: Dataset) -> tuple[Source, str]:
 
 
 def _metadata(folder: Path, settings: FlowSettings) -> Any:
-    """The dataset's metadata with that of the flow."""
+    """The dataset's metadata, with the settings of the flow added."""
     import tensorflow_datasets as tfds
 
     path = folder / 'metadata.json'
@@ -106,10 +107,10 @@ def _metadata(folder: Path, settings: FlowSettings) -> Any:
 
 
 def _with_flow(clip: Clip, folder: Path, settings: FlowSettings, spool: Path) -> Result:
-    """Computes the flow of a stored clip and serialises both, in a worker.
+    """Computes the flow of a stored clip, and serialises the clip with its flow. A worker calls this.
 
     Raises:
-      UserError: a frame can't be read, or the clip takes too much room.
+      UserError: a frame can't be read, or the clip's JPEGs have too many bytes.
     """
     dataset, number_of = _opened(folder)
     number = number_of[clip.id]
@@ -125,7 +126,7 @@ def _with_flow(clip: Clip, folder: Path, settings: FlowSettings, spool: Path) ->
 
 @functools.cache
 def _opened(folder: Path) -> tuple[Dataset, dict[str, int]]:
-    """The dataset and the number of each clip; a worker opens it once."""
+    """The dataset, and clip id -> number of the clip. A worker opens the dataset only once."""
     dataset = open_dataset(folder)
     return dataset, {id: number for number, id in enumerate(dataset.index.ids.tolist())}
 

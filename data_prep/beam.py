@@ -1,7 +1,7 @@
-"""Conversion on many machines: `try_clip` as an Apache Beam step, with TFDS's Beam writer behind it.
+"""Converts on many machines: `try_clip` is a step of Apache Beam, and TFDS's Beam writer writes what it returns.
 
-The records equal those that one machine writes; TFDS chooses their order and the number of shards. OUT must be a
-folder that all workers see. Needs the extra `beam`.
+The records are equal to the records that one machine writes, but TFDS chooses their order and the number of shards. OUT
+must be a folder that all workers see. The extra `beam` must be installed.
 """
 
 import hashlib
@@ -26,11 +26,14 @@ from vidcls.errors import UserError
 def write(
     source: Source, clips: Sequence[Clip], folder: Path, options: Options
 ) -> tuple[Outcome, dict[Pictures, FrameIndex]]:
-    """Converts `clips` into shards in `folder`; returns what came of the clips and where their pictures lie.
+    """Converts `clips` into shards in `folder`.
+
+    Returns:
+      The outcome of the conversion, and the indices of the pictures.
 
     Raises:
-      UserError: Apache Beam is not installed, or no clip of a part could be read (TFDS's Beam writer
-        cannot write an empty part; conversion on one machine can).
+      UserError: Apache Beam is not installed, or no clip of a part could be read. TFDS's Beam writer cannot write an
+        empty part, but conversion on one machine can.
     """
     try:
         import apache_beam
@@ -73,7 +76,7 @@ def write(
 
 
 def _builder_class(source: Source, clips: Sequence[Clip], storage: FrameStorage, problems: Path) -> Any:
-    """The class of the TFDS builder that converts `clips`."""
+    """Makes the class of the TFDS builder that converts `clips`."""
     import apache_beam as beam
     import tensorflow_datasets as tfds
 
@@ -107,7 +110,7 @@ def _builder_class(source: Source, clips: Sequence[Clip], storage: FrameStorage,
 
 
 def _examples(clip: Clip, storage: FrameStorage, problems: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The Beam step: yields (key, example), or nothing where the clip cannot be used."""
+    """The Beam step: yields the key and the example of a clip, or nothing if the clip cannot be used."""
     encoded, problem = try_clip(clip, storage)
     if problem:
         _note(problems, clip, problem, skipped=encoded is None)
@@ -117,14 +120,14 @@ def _examples(clip: Clip, storage: FrameStorage, problems: Path) -> Iterator[tup
 
 
 def _note(problems: Path, clip: Clip, reason: str, skipped: bool) -> None:
-    """Writes a problem to a file that `_collect` reads; a step that a runner repeats writes the same file again."""
+    """Writes a problem to a file for `_collect`. If a runner repeats the step, the same file is written again."""
     name = hashlib.sha256(clip.id.encode()).hexdigest()
     text = json.dumps({'id': clip.id, 'reason': reason, 'skipped': skipped})
     (problems / f'{name}.json').write_text(text)
 
 
 def _collect(clips: Sequence[Clip], problems: Path, strict: bool) -> Outcome:
-    """What came of the clips, by the files of `_note`."""
+    """The outcome of the conversion, from the files that `_note` wrote."""
     outcome, by_id = Outcome(), {clip.id: clip for clip in clips}
     for file in sorted(problems.iterdir()):
         note = json.loads(file.read_text())

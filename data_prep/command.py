@@ -1,7 +1,7 @@
 """What all scripts of this folder share on the command line: flags, messages, exit status.
 
-The exit status is 0 where the dataset is there (videos that cannot be read are skipped and listed, unless --strict is
-given), 1 where it is not and the message says why, and 130 after an interrupt.
+The exit status is 0 if the dataset was written. Videos that cannot be read are skipped and listed, unless --strict is
+given. The exit status is 1 if the dataset was not written, and the message says why. It is 130 after an interrupt.
 """
 
 import sys
@@ -24,8 +24,8 @@ def main(read_source: Callable[[Path, Options], Source], closing: str = '') -> N
     """Defines the shared flags, then parses all flags, reads the source and converts it.
 
     Args:
-      read_source: makes the source of --out and the options.
-      closing: text to log when the dataset is there.
+      read_source: a function that makes the source, from the folder --out and the options.
+      closing: a text to log when the dataset is written.
     """
     defaults = Options()
     out = flags.DEFINE_string('out', None, 'Folder of datasets to write to.', required=True)

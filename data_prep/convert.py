@@ -1,7 +1,8 @@
-"""A source of clips -> OUT/<name>/<version>/: TFRecords, TFDS's description, the index of frames.
+"""Converts a source of clips to a dataset.
 
-A conversion that was killed, interrupted or short of disk leaves nothing that a reader would open, and the next one clears
-its remains (data_prep/publish.py). A pool of processes decodes and encodes; the calling process only writes.
+The dataset is the folder OUT/<name>/<version>/, with TFRecords, TFDS's description, and the index of frames. A
+conversion that was killed, interrupted or short of disk leaves nothing that a reader would open. The next conversion
+removes the rest (data_prep/publish.py). A pool of processes decodes and encodes; the calling process only writes.
 """
 
 import dataclasses
@@ -42,7 +43,7 @@ def convert(source: Source, out: Path, options: Options = _DEFAULTS) -> Path:
 
     Raises:
       UserError: the source has no clips, a dataset is there already, a class name is not one printable line, every video
-        of a class fails, no space is left, or with `strict` a video is not whole.
+        of a class fails, no space is left, or `strict` is set and a video is not whole.
     """
     destination = find_destination(out, source.name, options.overwrite)
     if not source.clips:
@@ -68,14 +69,14 @@ def convert(source: Source, out: Path, options: Options = _DEFAULTS) -> Path:
         if source.grouped_by:
             stored = {name: by_id[name].group for name in ids}
             groups.save(partial, source.grouped_by, {name: group for name, group in stored.items() if group})
-        _write_failures(partial / FAILURES, outcome.failures)  # last: tells `repair` that all is there
+        _write_failures(partial / FAILURES, outcome.failures)  # last: it tells `repair` that the dataset is complete
         publish(partial, destination)
     _report(source, [by_id[name] for name in ids], outcome, destination, time.monotonic() - start)
     return destination
 
 
 def _with_flow(clips: list[Clip], options: Options) -> list[Clip]:
-    """The clips with their folders of published flow pictures, where these are taken.
+    """The clips, with their folders of published flow pictures if such pictures are to be stored.
 
     Raises:
       UserError: the flow can't be computed here, or published pictures would not fit the frames.
@@ -90,10 +91,10 @@ def _with_flow(clips: list[Clip], options: Options) -> list[Clip]:
 
 
 def find_destination(out: Path, name: str, overwrite: bool) -> Path:
-    """OUT/<name>/<version>; first ends the replacement that a killed conversion began there.
+    """Returns OUT/<name>/<version>, after a repair if a killed conversion left this folder half replaced.
 
     Raises:
-      UserError: the folder exists and is not to be overwritten, or the name is not an identifier.
+      UserError: the folder exists and is not to be overwritten, or `name` is not an identifier.
     """
     if not re.fullmatch('[a-z][a-z0-9_]*', name):
         raise UserError(f'{name!r} as a name: lower-case letters, digits and underscores, please')
@@ -107,7 +108,7 @@ def find_destination(out: Path, name: str, overwrite: bool) -> Path:
 def _write(
     source: Source, clips: Sequence[Clip], folder: Path, options: Options
 ) -> tuple[Outcome, dict[Pictures, FrameIndex]]:
-    """Converts `clips` into shards in `folder`; returns what came of the clips and where their pictures lie."""
+    """Converts `clips` into shards in `folder`. Returns the outcome, and the indices of the pictures."""
 
     def results(spool: Path) -> Iterator[Result]:
         one = functools.partial(convert_clip, storage=options.storage, spool=spool)
@@ -123,13 +124,13 @@ def _lost(clip: Clip, reason: str) -> Result:
 
 
 def _write_failures(path: Path, failures: Sequence[tuple[str, str]]) -> None:
-    """Writes a line of path and reason for each clip that was skipped, in cells of `vidcls.text.names.cell`."""
+    """Writes a line for each clip that was skipped: its path and the reason, made printable by `cell`."""
     with open(path, 'w', encoding='utf-8') as file:
         file.writelines(f'{cell(name)}\t{cell(reason)}\n' for name, reason in failures)
 
 
 def _report(source: Source, stored: Sequence[Clip], outcome: Outcome, destination: Path, seconds: float) -> None:
-    """Logs what the dataset holds and what was left out."""
+    """Logs the clips that the dataset has, and the clips that were left out."""
     logging.info('clips of each class and split:\n%s', table.of_clips(source, stored))
     for line in table.gaps(source, stored):
         logging.warning('%s', line)

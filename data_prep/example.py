@@ -1,7 +1,7 @@
-"""One clip -> a serialised tf.train.Example, by processes that never import TensorFlow.
+"""Turns a clip into a serialised tf.train.Example, in processes that never import TensorFlow.
 
-The wire format is written by hand: importing TensorFlow takes each worker seven seconds and half a
-gigabyte, and its classes copy the megabytes of a clip several times where this copies them once.
+The wire format is written by hand. Importing TensorFlow would take each worker seven seconds and half a gigabyte, and
+its classes would copy the megabytes of a clip several times. The functions here copy them once.
 """
 
 import dataclasses
@@ -26,10 +26,13 @@ from vidcls.errors import internal_error
 
 @dataclasses.dataclass(frozen=True)
 class EncodedClip:
-    """A clip's pictures as JPEGs, their rate, and what is wrong with the file ('' if nothing).
+    """A clip's pictures as JPEGs, their rate, and what is wrong with the file.
 
     Attributes:
-      pictures: 'video' -> the frames; where flow is stored, 'flow' -> x and y of the first frame's flow, then of the second's...
+      pictures: 'video' -> the frames. If flow is stored, also 'flow' -> x and y of the first frame, x and y of the
+        second frame, and so on.
+      fps: frames per second.
+      damage: what is wrong with the file; '' if nothing is.
     """
 
     pictures: dict[str, list[bytes]]
@@ -38,7 +41,7 @@ class EncodedClip:
 
 
 class Places(NamedTuple):
-    """Where pictures lie in a record: int64[n] offsets and int32[n] lengths of JPEGs, bytes."""
+    """Where pictures lie in a record: the offsets int64[n] and the lengths int32[n] of their JPEGs, in bytes."""
 
     offsets: np.ndarray
     lengths: np.ndarray
@@ -46,12 +49,12 @@ class Places(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where a record holds its pictures, for the indices.
+    """The rate, the size and the places of a record's pictures, which go into the indices.
 
     Attributes:
       fps: frames per second.
-      height, width: pixels.
-      places: of the pictures of each feature.
+      height, width: the size of the pictures, pixels.
+      places: feature -> where its pictures lie in the record.
     """
 
     fps: float
@@ -62,7 +65,7 @@ class Layout:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """A serialised clip: the file that holds it, and where its pictures lie in that file."""
+    """A serialised clip: the file that has it, and where its pictures lie in that file."""
 
     file: Path
     layout: Layout
@@ -70,12 +73,13 @@ class Record:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a worker returns of a clip.
+    """What a worker returns for a clip.
 
     Attributes:
       clip: the clip.
-      record: the serialised clip; None where the clip cannot be used.
-      problem: why the clip cannot be used, or, beside a record, why it is used in part; '' if nothing is wrong.
+      record: the serialised clip; None if the clip cannot be used.
+      problem: why the clip cannot be used or, if there is a record, why it is used only in part; '' if nothing is
+        wrong.
     """
 
     clip: Clip
@@ -84,14 +88,14 @@ class Result:
 
 
 def read_clip(clip: Clip, storage: FrameStorage) -> EncodedClip:
-    """Decodes and encodes a clip, and computes or reads its flow.
+    """Decodes and encodes a clip. If flow is to be stored, computes it or reads its published pictures.
 
     Raises:
       video.VideoError: nothing of the clip can be used.
     """
     if clip.is_images:
         _, _, jpegs = video.encode_images(clip.files, short_side=storage.short_side)
-        # Images carry no clock: they are taken to be at the rate that was asked for.
+        # Images state no times. Their rate is taken to be the rate of the stored frames.
         fps, damage = storage.fps or IMAGE_FPS, ''
     else:
         info, jpegs = video.encode(clip.files[0], short_side=storage.short_side, fps=storage.fps)
@@ -114,14 +118,18 @@ def flow_of(jpegs: Sequence[bytes], settings: FlowSettings) -> list[bytes]:
 
 
 def try_clip(clip: Clip, storage: FrameStorage) -> tuple[EncodedClip | None, str]:
-    """(the encoded clip, what is wrong with the file or ''); or (None, the reason) where nothing of the clip can be used.
+    """Reads a clip as `read_clip` does, but returns an error as text.
 
-    Whatever decoding raises is the fault of this clip: thousands of others must not suffer for it.
+    Whatever goes wrong is the fault of this clip, and must not stop the conversion of thousands of others.
+
+    Returns:
+      The encoded clip, and what is wrong with the file ('' if nothing is). If nothing of the clip can be used, None and
+        the reason.
     """
     try:
         encoded = read_clip(clip, storage)
     except video.VideoError as error:
-        # Of a folder of frames, the message must name the image.
+        # For a folder of frames, the message must name the image.
         return None, error.reason if len(clip.files) == 1 else str(error)
     except Exception as error:  # noqa: BLE001, see above
         return None, internal_error(error)
@@ -129,10 +137,10 @@ def try_clip(clip: Clip, storage: FrameStorage) -> tuple[EncodedClip | None, str
 
 
 def convert_clip(clip: Clip, storage: FrameStorage, spool: Path) -> Result:
-    """Decodes, encodes and serialises a clip into a file in the folder `spool`, which the caller removes.
+    """Decodes, encodes and serialises a clip into a file in the folder `spool`. The caller removes the file.
 
-    The result goes through a file, not through the worker's pipe: megabytes through a pipe of 64 KiB would make worker and
-    parent wait for each other dozens of times a clip.
+    The result goes through a file, not through the worker's pipe. The pipe has 64 KiB: for megabytes, worker and parent
+    would wait for each other dozens of times a clip.
     """
     decoding.report_frames(pool.report_progress)
     encoded, problem = try_clip(clip, storage)
@@ -158,12 +166,16 @@ def write_record(clip: Clip, pictures: Mapping[str, Sequence[bytes]], fps: float
 def serialize(
     pictures: Mapping[str, Sequence[bytes]], label: int, id: str, fps: float
 ) -> tuple[bytes, dict[str, Places]]:
-    """tf.train.Example with `label` (int64), `id` (bytes), `fps` (float) and each feature of `pictures` (bytes).
+    """Serialises a tf.train.Example with `label` (int64), `id` (bytes), `fps` (float) and the `pictures` (bytes).
 
-    Field numbers: tensorflow/core/example/example.proto and feature.proto.
+    The numbers of fields are in tensorflow/core/example/example.proto and feature.proto.
+
+    Args:
+      pictures: feature -> JPEGs.
+      label, id, fps: the values of the other features.
 
     Returns:
-      The record, and where it holds the pictures.
+      The record, and feature -> where its pictures lie in the record.
     """
     features = {
         'fps': _field(2, _field(1, struct.pack('<f', fps))),
@@ -177,7 +189,7 @@ def serialize(
     for name, feature in features.items():
         entries += _field(1, _field(1, name.encode()) + _field(2, feature))
         last[name] = len(entries)
-    pieces = _field(1, entries)  # one piece before the entries
+    pieces = _field(1, entries)  # the entries, with one piece before them
     ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
     places = {}
     for name, jpegs in pictures.items():
@@ -188,7 +200,7 @@ def serialize(
 
 
 def _field(number: int, value: bytes | list[bytes]) -> list[bytes]:
-    """A length-delimited field, in pieces so that nothing is copied before the end."""
+    """A length-delimited field. It is a list of pieces, so that nothing is copied before the end."""
     pieces = [value] if isinstance(value, bytes) else value
     return [bytes([number << 3 | 2]) + _varint(sum(map(len, pieces))), *pieces]
 

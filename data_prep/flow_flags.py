@@ -1,4 +1,4 @@
-"""The flags that say how flow is computed; every converter and `add_flow` have them."""
+"""The flags that say how flow is computed. All converters have them, and so has `add_flow`."""
 
 from collections.abc import Callable
 
@@ -9,10 +9,13 @@ from vidcls.errors import UserError
 
 
 def define(default: str | None) -> Callable[[], FlowSettings | None]:
-    """Defines the flags; returns a function that gives their settings once they are parsed, None where no flow is asked for.
+    """Defines the flags.
 
     Args:
-      default: of --flow.
+      default: the default of --flow.
+
+    Returns:
+      A function to call when the flags are parsed. It returns their settings, or None if no flow is to be stored.
     """
     algorithm = flags.DEFINE_enum(
         'flow', default, ALGORITHMS, 'Store the optical flow between frames, by this algorithm.'

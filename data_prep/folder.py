@@ -143,7 +143,7 @@ def _walk(videos: Path) -> list[Entry]:
 
 
 def _clip(id: str, label: int, part: str, path: Path) -> Clip:
-    """A clip of a video, or of a folder of frames."""
+    """Makes a clip of a video, or of a folder of frames."""
     images = sorted(tree.files(path, tree.IMAGE_SUFFIXES), key=_natural) if path.is_dir() else []
     frames = [image for image in images if not published_flow.is_flow(image)] or images
     return Clip(id, label, part, tuple(frames) or (path,), is_images=bool(frames))

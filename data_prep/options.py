@@ -13,8 +13,8 @@ class Options:
 
     Attributes:
       storage: the size and rate of the stored frames, and how their flow is computed.
-      flow_from: the folder with published flow pictures, in a folder below it for each clip, under the clip's id. They
-        are stored in place of computed flow, and `storage.flow` tells how they were made.
+      flow_from: the folder of published flow pictures, which has a folder for each clip, named by the clip's id. The
+        pictures are stored in place of computed flow, and `storage.flow` tells how they were made.
       strict: whether it is an error if a video can't be used, or can be used only in part.
       workers: the number of processes that decode, beside the process that writes; 0 for one per core.
       clip_timeout: the seconds without a decoded frame after which a clip is given up.

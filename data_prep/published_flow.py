@@ -1,7 +1,7 @@
-"""Flow pictures that others have computed, taken byte for byte: a folder a clip, of JPEGs of x and of y.
+"""Reads flow pictures that others have computed. They are stored as they are, byte for byte.
 
-Names: flow_x_00001.jpg beside flow_y_00001.jpg (denseflow, mmaction2), or x_00001.jpg beside y_00001.jpg, counted from 0 or
-from 1. Frames may lie in the same folder.
+Each clip has a folder with JPEGs of x and of y. Their names are flow_x_00001.jpg and flow_y_00001.jpg (denseflow,
+mmaction2), or x_00001.jpg and y_00001.jpg. The numbers begin at 0 or 1. Frames may lie in the same folder.
 """
 
 import re
@@ -16,7 +16,9 @@ from vidcls.data.container import VideoError
 from vidcls.data.frame_storage import MAX_CLIP_BYTES
 
 _NAME = re.compile(r'(?:flow_)?(?P<axis>[xy])_(?P<number>[0-9]{1,9})\.jpe?g', re.IGNORECASE)
-_MOST_APART = 4  # frames and flows: one pair fewer than frames, and decoders differ in the last frames of a video
+# The limit on the difference between the numbers of frames and of flows. There is one flow fewer, and decoders differ
+# in the last frames of a video.
+_MOST_APART = 4
 
 
 def is_flow(path: Path) -> bool:
@@ -25,13 +27,16 @@ def is_flow(path: Path) -> bool:
 
 
 def read(folder: Path, jpegs: Sequence[bytes]) -> list[bytes]:
-    """The flow pictures x1 y1 x2 y2... of a clip, as they lie in a folder; the last pair again for frames that have none.
+    """The flow pictures x1 y1 x2 y2... of a clip, as they lie in its folder.
+
+    Frames that have no flow pictures get the last pair again.
 
     Args:
+      folder: the folder of the clip's flow pictures.
       jpegs: the clip's stored frames.
 
     Raises:
-      VideoError: the pictures are missing, broken or of another size than the frames, or do not have their number.
+      VideoError: the pictures are missing or broken, have another size than the frames, or are too few or too many.
     """
     pairs, num_frames = _pairs(folder), len(jpegs)
     height, width = simplejpeg.decode_jpeg_header(jpegs[0])[:2]
@@ -47,7 +52,7 @@ def read(folder: Path, jpegs: Sequence[bytes]) -> list[bytes]:
 
 
 def _pairs(folder: Path) -> list[tuple[Path, Path]]:
-    """The files of x and of y, in the order of their numbers."""
+    """The pairs of files, of x and of y, in the order of their numbers."""
     if not folder.is_dir():
         raise VideoError(folder, 'no such folder of flow pictures')
     numbered: dict[str, dict[int, Path]] = {'x': {}, 'y': {}}
@@ -62,7 +67,7 @@ def _pairs(folder: Path) -> list[tuple[Path, Path]]:
 
 
 def _read(path: Path, height: int, width: int) -> bytes:
-    """A picture's bytes, after a check that it can be decoded and has the size."""
+    """The bytes of a picture, after a check that it can be decoded and has this size."""
     if path.stat().st_size > MAX_CLIP_BYTES:
         raise VideoError(path, 'is too large for a picture of flow')
     data = path.read_bytes()

@@ -1,7 +1,8 @@
-"""The TFDS side of a dataset: features, metadata, and TFRecord shards written in the order given.
+"""Writes what TFDS reads of a dataset: features, metadata, and TFRecord shards, with clips in the order given.
 
-TFDS's own shuffling writer would put every byte on disk twice. The writer here appends clips, which arrive in a drawn
-order already, to the shards, and TFDS describes them; `tfds.builder_from_directory` reads the result.
+TFDS's own shuffling writer would put every byte on disk twice. Here the clips arrive in a random order already, and the
+writer only appends them to the shards. TFDS writes their description, and `tfds.builder_from_directory` reads the
+result.
 """
 
 import os
@@ -19,12 +20,16 @@ from vidcls.data.frame_storage import FrameStorage
 
 VERSION = '1.0.0'
 SHARD_BYTES = 256 << 20
-# A TFRecord: length and its CRC, the record, its CRC.
+# Bytes of a TFRecord: of its header (the length and its CRC), and of all that is not the record (header and CRC).
 _HEADER, _FRAMING = 12, 16
 
 
 def features(labels: Sequence[str], flow: bool) -> Any:
-    """The features of one example: `video` as JPEGs, `label`, `id`, `fps`, and perhaps `flow`, two grey JPEGs a frame."""
+    """The features of an example.
+
+    They are `video` as JPEGs, `label`, `id` and `fps`. A dataset with flow also has `flow`, two grey JPEGs for each
+    frame.
+    """
     import tensorflow_datasets as tfds
 
     jpegs = lambda channels: tfds.features.Sequence(
@@ -45,8 +50,11 @@ def metadata(source: Source, storage: FrameStorage, stored: dict[str, int], **co
     """The content of metadata.json.
 
     Args:
-      stored: part -> number of stored clips; TFDS knows nothing of a part without clips.
-      counts: of clips in the source, failures and the like, kept beside.
+      source: the source of the clips.
+      storage: how frames are stored.
+      stored: part -> number of stored clips. Parts without clips are left out of the splits, since TFDS does not list
+        them.
+      counts: numbers that are stored too, such as the numbers of clips in the source and of failures.
     """
     import tensorflow_datasets as tfds
 
@@ -60,7 +68,14 @@ def metadata(source: Source, storage: FrameStorage, stored: dict[str, int], **co
 
 
 class _Row(NamedTuple):
-    """Where a clip lies: the shard's number, where the record starts in it (bytes), the clip, and the record's layout."""
+    """A clip that was written, and where it lies.
+
+    Attributes:
+      shard: the number of the shard.
+      start: the position of the clip's record in the shard, bytes.
+      clip: the clip.
+      layout: the layout of the clip's record.
+    """
 
     shard: int
     start: int
@@ -80,7 +95,7 @@ class ShardWriter:
         self._rows: dict[str, list[_Row]] = {}
 
     def add(self, clip: Clip, record: Record) -> None:
-        """Appends a record; starts a shard where the part has none, or a full one."""
+        """Appends a record to its part. Starts a new shard if the part has no shard yet, or if the last one is full."""
         import tensorflow as tf
 
         part, data = clip.part, record.file.read_bytes()
@@ -101,7 +116,7 @@ class ShardWriter:
 
     @property
     def stored(self) -> dict[str, int]:
-        """Part -> number of stored clips."""
+        """The number of stored clips of each part."""
         return {part: sum(lengths) for part, lengths in self._lengths.items()}
 
     @property
@@ -109,7 +124,7 @@ class ShardWriter:
         return sum(map(sum, self._bytes.values()))
 
     def abandon(self) -> None:
-        """Closes the files as they are, after an error that may make closing fail too."""
+        """Closes the files as they are after an error. If closing fails too, that is ignored."""
         import tensorflow as tf
 
         for writer in self._open.values():
@@ -123,12 +138,13 @@ class ShardWriter:
         """Closes the shards, gives them their final names and writes TFDS's description.
 
         Args:
-          info_metadata: as `metadata` makes it.
-          version: of the dataset.
+          source: the source of the clips.
+          info_metadata: the metadata, from the function `metadata`.
+          version: the dataset's version.
 
         Returns:
-          The index of frames, and that of flow where there is flow; the shards part by part in the order that TFDS lists
-          them.
+          The index of the frames and, if there is flow, the index of the flow. They list the shards part by part, in
+            the same order as TFDS.
         """
         import tensorflow_datasets as tfds
 
@@ -182,8 +198,10 @@ def _index(folder: Path, shards: Sequence[str], rows: Sequence[_Row], feature: s
     """The index that `frame_index.build` would make, without reading the shards again.
 
     Args:
+      folder: the dataset's folder.
+      shards: the file names of the shards.
       rows: a row for each clip, in the order of the shards.
-      feature: whose pictures.
+      feature: the feature whose pictures are indexed.
     """
     number, starts, clips, layouts = zip(*rows, strict=True)
     places = [layout.places[feature] for layout in layouts]

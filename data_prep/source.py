@@ -19,10 +19,11 @@ class Clip:
       id: the path in the source without its ending; unique.
       label: position in `Source.labels`.
       part: the disjoint TFDS split that stores the clip.
-      files: the video, or the frames in order where the clip is a folder of images.
+      files: the video; if the clip is a folder of images, the frames in order.
       is_images: whether `files` are frames.
-      group: the name of what the clip was cut from, such as a film; '' where that isn't known.
-      flow: the folder of flow pictures that are taken as they are (`data_prep.published_flow`); None: flow is computed.
+      group: the name of what the clip was cut from, such as a film; '' if that isn't known.
+      flow: the folder of published flow pictures that are stored as they are (see `data_prep.published_flow`). With
+        None, flow is computed if the dataset is to have it.
     """
 
     id: str
@@ -36,14 +37,14 @@ class Clip:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """All that one conversion converts.
+    """The clips of a conversion, with their labels and splits.
 
     Attributes:
-      name: of the dataset, a lower-case identifier.
+      name: the dataset's name, a lower-case identifier.
       description: one sentence on where the clips come from and how they were split.
       labels: class names.
-      clips: in any order; each is stored once.
-      splits: the names that people use -> the parts that they are sums of.
+      clips: the clips, in any order. Each is stored once.
+      splits: split name -> the names of its parts.
       grouped_by: what the clips' groups are, a word such as 'film' (`vidcls.data.groups`); '' without groups.
     """
 
@@ -56,12 +57,14 @@ class Source:
 
 
 def clip_ids(files: Sequence[Path], root: Path) -> list[str]:
-    """The ids of clips: paths below `root` without ending, '/' between folders; whole paths of files elsewhere.
+    """The ids of clips. An id is the clip's path below `root`, without its ending and with '/' between folders.
 
-    Where two files differ in their ending alone, both keep their ending. A folder of frames has no ending.
+    A clip that lies elsewhere has its whole path as id. If two files differ only in their ending, both keep their
+    ending. A folder of frames has no ending.
 
     Args:
       files: videos, or folders of frames.
+      root: the folder of the source.
 
     Raises:
       UserError: two ids would be equal.
@@ -77,7 +80,7 @@ def clip_ids(files: Sequence[Path], root: Path) -> list[str]:
 
 
 def hash_order(names: Iterable[str], seed: int) -> list[str]:
-    """The names in an order that depends on nothing but the seed and each name itself.
+    """The names in an order that depends only on the seed and on each name itself.
 
     So a class that is added or a clip that is lost does not reorder the other names, and the order does not depend on the
     version of a random generator.

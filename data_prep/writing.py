@@ -1,4 +1,4 @@
-"""Results of workers -> the shards of a dataset and its description, in a folder that nobody reads yet."""
+"""Writes the results of workers as the shards of a dataset and its description, in a folder that nobody reads yet."""
 
 import shutil
 import time
@@ -33,19 +33,20 @@ def write(
     """Writes the records of all results into shards in `folder`.
 
     Args:
-      source: what the clips are of.
+      source: the source of the clips.
       total: the number of results.
-      results: gives the results, in the order of the records; their files lie in the folder that it is given.
-      metadata: the dataset's, of the outcome and the number of clips stored of each part.
-      strict: a clip that cannot be used, or only in part, is an error.
-      remedy: what helps where the disk is full.
-      version: of the dataset.
+      results: a function that is given a folder for files. It yields the results, in the order of the records.
+      metadata: a function (outcome, part -> number of stored clips) -> the dataset's metadata.
+      folder: the folder to write to.
+      strict: whether a clip that cannot be used, or can be used only in part, is an error.
+      remedy: what helps if the disk is full, for the message.
+      version: the dataset's version.
 
     Returns:
-      What came of the clips, and where their pictures lie.
+      The outcome of the conversion, and the indices of the pictures.
 
     Raises:
-      UserError: no clip of a class could be used, no space is left, or with `strict` a clip is not whole.
+      UserError: no clip of a class could be used, no space is left, or `strict` is set and a clip is not whole.
     """
     outcome, writer, spool = Outcome(), records.ShardWriter(folder, source.name), folder / 'spool'
     spool.mkdir()
@@ -71,7 +72,7 @@ def write(
 
 
 def _with_progress(results: Iterator[Result], total: int, outcome: Outcome) -> Iterator[Result]:
-    """Yields the results; shows their progress as a bar on a terminal, and as log lines elsewhere."""
+    """Yields the results, and shows the progress: as a bar on a terminal, and as log lines elsewhere."""
     start = last = time.monotonic()
     with tqdm(results, total=total, unit='clip', disable=None) as bar:
         for done, result in enumerate(bar):
@@ -91,7 +92,7 @@ def _is_disk_full(error: BaseException) -> bool:
 
 
 def _disk_full_message(folder: Path, need: float, remedy: str) -> str:
-    """What to say where the dataset needs about `need` bytes, more than `folder` has room for."""
+    """The message for a full disk: the dataset needs about `need` bytes, and `folder` has less room."""
     usage = shutil.disk_usage(folder)
     written = sum(file.stat().st_size for file in folder.rglob('*') if file.is_file())
     return (

@@ -2,8 +2,9 @@
 
     from vidcls import Classifier, Fused, Stream, models, train, evaluate
 
-`Classifier` and `Stream` use a trained network, and `Fused` several; `models.build`, `train.train` and `evaluate.evaluate` are
-in modules. JAX is imported with the first of them, not by `import vidcls`.
+`Classifier` and `Stream` use a trained network, and `Fused` uses several. `models`, `train` and `evaluate` are modules,
+with the functions `models.build`, `train.train` and `evaluate.evaluate`. JAX is imported with the first of these names,
+not by `import vidcls`.
 """
 
 import importlib

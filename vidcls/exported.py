@@ -1,4 +1,4 @@
-"""A folder that `experiments.export` wrote, as a classifier of videos; the network's code is not used."""
+"""A classifier of videos that runs a file which `experiments.export` wrote, without the network's code."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ from vidcls.viewing import Source, Viewer, listed
 
 
 class ExportedClassifier(Ranks):
-    """Runs an exported file (`vidcls.runtimes`) on videos; `predict.Classifier.load` makes one.
+    """A classifier that runs an exported file (see `vidcls.runtimes`). `predict.Classifier.load` makes one.
 
-    What looks into a network, as streaming and explaining do, needs the work directory of the run instead.
+    Streams and explanations can't use it: they look into the network, and so need the work directory of the run.
 
     Args:
-      run: what stands beside the exported file: configuration, labels, how frames are stored.
+      run: the configuration, the labels and the storage of frames, which stand beside the exported file.
 
     Raises:
       UserError: the file can't be opened, or does not fit the labels.

@@ -1,9 +1,9 @@
-"""Fusion: the weighted mean of what several runs say of the same clips, from their stored evaluations.
+"""Fuses several runs: takes the weighted mean of their scores of the same clips, from their stored evaluations.
 
-This is how two streams, RGB and optical flow, become one answer (Simonyan and Zisserman 2014, section 4). Temporal Segment
-Networks add the scores before the softmax, with weights 1 : 1.5 : 0.5 for RGB, flow and difference of frames in the order of
-their inputs (Wang et al. 2016, section 5.3 and the published code). What is added here is divided by the sum of the weights:
-the answers are the same, and the loss stays comparable with that of one run.
+In this way two streams, RGB and optical flow, give one answer (Simonyan and Zisserman 2014, section 4). Temporal
+Segment Networks add the scores before the softmax, with weights 1 : 1.5 : 0.5 for RGB, flow and differences of frames
+(Wang et al. 2016, section 5.3 and the published code). Here the sum is also divided by the sum of the weights. The
+answers are the same, and the loss stays comparable with the loss of a single run.
 """
 
 import itertools
@@ -25,33 +25,35 @@ from vidcls.text.bounded_file import read_labels
 
 ON = ('logits', 'probabilities')
 MOST_RUNS = 10
-_MOST_POINTS = 2000  # of the search: 21 for two runs, 231 for three, 1,771 for four
-_PARTS = (20, 10, 5, 4, 3, 2, 1)  # that a weight of 1 is divided into: the finest with no more points is taken
+_MOST_POINTS = 2000  # the limit on the search's grid, which has 21 points for two runs, 231 for three, 1,771 for four
+# A weight of 1 is divided into so many parts: the search takes the largest number whose grid is within the limit.
+_PARTS = (20, 10, 5, 4, 3, 2, 1)
 _LISTED = fields_where(lambda field: field.listed)
 
 
 def fused_scores(runs: Sequence[StoredResult], weights: Sequence[float], on: str) -> np.ndarray:
-    """The weighted mean of the runs' scores, float32[n k]: logits, whose softmax is the fusion's probabilities.
+    """The weighted mean of the runs' scores, as logits float32[n k]. Their softmax is the fusion's probabilities.
 
     Args:
-      runs: with the same clips in the same order (`on_the_same_clips`).
-      weights: one of each run, not negative; only their ratios matter. A run of weight 0 is not looked at.
-      on: 'logits', the mean over a run's views before the softmax; or 'probabilities', averaged over the views as the run
-        was evaluated.
+      runs: evaluations with the same clips in the same order (see `on_the_same_clips`).
+      weights: a weight for each run, not negative. Only the ratios of weights matter. Runs of weight 0 are left out.
+      on: which scores are averaged. 'logits': the mean of the logits over a run's views. 'probabilities': the run's
+        probabilities, averaged over the views as in its evaluation.
     """
     return _mean([_scores(run, on) for run in runs], weights, on)
 
 
 def search(runs: Sequence[StoredResult], on: str) -> tuple[float, ...]:
-    """The weights of the highest top-1, among those on a grid; they sum to 1.
+    """Searches a grid for the weights with the highest top-1. They sum to 1.
 
-    The grid has the multiples of 1/20 for up to four runs, and of 1/10, 1/5... for more, so that it has at most 2,000 points;
-    a weight may be 0. Among equals the most even weights are taken (the least sum of squares), and then those that give the
-    first runs more.
+    On the grid, weights are multiples of 1/20 for up to four runs. For more runs they are multiples of 1/10, 1/5..., so
+    that the grid has at most 2,000 points. A weight may be 0. If several points have the same top-1, the search takes
+    the most even weights (the least sum of squares). Among equally even weights, it takes those that are larger for the
+    first runs.
 
     Args:
       runs: evaluations of the validation split, with the same clips in the same order.
-      on: as of `fused_scores`.
+      on: as in `fused_scores`.
     """
     scores, labels = [_scores(run, on) for run in runs], runs[0].predictions.labels
     found: tuple[float, ...] = ()
@@ -65,7 +67,7 @@ def search(runs: Sequence[StoredResult], on: str) -> tuple[float, ...]:
 
 
 def grid(count: int) -> Iterator[tuple[float, ...]]:
-    """Every point of the search's grid for `count` runs; the first weight descends."""
+    """Yields every point of the search's grid for `count` runs. The weight of the first run goes down from 1 to 0."""
     parts = next(n for n in _PARTS if math.comb(n + count - 1, count - 1) <= _MOST_POINTS)
     for bars in reversed(list(itertools.combinations(range(parts + count - 1), count - 1))):
         edges = (-1, *bars, parts + count - 1)
@@ -73,16 +75,16 @@ def grid(count: int) -> Iterator[tuple[float, ...]]:
 
 
 def check_number(runs: int) -> None:
-    """Raises UserError where so many runs can't be fused."""
+    """Raises UserError if this number of runs can't be fused."""
     if not 2 <= runs <= MOST_RUNS:
         raise UserError(f'{runs} runs were named; from 2 to {MOST_RUNS} can be fused')
 
 
 def check_weights(weights: Sequence[float], count: int) -> None:
-    """Refuses weights that are not one of each run, or that have no meaning.
+    """Refuses weights if there is not one for each of `count` runs, or if no weighted mean can be taken with them.
 
     Raises:
-      UserError: names the weights and what is wrong.
+      UserError: the message names the weights and what is wrong.
     """
     shown = ','.join(f'{weight:g}' for weight in weights)
     if len(weights) != count:
@@ -99,23 +101,25 @@ def fuse(
     validation: Sequence[StoredResult] = (),
     on_saved: Callable[[Path], None] = lambda path: None,
 ) -> dict[str, Any]:
-    """Fuses evaluations; writes `eval/<name>.json` and `.npz` into `folder` as `evaluate` does, and its labels.txt.
+    """Fuses evaluations, and writes the result into `folder`.
 
-    `.npz` has one view of each clip: `fused_scores`.
+    As `evaluate` does, it writes `eval/<name>.json` and `eval/<name>.npz`. It also writes labels.txt. In the `.npz`,
+    each clip has a single view, and the logits of this view are the `fused_scores`.
 
     Args:
-      runs: evaluations of one split, at least two, in any order of clips.
-      folder: where the result goes, made if it is missing: a folder of fusions, not that of a run.
-      on: as of `fused_scores`.
-      weights: of the runs; empty: searched on `validation`.
-      validation: evaluations of the validation split by the same runs, in the same order.
-      on_saved: is told the JSON file.
+      runs: at least two evaluations of one split, with clips in any order.
+      folder: the folder of fusions, which is made if it is missing. It can't be the work directory of a run.
+      on: as in `fused_scores`.
+      weights: the weights of the runs. If there are none, they are searched on `validation`.
+      validation: the evaluations of the validation split by the same runs, in the same order.
+      on_saved: a function that is called with the path of the JSON file.
 
     Returns:
-      The scores and the protocol, which names the runs, their weights and where these come from.
+      The scores and the protocol. The protocol names the runs, their weights, and the origin of the weights.
 
     Raises:
-      UserError: the runs' clips, labels or splits differ, the weights can't be used, or validation and `runs` share a clip.
+      UserError: the clips, labels or splits of the runs differ, the weights can't be used, or `validation` and `runs`
+        share a clip.
     """
     check_number(len(runs))
     if on not in ON:
@@ -140,7 +144,7 @@ def _scores(run: StoredResult, on: str) -> np.ndarray:
 
 
 def _mean(scores: Sequence[np.ndarray], weights: Sequence[float], on: str) -> np.ndarray:
-    # A broken run of weight 0 breaks nothing: 0 * nan is nan.
+    # Runs of weight 0 are left out: a broken run would spoil the mean, since 0 * nan is nan.
     counted = [(values, weight) for values, weight in zip(scores, weights, strict=True) if weight]
     mean = np.zeros_like(scores[0])
     for values, weight in counted:
@@ -151,7 +155,7 @@ def _mean(scores: Sequence[np.ndarray], weights: Sequence[float], on: str) -> np
 def _searched(
     runs: Sequence[StoredResult], validation: Sequence[StoredResult], on: str
 ) -> tuple[tuple[float, ...], str]:
-    """Weights, and a sentence about where they come from."""
+    """Searches the weights on `validation`. Returns the weights, and a text that says where they come from."""
     if len(validation) != len(runs):
         raise UserError(
             f'{len(validation)} evaluations of validation for {len(runs)} runs; the search needs one of each'

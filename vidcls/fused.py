@@ -1,9 +1,9 @@
-"""Several runs as one classifier of videos and streams: what `vidcls.fuse` does with stored scores, for new videos.
+"""Classifies videos and streams with several runs together. `vidcls.fuse` does the same with stored scores.
 
-The runs may see different things of the same video, such as its colours and its optical flow (the two streams of Simonyan and
-Zisserman 2014, arXiv:1406.2199). Each run prepares the video as it needs it; the fusion is the weighted mean of their logits,
-the mean over each run's views, before the softmax (Wang et al. 2016, arXiv:1608.00859, and the published code's weights 1 : 1.5
-for colours and flow).
+The runs may see different things in the same video, such as its colours and its optical flow (the two streams of
+Simonyan and Zisserman 2014, arXiv:1406.2199). Each run prepares the video as it needs it. A run's logits are averaged
+over its views. The fusion is the weighted mean of these averages, before the softmax (Wang et al. 2016,
+arXiv:1608.00859; their published code has the weights 1 : 1.5 for colours and flow).
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,18 +21,20 @@ from vidcls.viewing import Source
 
 
 class Fused(Ranks):
-    """Several classifiers that answer together; `Fused.load` makes one.
+    """A fusion: several classifiers that answer together. `Fused.load` makes one.
 
     Args:
-      members: at least two, of the same labels.
-      weights: one of each member, not negative; only their ratios matter. Empty: all the same.
+      members: at least two classifiers with the same labels.
+      weights: a weight for each member, not negative. Only the ratios of weights matter. If there are none, all members
+        have the same weight.
 
     Raises:
-      UserError: the labels differ, or the weights can't be used.
+      UserError: the number of members is out of range, their labels differ, or the weights can't be used.
 
     Attributes:
       labels: class names, in the order of the logits.
-      members, weights: as given.
+      members: the classifiers.
+      weights: the weight of each member.
     """
 
     def __init__(self, members: Sequence[Classifier], weights: Sequence[float] = ()):
@@ -57,37 +59,44 @@ class Fused(Ranks):
         crops: int = 0,
         settings: Mapping[str, Any] | None = None,
     ) -> 'Fused':
-        """The fusion of the runs in several work directories; arguments and errors as of `Classifier.load`."""
+        """The fusion of the runs in several work directories.
+
+        The other arguments and the errors are the same as in `Classifier.load`.
+        """
         load = lambda folder: with_network(Classifier.load(folder, checkpoint_name, clips, crops, settings))
         return cls([load(folder) for folder in folders], weights)
 
     def logits(self, source: Source | list[Any], fps: float | None = None) -> np.ndarray:
-        """float32[k], or float32[b k] of a list: the weighted mean of the members' logits; arguments as of `classify`."""
+        """The weighted mean of the members' logits: float32[k] of a video, or float32[b k] of a list of videos.
+
+        The arguments are the same as in `classify`.
+        """
         return self.mean([member.logits(source, fps).mean(axis=-2) for member in self.members])
 
     def probabilities(self, source: Source | list[Any], fps: float | None = None) -> np.ndarray:
-        """float32[k], or float32[b k] of a list: the softmax of `logits`."""
+        """The softmax of `logits`: float32[k] of a video, or float32[b k] of a list of videos."""
         return softmax(self.logits(source, fps))
 
     def mean(self, logits: Sequence[np.ndarray]) -> np.ndarray:
-        """The weighted mean of the members' float32[... k]. A member of weight 0 is not looked at."""
+        """The weighted mean of the logits float32[... k] of all members. Members of weight 0 are left out."""
         total = sum(self.weights)
         counted = [np.float32(weight / total) * one for one, weight in zip(logits, self.weights) if weight]
         return np.sum(counted, axis=0)
 
 
 class FusedStream:
-    """One live stream through the members of a fusion; it has the methods of `vidcls.stream.Stream`.
+    """A live stream that the members of a fusion classify together. It has the methods of `vidcls.stream.Stream`.
 
     Args:
-      fused: its members' datasets store frames alike.
-      every: as of `Stream`; 0: as many as the member that sees most frames needs.
+      fused: a fusion whose members were trained on stored frames of the same size and rate.
+      every: as in `Stream`. 0 means as many frames as fill the memory of the member that needs most.
 
     Raises:
-      UserError: as of `Stream`; or the stored frames differ in size or rate.
+      UserError: as in `Stream`. Also if the members' stored frames differ in size or rate.
 
     Attributes:
-      prediction: (label, probability) of every class, best first, averaged over the updates; None before the first update.
+      prediction: (label, probability) of every class, best first. The probabilities are averaged over the updates. None
+        before the first update.
     """
 
     def __init__(self, fused: Fused, every: int = 0):
@@ -102,20 +111,20 @@ class FusedStream:
         self._streams = [Stream(member, every) for member in fused.members]
 
     def warm_up(self, frame: np.ndarray) -> None:
-        """As `Stream.warm_up`."""
+        """Does the same as `Stream.warm_up`, for all members."""
         for stream in self._streams:
             stream.warm_up(frame)
 
     def push(self, frame: np.ndarray) -> bool:
-        """As `Stream.push`."""
+        """Does the same as `Stream.push`, for all members."""
         return self._updated([stream.push(frame) for stream in self._streams])
 
     def flush(self) -> bool:
-        """As `Stream.flush`."""
+        """Does the same as `Stream.flush`, for all members."""
         return self._updated([stream.flush() for stream in self._streams])
 
     def _updated(self, new: list[bool]) -> bool:
-        if not all(new):  # all of them have the same queue
+        if not all(new):  # all members have queues of the same length, so all are new at the same frame
             return False
         probabilities = softmax(self._fused.mean([stream.logits for stream in self._streams]))
         self._average = (self._average + probabilities) / 2 if self.prediction else probabilities
@@ -124,6 +133,6 @@ class FusedStream:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """float32[... k] -> float32[... k]."""
+    """The softmax over the last axis: float32[... k] -> float32[... k]."""
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)

@@ -1,7 +1,7 @@
-"""The label of a video, from a work directory alone; TensorFlow is not needed.
+"""Classifies videos with the network of a work directory. Neither the dataset nor TensorFlow is needed.
 
-A video is prepared, sampled, cropped and transformed by the code of evaluation (`vidcls.viewing`), so that both give the same
-logits up to the JPEG's loss.
+A video is prepared, sampled, cropped and transformed by the code of evaluation (`vidcls.viewing`). So prediction and
+evaluation give the same logits, up to the loss of the JPEG.
 """
 
 import dataclasses
@@ -31,21 +31,22 @@ __all__ = ['Classifier', 'ExportedClassifier', 'Ranking', 'Ranks', 'Source', 'Vi
 
 
 class Classifier(Ranks):
-    """A trained network that takes videos; make one with `Classifier.load`. Several threads may share it.
+    """A trained network that classifies videos. `Classifier.load` makes one. Several threads may share it.
 
     Attributes:
       folder: the work directory.
       labels: class names, in the order of the logits.
-      config: of the run, for one device.
-      frames: how its dataset's frames were stored.
-      model, variables: the Flax module, and its parameters on the device.
+      config: the configuration of the run, for one device.
+      frames: how the frames of the run's dataset were stored.
+      model: the Flax module.
+      variables: the parameters and statistics of the module, on the device.
     """
 
     def __init__(
         self, run: Run, variables: Any, clips: int = 0, crops: int = 0, settings: Mapping[str, Any] | None = None
     ):
         self.folder, self.labels, self.frames = run.folder, run.labels, run.frames
-        # One device, no axis to average over.
+        # There is one device, and so no axis of devices to average over.
         views = {name: number for name, number in (('test.clips', clips), ('test.crops', crops)) if number}
         config = config_lib.for_testing(run.config, {**(settings or {}), **views})
         self.config = dataclasses.replace(config, model=dataclasses.replace(config.model, sync_batch_norm=False))
@@ -68,13 +69,15 @@ class Classifier(Ranks):
         """The classifier of a work directory, or of a folder that `experiments.export` wrote.
 
         Args:
-          folder: the work directory; or the exported folder, in which checkpoint, views and settings are fixed.
+          folder: the work directory, or the exported folder. In an exported folder the checkpoint, the views and the
+            settings are fixed, so the other arguments must be left out.
           checkpoint_name: 'best', 'latest' or a step.
           clips, crops: the numbers of views in time and in space; 0 means the configured numbers.
-          settings: values of `config.TEST_SETTINGS` in place of the run's own, such as {'sampling.test_segments': 25}.
+          settings: values that replace the run's own, such as {'sampling.test_segments': 25}. `config.TEST_SETTINGS`
+            lists the settings that may be given.
 
         Raises:
-          UserError: no run there, no such checkpoint, or a setting that can't work.
+          UserError: the folder has no run or no such checkpoint, or a setting can't work.
         """
         run = workdir.load(folder)
         if description.is_exported(run.folder):
@@ -86,9 +89,10 @@ class Classifier(Ranks):
         return cls(run, checkpoint.restore_model(run.checkpoints, checkpoint_name)[1], clips, crops, settings)
 
     def probabilities(self, source: Source | list[Any], fps: float | None = None) -> np.ndarray:
-        """The probabilities float32[k], or float32[b k] of a list: averaged over the views as in the run's evaluation.
+        """The probabilities float32[k] of a video, or float32[b k] of a list of videos.
 
-        Arguments and errors are those of `classify`.
+        They are averaged over the views as in the run's evaluation. The arguments and errors are the same as in
+        `classify`.
         """
         logits = self.logits(source, fps)
         if isinstance(source, list):
@@ -96,12 +100,12 @@ class Classifier(Ranks):
         return metrics.average_views(logits[None], self.config.test.average)[0]
 
     def logits(self, source: Source | list[Any], fps: float | None = None) -> np.ndarray:
-        """The logits of each view, float32[v k], or float32[b v k] of a list.
+        """The logits float32[v k] of the views of a video, or float32[b v k] of a list of videos.
 
-        Arguments are those of `classify`.
+        The arguments are the same as in `classify`. The errors of `classify` are raised too.
 
         Raises:
-          resource_errors.OutOfMemory: says what helps. Other errors are those of `classify`.
+          resource_errors.OutOfMemory: the memory does not suffice; the message says what helps.
         """
         sources = listed(source, fps)
         logits = self._logits((self.views(one, fps) for one in sources), len(sources))
@@ -112,13 +116,13 @@ class Classifier(Ranks):
         return self._logits(iter([views]), 1)[0]
 
     def views(self, source: Source, fps: float | None = None) -> list[View]:
-        """What the network looks at in a video, in the order of `logits` (`Viewer.views`)."""
+        """The views of a video (see `Viewer.views`), in the order of `logits`."""
         return self._viewer.views(source, fps)
 
     def views_and_more(
         self, source: Source, more: Choice, fps: float | None = None
     ) -> tuple[list[View], list[bytes], np.ndarray]:
-        """The views of a video and other frames of it, decoded in one pass (`Viewer.views_and_more`)."""
+        """The views of a video and other frames of the video, decoded in one pass (see `Viewer.views_and_more`)."""
         return self._viewer.views_and_more(source, more, fps)
 
     def _logits(self, videos: Iterator[list[View]], count: int) -> np.ndarray:
@@ -129,11 +133,11 @@ class Classifier(Ranks):
         return logits[: count * views_each].reshape(count, views_each, len(self.labels))
 
     def _batches(self, videos: Iterator[list[View]]) -> Iterator[Views]:
-        """The views of all videos, in order, in the batches that go to the device; the last batch may have too many.
+        """Yields the views of all videos, in order, in batches for the device. The last batch may have too many views.
 
-        As many videos as fit into `views_at_once` are one batch; a video of more views is several equal batches. Fewer
-        videos at the end are filled up, with the last view again, to a whole batch, a half, a quarter...: few shapes are
-        compiled, whatever a list's length.
+        A batch has the views of as many videos as fit into `views_at_once`. A video with more views is divided into
+        several equal batches. If fewer videos are left at the end, the last view is repeated until the views fill a
+        whole batch, half a batch, a quarter... So few shapes are compiled, whatever the length of a list.
         """
         views_each, at_once = self._viewer.views_each, views_at_once(self.config)
         together = max(at_once // views_each, 1)
@@ -143,8 +147,8 @@ class Classifier(Ranks):
             views += views[-1:] * (-len(views) % size)
             for start in range(0, len(views), size):
                 _, windows, _, pictures = zip(*views[start : start + size])
-                # No window is larger than the stored short side, for crops are at most it. One canvas for all sizes of
-                # frames is one compilation.
+                # No window is larger than the short side of a stored frame. Frames of all sizes get the same canvas, so
+                # that the step is compiled once.
                 yield transform.on_canvas(pictures, windows, self.frames.short_side)
 
     def _computed(self, batches: Iterable[Views]) -> np.ndarray:
@@ -157,17 +161,17 @@ class Classifier(Ranks):
 
 
 def _size(count: int, most: int) -> int:
-    """The smallest of `most`, its half, its quarter... (rounded up) that is at least `count`."""
+    """The smallest size that is at least `count`. The sizes are `most`, its half, its quarter..., rounded up."""
     while most > 1 and -(-most // 2) >= count:
         most = -(-most // 2)
     return most
 
 
 def with_network(classifier: Ranks) -> Classifier:
-    """The classifier, for what looks into its network, such as streams and explanations.
+    """Returns the classifier, if streams and explanations can look into its network.
 
     Raises:
-      UserError: it has no network to look into.
+      UserError: the classifier has no network to look into.
     """
     if isinstance(classifier, Classifier):
         return classifier
@@ -176,10 +180,10 @@ def with_network(classifier: Ranks) -> Classifier:
 
 
 def find_videos(path: str | Path) -> list[Path]:
-    """A file itself; of a folder, the videos in it and below that a conversion would find, sorted.
+    """The videos at `path`: the file itself, or the videos that a conversion would find in and below a folder, sorted.
 
     Raises:
-      UserError: nothing is there, a folder has no video, or can't be read.
+      UserError: nothing is at `path`, the folder has no video, or the folder can't be read.
     """
     path = Path(path).expanduser()
     if not path.exists():

@@ -1,16 +1,17 @@
-"""Classification of a live stream: queues of frames [b t h w c] -> logits [b k], each frame encoded once.
+"""Classifies a live stream: queues of frames [b t h w c] -> logits [b k]. Each frame is encoded once.
 
-Zolfaghari et al. 2018 (arXiv:1804.09066), section 3.4 and algorithm 1. A memory has N places for frames, and a queue
-collects the frames that come between two updates. At an update, half of the places get frames of the queue. The other
-half keep half of the frames that are in memory, so that older frames become sparser. The new prediction is averaged
-with the average so far. In the paper the queue has N frames; here its length is free.
+Source: Zolfaghari et al. 2018 (arXiv:1804.09066), section 3.4 and algorithm 1. A memory has N places for frames, and a
+queue collects the frames that come between two updates. At an update, half of the places get frames of the queue. The
+other half keep half of the frames that are in memory, so that older frames become sparser. The new prediction is
+averaged with the average so far. In the paper the queue has N frames; here its length is free.
 
 In place of a frame, the memory keeps what the model's `encode_frames` made of the frame. For ECO and TSN these are the
 features of the 2-D network. For TimeSformer it is the frame itself, because the tokens depend on all frames from the
 first block on; so TimeSformer computes everything again at each update.
 
-A network that stacks frames (`seg_len`) has a snippet of so many consecutive frames where others have a frame. "Frames" are then
-what the network is given of frames, such as their optical flow (`vidcls.data.modality`).
+For a network that stacks frames, a place of the memory is for a snippet of `seg_len` consecutive frames, not for a
+single frame. In `stream_init` and `stream_update`, "frames" means what the network is given of frames, such as their
+optical flow (`vidcls.data.modality`).
 """
 
 import dataclasses
@@ -37,7 +38,7 @@ class State(NamedTuple):
 
     Attributes:
       features: what `encode_frames` made of the frames or snippets in memory, arrays [b N ...].
-      frames: int32[N], the numbers in the stream of these frames, or of the snippets' first frames, oldest first.
+      frames: int32[N], the numbers of these frames in the stream, oldest first. A snippet has its first frame's number.
       seen: int32, the number of frames that came in.
       average: float32[b k], the running average of the probabilities.
     """
@@ -68,7 +69,7 @@ def stream_init(
 
 
 def snippet_length(model: nn.Module) -> int:
-    """How many consecutive frames a place in the memory stands for."""
+    """The number of consecutive frames in one place of the memory."""
     return getattr(model, 'seg_len', 1)
 
 
@@ -76,13 +77,14 @@ def snippet_length(model: nn.Module) -> int:
 def stream_update(
     model: nn.Module, variables: Any, state: State, frames: jax.Array, unseen: int = 0
 ) -> tuple[State, jax.Array]:
-    """Takes in the queue `frames` float32[b t h w c], normalised, t at least the length of a snippet.
+    """Updates the memory with a queue of frames.
 
     An update runs `encode_frames` on min(t, N / 2) frames and `classify` on N frames. The first update fills the whole
     memory from its queue, so it runs `encode_frames` on min(t, N) frames.
 
     Args:
-      unseen: the number of the stream's frames after these that are not given, but which the next queue comes after.
+      frames: the queue, float32[b t h w c], normalised. Its t is at least the length of a snippet.
+      unseen: the number of frames that the stream has between this queue and the next one.
 
     Returns:
       The next state, and the logits float32[b k] of the frames that are now in memory. The state's `frames` are the
@@ -114,15 +116,15 @@ def stream_update(
 
 
 def snippets(starts: np.ndarray, length: int) -> np.ndarray:
-    """int64[len(starts) * length]: `length` consecutive numbers from each start on."""
+    """`length` consecutive numbers from each of n starts on: int64[n] -> int64[n * length]."""
     return (starts[:, None] + np.arange(length)).ravel()
 
 
 def spread(length: int, places: int) -> np.ndarray:
     """Indices int[places], spread evenly from 0 to length - 1, with repeats if length < places.
 
-    A single place gets the last index. The first frame of a stream stays in memory for ever, and the newest frame is
-    always taken.
+    A single place gets the last index, so that the newest frame is always taken. Several places get the first index
+    too, so that the first frame of a stream stays in memory for ever.
     """
     if places < 2:
         return np.full(places, length - 1)
@@ -130,18 +132,20 @@ def spread(length: int, places: int) -> np.ndarray:
 
 
 class Stream:
-    """One stream through a trained network: push frames, read `prediction`.
+    """A stream that a trained network classifies. Push frames, and read `prediction`.
 
     Args:
       classifier: a `vidcls.predict.Classifier`.
-      every: the number of frames from one update to the next, the length of the queue; 0: as many as the memory stands for.
+      every: the length of the queue, which is the number of frames from one update to the next. 0 means as many frames
+        as fill the memory.
 
     Raises:
-      UserError: `every` is too small for half of the memory, which takes that many new snippets at each update.
+      UserError: `every` is too small: each queue must have enough frames for half of the memory.
 
     Attributes:
-      prediction: (label, probability) of every class, best first, averaged over the updates; None before the first update.
-      logits: float32[k], of the last update; empty before the first one.
+      prediction: (label, probability) of every class, best first. The probabilities are averaged over the updates. None
+        before the first update.
+      logits: the logits of the last update, float32[k]; empty before the first update.
     """
 
     def __init__(self, classifier: Ranks, every: int = 0):
@@ -221,12 +225,12 @@ class Stream:
         return self._update(self._classifier.variables, self._state, views)
 
     def _flow(self, queue: list[np.ndarray]) -> np.ndarray:
-        """The optical flow of the queue, uint8[(t 2) h w 1]; computed where a snippet lies, and zero elsewhere."""
+        """The optical flow of the queue, uint8[(t 2) h w 1]. It is zero for frames that the update does not take."""
         places = max(self._number // 2, 1) if self.prediction else self._number
         flows = len(queue) - self._ahead
         looked_at = np.unique(snippets(spread(flows - self._length + 1, places), self._length))
         pairs = chosen_flow.pairs(looked_at, len(queue))
-        assert self._classifier.frames.flow is not None  # `workdir.load` sees to it
+        assert self._classifier.frames.flow is not None  # `workdir.load` checks this
         found = chosen_flow.pictures(pairs, dict(enumerate(queue)), self._classifier.frames.flow)
         pictures = np.zeros((flows, 2, *found.shape[1:]), np.uint8)
         pictures[looked_at] = found.reshape(-1, *pictures.shape[1:])

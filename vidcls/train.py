@@ -1,8 +1,8 @@
-"""Training, from a configuration to checkpoints. `train` tells the whole story; `begin` makes what it trains.
+"""Trains a network, from a configuration to checkpoints. `train` tells the whole story; `begin` makes what it needs.
 
-`vidcls.training.step` has the step, and `vidcls.distributed.devices` runs it on every device. Random numbers and the order
-of the clips are functions of (seed, step), so that a run that was cut off and resumed ends with the bits of an uninterrupted
-one. A checkpoint is saved before it is validated; a validation that was cut off is made on resume.
+`vidcls.training.step` has the step, and `vidcls.distributed.devices` runs it on every device. Random numbers and the
+order of the clips are functions of (seed, step). So a run that was cut off and resumed ends with the same bits as an
+uninterrupted run. A checkpoint is saved before it is validated. A validation that was cut off is repeated on resume.
 """
 
 import contextlib
@@ -47,20 +47,22 @@ def train(
     """Trains until `config.epochs`, from step 0 or from the latest checkpoint of the work directory.
 
     Args:
-      config: the settings; those of a run that is resumed must agree with its own (`vidcls.run.resuming`).
-      folder: the work directory, made if there is none (`vidcls.run.workdir` lists its files).
-      devices: candidates, of which as many are used as divide the global batch; default: all devices of all processes.
+      config: the settings. To resume a run, they must agree with the run's own settings (see `vidcls.run.resuming`).
+      folder: the work directory, which is made if it is missing. `vidcls.run.workdir` lists its files.
+      devices: the devices to choose from. As many are used as divide the global batch. None means all devices of all
+        processes.
       extend: whether a run may go on to another number of epochs although its schedule depends on that number.
-      loss: (logits [b k], targets float32[b k]) -> float32[b], in jax. Targets are probabilities, mixed and smoothed as
-        the configuration says. The work directory does not record the loss: resume a run with the same one.
+      loss: a JAX function (logits [b k], targets float32[b k]) -> float32[b]. The targets are probabilities, mixed and
+        smoothed as the configuration says. The work directory does not record the loss: resume a run with the same
+        loss.
 
     Returns:
-      The scores of the last validation; empty without a validation split, or if the run was complete already.
+      The scores of the last validation. They are empty without a validation split, and if the run was complete already.
 
     Raises:
-      UserError: a setting that can't work, or a work directory that holds another run or is being trained in.
+      UserError: a setting can't work, the work directory has another run, or another process is training in it.
       Diverged: the loss or a parameter is not finite.
-      Interrupted: SIGTERM or SIGINT came. The step that was running is saved; a validation that was running is given up.
+      Interrupted: SIGTERM or SIGINT came. A step that was running is saved; a validation that was running is given up.
       resource_errors.DiskFull, resource_errors.OutOfMemory: the message says what helps.
     """
     # ---- What is trained, and from which step
@@ -92,7 +94,7 @@ def train(
     validate = _validator(job, devices, checkpoints, log)
     scores: dict[str, float] = {}
     with (
-        Listener() as interruption,  # outermost: a signal must not cut off the closing of what is being saved
+        Listener() as interruption,  # outermost, so that no signal cuts off the closing of checkpoints and logs
         contextlib.closing(log),
         contextlib.closing(profile),
         contextlib.closing(checkpoints),
@@ -115,10 +117,11 @@ def train(
             meter.add(step, measured)
             log.advance()
             if is_due(step - 1, config.log_every_steps, num_steps):
-                meter.flush(keep=1)  # one step late: the device has begun the next
+                meter.flush(keep=1)  # one step late, when the device has begun the next step
             validation_due = is_due(step, eval_every, num_steps)
             stop = agree(interruption.signum)
-            # By the clock, a checkpoint is saved only where a row of the log ends, so that the time of saving counts in no row.
+            # A checkpoint that is due by the clock is saved where a row of the log ends, so that the time of saving
+            # counts in no row.
             save_now = is_due(step, config.log_every_steps, num_steps) and clock.is_over()
             if validation_due or stop or save_now:
                 meter.flush()
@@ -140,11 +143,11 @@ class Job(NamedTuple):
 
     Attributes:
       config: the settings, with the dataset's folder and splits as they were found.
-      steps_per_epoch: clips of the training split over the global batch; not whole in general.
+      steps_per_epoch: the number of clips in the training split, divided by `config.batch_size`; not whole in general.
       num_steps: the number of the last step.
-      learning_rate: of each step, counted from 0.
-      state: at step 0, arrays of numpy.
-      run: the work directory, already made.
+      learning_rate: the learning rate of each step, counted from 0.
+      state: the state at step 0, in numpy's arrays.
+      run: the run, whose work directory exists already.
       averaged_steps: the number of updates that the state's moving averages are made of.
     """
 
@@ -161,10 +164,12 @@ class Job(NamedTuple):
 
 
 def begin(config: Config, folder: str | Path, devices: Sequence[jax.Device], extend: bool = False) -> Job:
-    """Makes dataset, network, schedule, optimizer, first state and work directory of a run; arguments as of `train`.
+    """Opens a run's dataset, and makes its network, schedule, optimizer, first state and work directory.
+
+    The arguments are the same as in `train`.
 
     Raises:
-      UserError: a setting that can't work, or a work directory of another run.
+      UserError: a setting can't work, or the work directory has another run.
     """
     with processes.together():
         config, dataset = setup.open_data(config, devices)
@@ -179,7 +184,7 @@ def begin(config: Config, folder: str | Path, devices: Sequence[jax.Device], ext
 
 
 def _restore(checkpoints: Checkpoints, state: TrainState) -> TrainState:
-    """The state of the latest checkpoint, or the given one if there is none yet."""
+    """The state of the latest checkpoint, or `state` if there is no checkpoint yet."""
     step = checkpoints.latest()
     if step is None:
         return state
@@ -188,7 +193,7 @@ def _restore(checkpoints: Checkpoints, state: TrainState) -> TrainState:
 
 
 def check_finite(state: TrainState, step: int) -> None:
-    """Refuses to save a state that the last update ruined: only the loss of the step after it would show that.
+    """Refuses to save a state that the last update ruined. The loss would not show this before the next step.
 
     Raises:
       Diverged: a parameter or a running statistic is not finite.
@@ -198,15 +203,15 @@ def check_finite(state: TrainState, step: int) -> None:
 
 
 def is_due(step: int, interval: float, last: int) -> bool:
-    """Whether `step` is the first at or after a multiple of `interval` steps (which may be a fraction), or is `last`."""
+    """Whether `step` is `last`, or the first step at or after a multiple of `interval`, which may be a fraction."""
     return step == last or int(step / interval) > int((step - 1) / interval)
 
 
 class Clock:
-    """Says once in each period that the period is over, in all processes at the same call.
+    """Says once in each period that the period is over. All processes get this answer at the same call.
 
     Args:
-      minutes: the length of a period; 0: no period ends.
+      minutes: the length of a period. With 0, no period ends.
       agree: makes one answer of the answers of all processes.
     """
 
@@ -222,10 +227,10 @@ class Clock:
 def _validator(
     job: Job, devices: Sequence[jax.Device], checkpoints: Checkpoints, log: RunLog | SilentLog
 ) -> Callable[[int, TrainState, Callable[[int], None]], dict[str, float]]:
-    """(step, state, check) -> scores on the validation split from one centre view; empty without such a split.
+    """A function (step, state, check) -> scores on the validation split, from a single view of each clip.
 
-    The scores join the checkpoint of `step` and the log. Before each batch `check(step)` may end the validation by an
-    exception.
+    Without a validation split, the scores are empty. The function adds the scores to the checkpoint of `step` and to
+    the log. Before each batch it calls `check(step)`, which may end the validation by an exception.
     """
     split = job.config.data.validation_split
     if not split:

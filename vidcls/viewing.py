@@ -1,7 +1,7 @@
-"""What a run looks at in a video: a file, or frames uint8[t h w c] in memory -> views.
+"""Makes the views that a run looks at in a video. The video is a file, or an array of frames uint8[t h w c].
 
-The video is prepared as the clips of the run's dataset were (size, rate, optical flow), and its frames and windows are chosen
-by the code of evaluation. Neither TensorFlow nor the network is needed.
+The video is prepared as the clips of the run's dataset were (size, rate, optical flow). Its frames and windows are
+chosen by the code of evaluation. Neither TensorFlow nor the network is needed.
 """
 
 import math
@@ -20,7 +20,7 @@ from vidcls.data.sampling import Sampler
 from vidcls.data.windows import Window, view_windows
 
 Source: TypeAlias = str | os.PathLike | np.ndarray  # a file, or RGB frames uint8[t h w c]
-# (number of stored frames, frames per second) -> their indices
+# A function (number of stored frames, frames per second) -> indices of the frames that it chooses.
 Choice: TypeAlias = Callable[[int, float], Sequence[int] | np.ndarray]
 
 
@@ -28,10 +28,11 @@ class View(NamedTuple):
     """A view of a video.
 
     Attributes:
-      frames: uint8[t h w c], whole frames as they would be stored, RGB.
-      window: what the network looks at in each of them.
-      times: float64[t], when each frame appears, seconds after the first frame of the video.
-      pictures: uint8[p h w c], what a dataset of the run's modality would hold of these frames: themselves, or their flow.
+      frames: uint8[t h w c], whole RGB frames as they would be stored.
+      window: the rectangle that the network looks at in each frame.
+      times: float64[t], the time at which each frame appears, in seconds after the first frame of the video.
+      pictures: uint8[p h w c], the pictures that the network looks at: the frames themselves, or their optical flow as
+        a dataset would store it.
     """
 
     frames: np.ndarray
@@ -44,7 +45,7 @@ class Viewer:
     """Makes the views of videos for the network of a run.
 
     Args:
-      config: the run's configuration, as it is tested.
+      config: the run's configuration, with the settings of the test.
       frames: how the frames of the run's dataset are stored.
 
     Attributes:
@@ -57,33 +58,38 @@ class Viewer:
         self.views_each = config.test.clips * config.test.crops
 
     def views(self, source: Source, fps: float | None = None) -> list[View]:
-        """What the network looks at in a video: the windows of the first view in time come first.
+        """The views of a video. The windows of the first view in time come first.
+
+        The errors are the same as in `ranking.Ranks.classify`.
 
         Args:
           source: a path, or an array of RGB frames uint8[t h w c].
-          fps: as in `ranking.Ranks.classify`, as are the errors.
+          fps: as in `ranking.Ranks.classify`.
         """
         return self.views_and_more(source, lambda num_frames, rate: [], fps)[0]
 
     def views_and_more(
         self, source: Source, more: Choice, fps: float | None = None
     ) -> tuple[list[View], list[bytes], np.ndarray]:
-        """The views of a video and other frames of it, decoded in one pass.
+        """The views of a video and other frames of the video, decoded in one pass.
+
+        The errors are the same as in `views`.
 
         Args:
-          more: chooses the other frames.
-          source, fps: as in `views`, as are the errors.
+          source: as in `views`.
+          more: a function that chooses the other frames.
+          fps: as in `views`.
 
         Returns:
-          What `views` gives; the other frames as they would be stored, JPEGs; and their times float64[t], seconds after
-            the first frame, at the video's average rate.
+          The views, as `views` returns them; the JPEGs of the other frames, as they would be stored; and the times of
+            the other frames, float64[t], in seconds after the first frame of the video, at its average rate.
         """
         check(source, fps)
         clips, in_flow = self._config.test.clips, self._config.sampling.modality == 'flow'
-        pairs = np.zeros((0, 2), np.int64)  # the frames whose flow is seen
+        pairs = np.zeros((0, 2), np.int64)  # the pairs of frames whose flow is looked at
 
         def choose(num_frames: int, rate: float) -> np.ndarray:
-            nonlocal pairs  # of the last call: an earlier call may have a wrong number of frames
+            nonlocal pairs  # the last call decides: an earlier call may be given a wrong number of frames
             chosen = np.concatenate([self._sampler.view(num_frames, rate, clip, clips) for clip in range(clips)])
             pairs = chosen_flow.pairs(chosen, num_frames) if in_flow else pairs
             return np.concatenate([chosen, pairs.ravel(), np.asarray(more(num_frames, rate), np.int64)])
@@ -93,7 +99,7 @@ class Viewer:
         rest = seen + pairs.size
         frames = pictures = video.pixels(jpegs[:seen])
         if in_flow:
-            assert self._frames.flow is not None  # `workdir.load` sees to it
+            assert self._frames.flow is not None  # `workdir.load` checks this
             by_number = dict(zip(pairs.ravel().tolist(), video.pixels(jpegs[seen:rest])))
             pictures = chosen_flow.pictures(pairs, by_number, self._frames.flow)
         height, width = frames.shape[1:3]
@@ -114,10 +120,10 @@ class Viewer:
 
 
 def listed(source: Source | list[Any], fps: float | None) -> list[Source]:
-    """The source or sources as a list, after `check` of each.
+    """Returns the source or the sources as a list, after a `check` of each.
 
     Raises:
-      ValueError, TypeError: as in `check`; the message has the place in the list.
+      ValueError, TypeError: as in `check`; the message also gives the place in the list.
     """
     sources = source if isinstance(source, list) else [source]
     for number, one in enumerate(sources):
@@ -126,10 +132,15 @@ def listed(source: Source | list[Any], fps: float | None) -> list[Source]:
 
 
 def check(source: Any, fps: float | None, which: str = '') -> None:
-    """Refuses what is neither a path nor an array of frames; `which` names it in the message.
+    """Refuses a source that is neither a path nor an array of frames, and a rate that is not a positive number.
+
+    Args:
+      source: the source.
+      fps: the rate of frames, or None.
+      which: how the message begins, such as with the place of the source in a list.
 
     Raises:
-      ValueError, TypeError: says what was given, and what must be.
+      ValueError, TypeError: the message says what was given, and what must be given.
     """
     if fps is not None and not (fps > 0 and math.isfinite(fps)):
         raise ValueError(f'fps={fps}: must be greater than 0')

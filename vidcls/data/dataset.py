@@ -1,4 +1,4 @@
-"""What lies on disk: a TFDS folder of JPEG-encoded videos, its labels, its splits and its frame index.
+"""Opens a dataset on disk: a TFDS folder of JPEG-encoded videos, with its labels, its splits and its frame index.
 
 The folder is `OUT/<name>/<version>/` as `data_prep` writes it, and `tfds.builder_from_directory` reads it too. Each
 clip is stored once, in one of several disjoint TFDS splits ("parts"); the dataset's metadata maps the names that people
@@ -24,7 +24,7 @@ from vidcls.errors import UserError
 from vidcls.text import spelling
 from vidcls.text.bounded_file import check_regular
 
-_INDEX_BYTES = 1 << 20  # that an index may have beside four times the bytes of its shards
+_INDEX_BYTES = 1 << 20  # an index may have so many bytes, plus four times the bytes of its shards
 _Check = Callable[[FrameIndex], None]  # raises UserError
 
 
@@ -39,7 +39,7 @@ class Dataset:
       splits: split name -> int64 clip numbers in `index`, ascending.
       index: where every frame lies.
       storage: how the frames are stored, without their flow.
-      flow: how the flow was computed that is stored beside the frames; None without flow.
+      flow: how the stored flow was computed; None for a dataset without flow.
     """
 
     folder: Path
@@ -51,11 +51,11 @@ class Dataset:
     flow: FlowSettings | None = None
 
     def clips(self, split: str, flag: str = '') -> np.ndarray:
-        """Clip numbers of a split, or of a sum of splits ('train+validation'): int64[n], ascending.
+        """The clip numbers int64[n], ascending, of a split or of a sum of splits such as 'train+validation'.
 
         Args:
           split: the split's name, or names joined by '+'.
-          flag: the flag that names the split, for messages.
+          flag: the flag by which a user named the split, for messages; '' if there is none.
 
         Raises:
           UserError: the dataset has no such split, or the split is empty.
@@ -73,7 +73,10 @@ class Dataset:
         return clips
 
     def digest(self, split: str) -> str:
-        """8 hexadecimal digits of the labels, the clips and each frame's size in bytes: they tell equal names apart."""
+        """A digest of 8 hexadecimal digits, which tells datasets with equal names apart.
+
+        It is made of the labels, the clips, and the size of each frame in bytes.
+        """
         index, selected = self.index, self.clips(split)
         found = hashlib.sha256('\n'.join([*self.labels, *index.ids[selected].tolist()]).encode())
         for column in (index.labels, index.fps, index.height, index.width):
@@ -83,27 +86,28 @@ class Dataset:
         return found.hexdigest()[:8]
 
     def clip_groups(self) -> groups.Groups | None:
-        """Which clips of the index were cut from one recording or film; None where the dataset does not tell.
+        """The groups of clips that were cut from one recording or film; None if the dataset does not tell.
 
         Raises:
-          UserError, OSError: as of `groups.load`.
+          UserError, OSError: as in `groups.load`.
         """
         return groups.load(self.folder, self.index.ids)
 
     def reader(self) -> FrameReader:
-        """Reads single frames of this dataset."""
+        """A reader of single frames of this dataset."""
         return FrameReader(self.folder, self.index)
 
     def pictures(self, modality: str, expected: FlowSettings | None = None) -> tuple[FrameIndex, FrameReader]:
-        """What a run of a modality reads: where the pictures lie, and their reader.
+        """The index of the pictures that a run reads, and a reader of these pictures.
 
         Args:
-          modality: 'flow': two grey JPEGs a frame, x and then y, of the size of the frames (`FrameIndex`).
-            Any other: the frames.
-          expected: how the flow must have been computed, such as that of the run; None: any way.
+          modality: the modality of the run. For 'flow', the pictures are two grey JPEGs for each frame, x and then y,
+            in the size of the frames (see `FrameIndex`). For any other modality they are the frames.
+          expected: how the flow must have been computed, such as the flow that the run was trained on. None accepts any
+            flow.
 
         Raises:
-          UserError: the dataset has no flow, or it was computed in another way than `expected`.
+          UserError: the dataset has no flow, or its flow was computed in another way than `expected`.
         """
         if modality != 'flow':
             return self.index, self.reader()
@@ -111,10 +115,15 @@ class Dataset:
         return self._flow_index, FrameReader(self.folder, self._flow_index, 'flow picture')
 
     def stored(self, modality: str, expected: FlowSettings | None = None) -> FrameStorage:
-        """How that is stored which a run of a modality reads: `storage`, with `flow` for the modality 'flow' alone.
+        """How the pictures that a run reads are stored.
+
+        The result is `storage`. For the modality 'flow', it also says how the flow was computed.
+
+        Args:
+          modality, expected: as in `pictures`.
 
         Raises:
-          UserError: as of `pictures`.
+          UserError: as in `pictures`.
         """
         if modality != 'flow':
             return self.storage
@@ -130,16 +139,19 @@ class Dataset:
 
     @functools.cached_property
     def _flow_index(self) -> FrameIndex:
-        """Loaded when it is needed: it has twice as many entries as `index`."""
+        """The index of the flow. It is loaded only when it is needed, since it has twice as many entries as `index`."""
         check = functools.partial(_check_flow, self.folder, self.index)
         return _load_index(self.folder, self.index.shards.tolist(), FLOW, check)
 
 
 def find_folder(path: str | Path) -> Path:
-    """The version folder at `path`, or the only one below it (`OUT`, `OUT/<name>` or `OUT/<name>/<version>`).
+    """Finds the folder of a dataset's version: `path` itself, or the only such folder below `path`.
+
+    Args:
+      path: OUT, OUT/<name> or OUT/<name>/<version>.
 
     Raises:
-      UserError: no dataset lies there, or several do.
+      UserError: there is no dataset, or there are several.
     """
     path = Path(path).expanduser()
     found = [
@@ -157,7 +169,7 @@ def find_folder(path: str | Path) -> Path:
 
 
 def _point_to_replaced(path: Path) -> None:
-    """Raises UserError where a conversion was killed between the two renames of --overwrite (data_prep/publish.py)."""
+    """Raises UserError if a conversion was killed between the two renames of --overwrite (data_prep/publish.py)."""
     hidden = '.*.replaced'
     for found in (
         path.with_name(f'.{path.name}.replaced'),
@@ -174,11 +186,11 @@ def _point_to_replaced(path: Path) -> None:
 
 
 def open_dataset(path: str | Path) -> Dataset:
-    """Opens the dataset at `path` (see `find_folder`), and indexes its frames where it has no index that fits.
+    """Opens the dataset at `path` (see `find_folder`), and indexes its frames if it has no index that fits.
 
     Raises:
-      UserError: there is no dataset, its description is not as data_prep writes it, a shard is missing, or a clip's label
-        is none of the dataset's.
+      UserError: there is no dataset, its description is not as data_prep writes it, a shard is missing, or a clip has a
+        label that the dataset lacks.
     """
     folder = find_folder(path)
     described = description.read(folder)
@@ -225,7 +237,7 @@ def _check_labels(folder: Path, index: FrameIndex, names: Sequence[str]) -> None
 
 
 def _load_index(folder: Path, shards: list[str], pictures: Pictures, check: _Check) -> FrameIndex:
-    """The index in the folder, or a new one where the folder has none that passes `check` and fits the shards."""
+    """The index in the folder, if it passes `check` and fits the shards; otherwise a new one, which is saved there."""
     path = folder / pictures.filename
     if path.exists():
         try:
@@ -254,7 +266,7 @@ def _read_index(folder: Path, shards: list[str], pictures: Pictures) -> FrameInd
 
 
 def _check_description(folder: Path, clips_of_shard: dict[str, int], short_side: int, index: FrameIndex) -> None:
-    """Refuses an index of other frames than the description states."""
+    """Refuses an index if its number of clips or the size of its frames is not as the description states."""
     counted = np.bincount(index.shard, minlength=len(clips_of_shard)).tolist()
     for (name, stated), found in zip(clips_of_shard.items(), counted, strict=True):
         if stated != found:
@@ -264,7 +276,10 @@ def _check_description(folder: Path, clips_of_shard: dict[str, int], short_side:
 
 
 def _check_flow(folder: Path, frames: FrameIndex, index: FrameIndex) -> None:
-    """Refuses an index of flow that doesn't fit the index of frames: two pictures a frame, of the frame's size."""
+    """Refuses an index of flow that doesn't fit the index of frames.
+
+    Each frame must have two pictures of flow, in the size of the frame.
+    """
     expected = {'first': frames.first * FLOW.per_frame} | {n: getattr(frames, n) for n in ('ids', 'height', 'width')}
     for name, values in expected.items():
         if not np.array_equal(getattr(index, name), values):

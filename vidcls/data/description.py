@@ -1,15 +1,17 @@
-"""What a dataset's folder says of itself: name, labels, and which shards hold how many clips of which part.
+"""Reads the description in a dataset's folder: its name, its labels, its parts and their shards.
 
-TensorFlow Datasets reads the same files, but imports the module of every class that `features.json` names before it checks
-the class, so that a module in the dataset's own folder would run. The files are a few lines of JSON, so they are read here,
-with a limit on every number that sizes later work. TensorFlow Datasets isn't needed to open a dataset.
+TensorFlow Datasets reads the same files. But it imports the module of every class that `features.json` names, before it
+checks the class. So a module in the dataset's own folder would run. The files are a few lines of JSON, so they are read
+here, with a limit on every number that determines the size of later work. TensorFlow Datasets isn't needed to open a
+dataset.
 
-dataset_info.json   name, version, splits ("parts") with the number of clips of each shard, and the template of shard names
+dataset_info.json   name, version, splits ("parts") with the number of clips in each shard, template of shard names
 features.json       what an example is made of; must be what data_prep writes
 label.labels.txt    class names, one a line
-metadata.json       the sums of parts that people use, and how frames were stored; may be absent
+metadata.json       the splits that people use, as sums of parts, and how frames were stored; may be absent
 
-Format: tensorflow_datasets/core/proto/dataset_info.proto and feature.proto, as JSON; names: its `core/naming.py`.
+The format of the files is in tensorflow_datasets/core/proto/dataset_info.proto and feature.proto; here it is JSON. The
+names of shards are in tensorflow_datasets/core/naming.py.
 """
 
 import dataclasses
@@ -26,9 +28,9 @@ MAX_SHARDS = 100_000
 _MAX_PARTS = 1000
 _MAX_DEPTH = 12
 _MAX_TEMPLATE = 200
-_MAX_BYTES = 4 << 20  # of each JSON file
+_MAX_BYTES = 4 << 20  # the limit on each JSON file
 _TEMPLATE = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'
-_PLAIN = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.-]{0,199}')  # a name that stays in its folder
+_PLAIN = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.-]{0,199}')  # a file name that can't lead out of its folder
 _FEATURES = 'tensorflow_datasets.core.features.'
 _CLASSES = {
     'video': (f'{_FEATURES}sequence_feature.Sequence',),
@@ -36,24 +38,24 @@ _CLASSES = {
     'id': (f'{_FEATURES}text_feature.Text',),
     'fps': (f'{_FEATURES}scalar.Scalar', f'{_FEATURES}tensor_feature.Tensor'),
 }
-_FLOW = {'flow': _CLASSES['video']}  # of datasets that have it
+_FLOW = {'flow': _CLASSES['video']}  # only in datasets with flow
 _KNOWN = {f'{_FEATURES}features_dict.FeaturesDict', f'{_FEATURES}image_feature.Image'}.union(*_CLASSES.values())
-_CLASS_KEYS = ('pythonClassName', 'type')  # 'type' is of TensorFlow Datasets before 4.5
+_CLASS_KEYS = ('pythonClassName', 'type')  # TensorFlow Datasets before 4.5 has 'type'
 
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What the files say; the shards themselves are not opened.
+    """The description of a dataset, from the files beside its shards.
 
     Attributes:
-      name, version: of the dataset, such as 'ucf101' and '1.0.0'.
+      name, version: the dataset's name and version, such as 'ucf101' and '1.0.0'.
       labels: class names; a label is a position in this list.
-      parts: part -> {file name of a shard: number of its clips}, in the order of the shards; parts without a clip are left
-        out.
-      splits: the name that people use -> the parts that it is the sum of.
-      short_side: the limit on the short side that frames were stored with, pixels; None where no file tells it.
-      fps: the rate that frames were resampled to, frames per second; None where every frame was kept.
-      flow: how the flow was computed that is stored beside the frames; None without flow.
+      parts: part -> {file name of a shard: number of its clips}, in the order of the shards. Parts without clips are
+        left out.
+      splits: split name -> the names of its parts.
+      short_side: the limit on the short side of stored frames, pixels; None if no file tells it.
+      fps: the rate that frames were resampled to, frames per second; None if every frame was kept.
+      flow: how the stored flow was computed; None for a dataset without flow.
     """
 
     name: str
@@ -70,7 +72,7 @@ def read(folder: Path) -> Description:
     """Reads and checks the files of a dataset's folder.
 
     Raises:
-      UserError: a file is broken, hostile or not as data_prep writes it; names the file and what is wrong.
+      UserError: a file is broken, hostile or not as data_prep writes it; the message names the file and what is wrong.
       OSError: a file is missing or can't be read.
     """
     name, version, parts = read_parts(folder)
@@ -92,10 +94,10 @@ def read(folder: Path) -> Description:
 
 
 def read_parts(folder: Path) -> tuple[str, str, dict[str, dict[str, int]]]:
-    """`name`, `version` and `parts` of the description, from dataset_info.json alone.
+    """The `name`, `version` and `parts` of a `Description`, read from dataset_info.json alone.
 
     Raises:
-      UserError, OSError: as `read`.
+      UserError, OSError: as in `read`.
     """
     path = folder / 'dataset_info.json'
     info = read_json(path, _MAX_BYTES)
@@ -104,14 +106,14 @@ def read_parts(folder: Path) -> tuple[str, str, dict[str, dict[str, int]]]:
 
 
 def _plain(path: Path, what: str, value: Any) -> str:
-    """A name that can stand in a file's name."""
+    """Returns a value of a JSON file, after a check that it is a text which can stand in a file's name."""
     if not isinstance(value, str) or not _PLAIN.fullmatch(value):
         raise UserError(f'{path}: the {what} {value!r:.80} must be letters, digits, _, . and -')
     return value
 
 
 def _parts(path: Path, name: str, info: dict[str, Any]) -> dict[str, dict[str, int]]:
-    """`parts` of the description."""
+    """The `parts` of a `Description`."""
     file_format = info.get('fileFormat') or 'tfrecord'
     if file_format != 'tfrecord':
         raise UserError(f'{path}: the shards are of the format {file_format!r:.80}; only tfrecord is read')
@@ -147,7 +149,7 @@ def _parts(path: Path, name: str, info: dict[str, Any]) -> dict[str, dict[str, i
 
 
 def _count(path: Path, value: Any) -> int:
-    """A number of clips, which may be a string: the JSON of protocol buffers writes int64 so."""
+    """Returns a number, after a check. It may be a string: the JSON of protocol buffers writes int64 as strings."""
     if isinstance(value, str) and re.fullmatch('[0-9]{1,10}', value):
         value = int(value)
     if type(value) is not int or not 0 <= value < 2**31:
@@ -156,7 +158,7 @@ def _count(path: Path, value: Any) -> int:
 
 
 def _shard_names(path: Path, template: Any, name: str, part: str, count: int) -> list[str]:
-    """File names of a part's `count` shards, by the template."""
+    """The file names of a part's `count` shards, made from the template."""
     if not isinstance(template, str) or len(template) > _MAX_TEMPLATE:
         raise UserError(f'{path}: filepathTemplate {template!r:.80} is no text of a file name')
     digits = max(len(str(count)), 5)
@@ -177,7 +179,7 @@ def _shard_names(path: Path, template: Any, name: str, part: str, count: int) ->
 
 
 def _splits(path: Path, parts: dict[str, Any], sums: Any) -> dict[str, tuple[str, ...]]:
-    """`splits` of the description, from sums such as 'train+validation'."""
+    """The `splits` of a `Description`, made from sums such as 'train+validation'."""
     if not isinstance(sums, dict) or len(sums) > _MAX_PARTS or not all(isinstance(v, str) for v in sums.values()):
         raise UserError(f'{path}: splits must be an object of at most {_MAX_PARTS:,} sums such as "train+validation"')
     splits = {_plain(path, 'split name', split): tuple(text.split('+')) for split, text in sums.items()}
@@ -189,7 +191,7 @@ def _splits(path: Path, parts: dict[str, Any], sums: Any) -> dict[str, tuple[str
 
 
 def _check_features(path: Path, num_labels: int) -> bool:
-    """Whether the examples have flow. Refuses a features.json that is not what data_prep writes."""
+    """Refuses a features.json that is not as data_prep writes it. Returns whether the examples have flow."""
     tree = read_json(path, _MAX_BYTES)
     _check_classes(path, tree, 0)
     features = tree.get('featuresDict')

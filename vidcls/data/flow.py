@@ -1,11 +1,13 @@
-"""Optical flow from each frame to the next in 8 bits: frames uint8[t h w 3] -> flow uint8[t h w 2], x before y.
+"""Computes the optical flow from each frame to the next, in 8 bits.
 
-The flow is computed on grey frames of the stored size, and quantised as published flow is (denseflow, dense_flow): motion
-from -bound to bound pixels a frame becomes 0 to 255, rounded half to even, so that no motion is 128; faster motion is cut
-off. The last pair's flow stands for the last frame too, so that a clip has as many flows as frames.
+Frames uint8[t h w 3] -> flow uint8[t h w 2], x before y. The flow is computed on grey frames of the stored size, and
+quantised as published flow is (denseflow, dense_flow). Motion from -bound to bound pixels a frame becomes 0 to 255,
+rounded half to even, so that no motion is 128. Faster motion is cut off. The last frame has the flow of the last pair
+of frames, so that a clip has as many flows as frames.
 
-OpenCV computes: DIS (Kroeger et al. 2016), Farneback (2003), and TV-L1 (Zach et al. 2007), which only OpenCV's contrib build
-has. Frames that differ in their bits may differ in their flow, so prediction passes frames through the stored JPEG first.
+The algorithms are OpenCV's: DIS (Kroeger et al. 2016), Farneback (2003), and TV-L1 (Zach et al. 2007), which needs the
+contrib build of OpenCV. Frames that differ in a few bits may differ in their flow, so prediction passes frames through
+the stored JPEG first.
 """
 
 import dataclasses
@@ -18,16 +20,16 @@ import numpy as np
 from vidcls.errors import UserError
 
 ALGORITHMS = ('dis', 'farneback', 'tvl1')
-PRESETS = ('ultrafast', 'fast', 'medium')  # of DIS
-BOUND = 20.0  # pixels a frame; published flow pictures have it (mmaction2), though denseflow's default is 32
+PRESETS = ('ultrafast', 'fast', 'medium')  # the presets of DIS
+BOUND = 20.0  # pixels a frame; published flow pictures have this bound (mmaction2), though denseflow's default is 32
 MAX_BOUND = 1000.0
 ROUNDING = 'half_to_even'
 STILL = 128  # no motion
 _DEFAULT_PRESET = 'fast'
-_MIN_SIDE = 12  # pixels of DIS; smaller frames are padded
-_MAX_ASPECT = 2  # width / height of DIS
+_MIN_SIDE = 12  # pixels; smaller frames are padded for DIS
+_MAX_ASPECT = 2  # width / height; wider frames are turned for DIS
 
-_Between = Callable[[np.ndarray, np.ndarray], np.ndarray]  # two grey frames uint8[h w] -> float32[h w 2], pixels
+_Between = Callable[[np.ndarray, np.ndarray], np.ndarray]  # two grey frames uint8[h w] -> flow float32[h w 2], pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +37,12 @@ class FlowSettings:
     """How flow is computed and quantised.
 
     Attributes:
-      algorithm: of `ALGORITHMS`.
-      preset: of `PRESETS` for DIS, where '' means the default one; '' for others.
+      algorithm: one of `ALGORITHMS`.
+      preset: for DIS, one of `PRESETS`, or '' for the default preset. For other algorithms, ''.
       bound: the motion that becomes 255, pixels a frame.
 
     Raises:
-      UserError: there is no such setting.
+      UserError: there is no such algorithm or preset, or the bound is out of range.
     """
 
     algorithm: str = 'dis'
@@ -61,24 +63,25 @@ class FlowSettings:
             raise UserError(f'flow bound {self.bound!r:.80}: must be more than 0 and at most {MAX_BOUND:g} pixels')
 
     def flags(self) -> str:
-        """The flags of data_prep that ask for this flow."""
+        """The flags of data_prep that give this flow."""
         preset = f' --flow_preset={self.preset}' if self.preset else ''
         return f'--flow={self.algorithm}{preset} --flow_bound={self.bound:g}'
 
 
 def described(settings: FlowSettings) -> dict[str, Any]:
-    """The settings as a dataset's metadata.json and a run's frames.json hold them."""
+    """The settings, in the form in which a dataset's metadata.json and a run's frames.json have them."""
     return dataclasses.asdict(settings) | {'rounding': ROUNDING}
 
 
 def checked(path: Path, value: Any) -> FlowSettings:
-    """The settings that a file holds as `described` gives them.
+    """Reads settings in the form that `described` returns.
 
     Args:
-      path: the file, for the message.
+      path: the path of the file that has the settings, for the message.
+      value: what the file has.
 
     Raises:
-      UserError: it holds something else; names the file and what is wrong.
+      UserError: the value is not in that form; the message names the file and what is wrong.
     """
     if not isinstance(value, dict) or set(value) != set(described(FlowSettings())) or value['rounding'] != ROUNDING:
         raise UserError(f'{path}: flow={value!r:.80}: must have algorithm, preset, bound, and rounding={ROUNDING!r}')
@@ -89,22 +92,24 @@ def checked(path: Path, value: Any) -> FlowSettings:
 
 
 def compute(frames: np.ndarray, settings: FlowSettings) -> np.ndarray:
-    """The flow of each frame to the next one.
+    """The flow from each frame to the next one.
 
     Args:
-      frames: RGB uint8[t h w 3], neighbours in time, at least one.
+      frames: RGB frames uint8[t h w 3] that follow each other, at least one.
+      settings: how the flow is computed.
 
     Returns:
-      uint8[t h w 2], x before y; the last flow is the one before it again. A single frame has none, so that its flow is 128.
+      The flow uint8[t h w 2], x before y. The last frame has the same flow as the frame before it. The flow of a single
+        frame is 128, no motion.
 
     Raises:
-      UserError: OpenCV, or the build of it that has the algorithm, is not installed.
+      UserError: OpenCV is not installed, or its build lacks the algorithm.
     """
     return np.stack(list(flows(frames, settings)))
 
 
 def flows(frames: Iterable[np.ndarray], settings: FlowSettings) -> Iterator[np.ndarray]:
-    """Yields what `compute` gives, uint8[h w 2] for each frame, and holds two frames at a time."""
+    """Yields the flow uint8[h w 2] of each frame, as in `compute`. Only two frames are in memory at a time."""
     between = _between(settings)
     import cv2
 
@@ -122,7 +127,10 @@ def flows(frames: Iterable[np.ndarray], settings: FlowSettings) -> Iterator[np.n
 
 
 def quantise(flow: np.ndarray, bound: float) -> np.ndarray:
-    """Pixels a frame, float32[h w 2], -> uint8[h w 2]: round-half-to-even(255 (v + bound) / (2 bound)), within 0 to 255."""
+    """Quantises the flow v, float32[h w 2] in pixels a frame, to 8 bits, uint8[h w 2].
+
+    The result is 255 (v + bound) / (2 bound), rounded half to even and cut off at 0 and 255.
+    """
     import cv2
 
     # One pass; OpenCV rounds half to even and saturates.
@@ -130,19 +138,22 @@ def quantise(flow: np.ndarray, bound: float) -> np.ndarray:
 
 
 def check_installed(settings: FlowSettings) -> None:
-    """Raises UserError where OpenCV, or the build of it that has the algorithm, is not installed."""
+    """Raises UserError if OpenCV is not installed, or if its build lacks the algorithm."""
     _between(settings)
 
 
 def use_one_thread() -> None:
-    """Makes OpenCV use this thread alone, where there is a process for each core; threads change no flow."""
+    """Makes OpenCV use a single thread in this process, since each core has a process.
+
+    The number of threads does not change the flow.
+    """
     import cv2
 
     cv2.setNumThreads(1)
 
 
 def _between(settings: FlowSettings) -> _Between:
-    """The function that computes the flow between two grey frames."""
+    """A function that computes the flow between two grey frames."""
     try:
         import cv2
     except ImportError as error:
@@ -162,10 +173,11 @@ def _between(settings: FlowSettings) -> _Between:
 
 
 def _dis(algorithm: Any) -> _Between:
-    """DIS for frames of any size.
+    """A function that computes the flow between two grey frames of any size by DIS.
 
-    OpenCV refuses frames of fewer than 12 pixels a side. It chooses the number of scales by the width alone, and where a
-    frame is much wider than high, reads beyond its coarsest scale (opencv_contrib's issue 1355): such frames are turned.
+    OpenCV refuses frames of fewer than 12 pixels a side, so smaller frames are padded. It chooses the number of scales
+    by the width alone, and reads beyond the coarsest scale of a frame that is much wider than high (opencv_contrib's
+    issue 1355), so such frames are turned.
     """
 
     def between(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -1,4 +1,7 @@
-"""Flow as it is stored: for each frame two grey JPEGs of the frame's size, x and then y, of the same quality as frames."""
+"""Encodes flow as it is stored, and decodes it.
+
+Each frame has two grey JPEGs, x and then y. They have the frame's size, and the same JPEG quality as frames.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -11,28 +14,29 @@ from vidcls.data.frame_jpeg import JPEG_QUALITY
 
 
 def encode(flow: np.ndarray) -> tuple[bytes, bytes]:
-    """JPEGs of x and of y of a frame's flow, uint8[h w 2]."""
+    """The JPEGs of x and of y for a frame's flow uint8[h w 2]."""
     x, y = (_encode(np.ascontiguousarray(flow[..., channel : channel + 1])) for channel in range(2))
     return x, y
 
 
 def decode(pictures: Sequence[bytes]) -> np.ndarray:
-    """The flow uint8[t h w 2] of the JPEGs x1 y1 x2 y2..., which have one size."""
+    """The flow uint8[t h w 2] that the JPEGs x1 y1 x2 y2... show. All of them must have the same size."""
     planes = [simplejpeg.decode_jpeg(picture, colorspace='GRAY')[..., 0] for picture in pictures]
     return np.stack([np.stack(planes[number : number + 2], axis=-1) for number in range(0, len(planes), 2)])
 
 
 def of_frames(jpegs: Iterable[bytes], settings: FlowSettings) -> Iterator[tuple[bytes, bytes]]:
-    """Yields the JPEGs of x and of y for each stored frame of a clip, as `flow.compute` has them.
+    """Computes the flow of a clip (see `flow.compute`), and yields the JPEGs of x and of y for each frame.
 
-    The flow is that of the stored frames, not of the video's: so it is the same at conversion, at prediction, and where it is
-    added to a dataset.
+    The flow is computed from the stored frames, not from the frames of the video. So it is the same at conversion, at
+    prediction, and when it is added to a dataset.
 
     Args:
-      jpegs: the stored frames.
+      jpegs: the JPEGs of the stored frames.
+      settings: how the flow is computed.
 
     Raises:
-      UserError: as of `flow.compute`.
+      UserError: as in `flow.compute`.
     """
     for flow in flow_lib.flows(map(simplejpeg.decode_jpeg, jpegs), settings):
         yield encode(flow)

@@ -1,10 +1,10 @@
-"""Where every JPEG of a dataset lies in its TFRecord shards, so that a reader fetches only the pictures it wants.
+"""The index of a dataset: where every JPEG lies in the TFRecord shards. A reader fetches only the pictures it wants.
 
-A record holds a whole video (2 MB for an average UCF101 clip) and training looks at three to sixteen of its frames, so a
-reader that parses whole records is slow. With the index, reading a clip is a few `pread` calls, any clip can be read at
-once (exact shuffling, resuming at any position), and the records stay as TFDS wrote them. The index is derived data:
-`build` makes it from the shards, and the converters store it beside them. Frames and flow have an index each, so that who
-reads frames alone loads nothing of the flow.
+A record has a whole video (2 MB for an average UCF101 clip), and training looks at three to sixteen of its frames. So a
+reader that parses whole records is slow. With the index, a clip is read with a few `pread` calls. Clips can be read in
+any order, which exact shuffling and resuming at any position need. The records stay as TFDS wrote them. The index is
+derived data: `build` makes it from the shards, and the converters store it beside the shards. Frames and flow have an
+index each, so that a reader of frames loads nothing of the flow.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from vidcls.data.frame_storage import MAX_SIDE
 from vidcls.errors import UserError
 
 FILENAME = 'frame_index.npz'
-_HEADER = struct.Struct('<QI')  # of a TFRecord: the length and its CRC; then come the record and its CRC
+_HEADER = struct.Struct('<QI')  # a TFRecord begins with the length and its CRC; then come the record and its CRC
 _CRC_BYTES = 4
 _MAX_RECORD = (1 << 31) - 1  # bytes; a protocol buffer has at most 2 GiB
 _TEXT = ('shards', 'ids')
@@ -32,7 +32,13 @@ _DTYPES = {
 
 
 class Pictures(NamedTuple):
-    """What an index is of: a feature of the examples, the index's file, and how many pictures of it a frame has."""
+    """The pictures that an index lists.
+
+    Attributes:
+      feature: the feature of the examples that has the pictures.
+      filename: the file name of the index.
+      per_frame: the number of these pictures that a frame has.
+    """
 
     feature: str
     filename: str
@@ -45,20 +51,22 @@ FLOW = Pictures('flow', 'flow_index.npz', 2)  # x, then y
 
 @dataclasses.dataclass(frozen=True)
 class FrameIndex:
-    """One row a clip (n clips), one entry a picture (f in all): a frame, or in the index of flow, half of a frame's flow.
+    """An index of n clips with f pictures in all.
+
+    A picture is a frame or, in the index of flow, x or y of a frame's flow.
 
     Attributes:
-      shards: file names, relative to the dataset's folder.
-      shard_bytes: int64[shards], sizes of the shards when indexed; another size means that the index is stale.
-      shard: int32[n], number of the shard that holds the clip.
+      shards: the file names of the shards, relative to the dataset's folder.
+      shard_bytes: int64[shards], the sizes of the shards when they were indexed. If a size differs, the index is stale.
+      shard: int32[n], the number of the shard that has the clip.
       ids: str[n], the clip's path in the source without its ending.
-      labels: int32[n].
+      labels: int32[n], the clip's label.
       fps: float32[n], frames per second of the stored frames.
-      height, width: int32[n], of the stored pictures, pixels.
-      first: int64[n + 1]; clip i owns pictures first[i] to first[i + 1] - 1. The flow of its frame j is pictures
-        first[i] + 2 j (x) and first[i] + 2 j + 1 (y) of the index of flow.
-      offset: int64[f] position of the picture's JPEG in the shard, bytes.
-      length: int32[f] size of the picture's JPEG, bytes.
+      height, width: int32[n], the size of the stored pictures, pixels.
+      first: int64[n + 1]. Clip i has the pictures from first[i] to first[i + 1] - 1. In the index of flow, frame j of
+        clip i has the pictures first[i] + 2 j (x) and first[i] + 2 j + 1 (y).
+      offset: int64[f], the position of the picture's JPEG in its shard, bytes.
+      length: int32[f], the size of the picture's JPEG, bytes.
     """
 
     shards: np.ndarray
@@ -77,11 +85,11 @@ class FrameIndex:
         return len(self.ids)
 
     def num_frames(self, clip: int) -> int:
-        """How many pictures the clip has: of frames, or two for each frame in the index of flow."""
+        """The number of pictures that the clip has: one for each frame or, in the index of flow, two."""
         return int(self.first[clip + 1] - self.first[clip])
 
     def matches(self, folder: Path) -> bool:
-        """Whether the shards have the names and sizes of those that were indexed."""
+        """Whether the shards in the folder have the same names and sizes as when they were indexed."""
         sizes = [_size(folder / name) for name in self.shards]
         return sizes == list(self.shard_bytes)
 
@@ -93,7 +101,7 @@ class FrameIndex:
                 np.savez(file, **dataclasses.asdict(self))
             os.replace(partial, folder / pictures.filename)
         finally:
-            partial.unlink(missing_ok=True)  # a full disk leaves it
+            partial.unlink(missing_ok=True)  # the file is left if the disk is full
 
     @classmethod
     def load(cls, folder: Path, pictures: Pictures = VIDEO) -> 'FrameIndex':
@@ -115,7 +123,7 @@ class FrameIndex:
           path: the file that the arrays come from, for the message.
 
         Raises:
-          UserError: names what is wrong.
+          UserError: the arrays do not fit each other; the message names what is wrong.
         """
         rows, frames, shards = len(self.ids), len(self.offset), len(self.shards)
         lengths = {'shards': shards, 'shard_bytes': shards, 'first': rows + 1, 'offset': frames, 'length': frames}
@@ -145,7 +153,12 @@ class FrameIndex:
 
 
 def build(folder: Path, shards: Sequence[str], pictures: Pictures = VIDEO) -> FrameIndex:
-    """Indexes the examples of `shards` (file names within `folder`), in the order of the shards.
+    """Indexes the examples of the shards, in the order of the shards.
+
+    Args:
+      folder: the dataset's folder.
+      shards: file names in the folder.
+      pictures: what is indexed.
 
     Raises:
       UserError: a shard is cut off, or an example is not as data_prep writes it (the pictures, `label`, `id`, `fps`).
@@ -177,7 +190,7 @@ def build(folder: Path, shards: Sequence[str], pictures: Pictures = VIDEO) -> Fr
 
 
 def _records(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yields (position in the file, payload) of each TFRecord."""
+    """Yields each TFRecord of a shard: its position in the file, bytes, and its payload."""
     total = path.stat().st_size
     with open(path, 'rb') as file:
         while header := file.read(_HEADER.size):
@@ -204,7 +217,8 @@ def _index_record(path: Path, start: int, record: bytes, pictures: str) -> tuple
       pictures: the feature whose pictures are indexed.
 
     Returns:
-      (id, label, fps, height, width); the offsets of the pictures in the shard, and their lengths, bytes.
+      A tuple (id, label, fps, height, width), and two lists in bytes: the offsets of the pictures in the shard, and the
+        lengths of the pictures.
     """
     import simplejpeg
     import tensorflow as tf
@@ -244,5 +258,5 @@ def _index_record(path: Path, start: int, record: bytes, pictures: str) -> tuple
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file; -1 where there is none."""
+    """The size of a file in bytes; -1 if there is no file."""
     return path.stat().st_size if path.exists() else -1

@@ -1,4 +1,4 @@
-"""Reads single JPEGs out of a dataset's TFRecord shards, by the frame index."""
+"""Reads single JPEGs out of a dataset's TFRecord shards. The frame index tells where the JPEGs lie."""
 
 import functools
 import os
@@ -10,27 +10,33 @@ import numpy as np
 from vidcls.data.frame_index import FrameIndex
 from vidcls.errors import UserError
 
-MAX_OPEN = 256  # shards; a system admits 1,024 descriptors a process, and there is a reader for each split in use
+MAX_OPEN = 256  # shards; a process may have 1,024 open files, and there is a reader for each split in use
 _JPEG_START = b'\xff\xd8'
 
 
 class FrameReader:
-    """Reads single JPEGs of an index's shards; threads can share it, since `pread` keeps no position.
+    """Reads single JPEGs out of the shards of an index. Threads can share a reader, since `pread` keeps no position.
 
     Args:
-      what: the name of a picture, for messages.
+      folder: the dataset's folder.
+      index: tells where the JPEGs lie.
+      what: what messages call a picture.
     """
 
     def __init__(self, folder: Path, index: FrameIndex, what: str = 'frame'):
         self._folder, self._index, self._what = folder, index, what
-        # A thread that reads holds the file, so that a file which the cache drops is closed after its last read.
+        # A thread that reads has a reference to the file. So a file that the cache drops is closed after its last read.
         self._open = functools.lru_cache(maxsize=MAX_OPEN)(lambda shard: _open(folder / index.shards[shard]))
 
     def read(self, clip: int, frames: Sequence[int] | np.ndarray) -> list[bytes]:
-        """The JPEGs of the clip's `frames` (numbers of pictures within the clip).
+        """The JPEGs of some of the clip's pictures.
+
+        Args:
+          clip: the number of the clip.
+          frames: the numbers of the pictures within the clip.
 
         Raises:
-          UserError: there is no JPEG where the index says; names the shard, the clip and the frame.
+          UserError: there is no JPEG where the index says; the message names the shard, the clip and the picture.
           OSError: the shard can't be opened or read.
         """
         index = self._index
@@ -45,10 +51,10 @@ class FrameReader:
         return jpegs
 
     def check(self, clip: int, frames: Sequence[int]) -> None:
-        """Decodes every pixel of `frames`. It is called after another decoder failed, to find out on which frame.
+        """Decodes every pixel of the pictures `frames`, to find the picture on which another decoder failed.
 
         Raises:
-          UserError: as `read`, and where a JPEG is broken or has another size than the clip.
+          UserError: as in `read`. Also if a JPEG is broken, or has another size than the index states for the clip.
         """
         import simplejpeg
 
@@ -64,7 +70,7 @@ class FrameReader:
                 raise self._fault(clip, frame, f'{size[1]} x {size[0]} pixels, not {stated[1]} x {stated[0]}')
 
     def _fault(self, clip: int, frame: int, found: str) -> UserError:
-        """The error that names a frame and what was found in its place."""
+        """The error for a picture. It names the picture, and what was found in its place."""
         index = self._index
         return UserError(
             f'{self._folder / index.shards[index.shard[clip]]}: {self._what} {frame} of clip {str(index.ids[clip])!r}: {found}; '
@@ -73,12 +79,12 @@ class FrameReader:
 
 
 class _OpenFile:
-    """A file's descriptor, closed when nothing refers to it any more."""
+    """The descriptor of an open file, which is closed when nothing refers to this object any more."""
 
     def __init__(self, descriptor: int):
         self.descriptor = descriptor
 
-    def __del__(self, close: Callable[[int], None] = os.close):  # a default, for `os` may be gone when Python exits
+    def __del__(self, close: Callable[[int], None] = os.close):  # a default: `os` may be gone when Python exits
         close(self.descriptor)
 
 

@@ -1,6 +1,6 @@
 """How a dataset stores frames: their size, their rate and their flow, and the limits on size and rate.
 
-A run keeps what it depends on, so that prediction prepares the frames of a new video as those of its dataset were.
+A run keeps this description of its dataset, so that prediction prepares the frames of a new video in the same way.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ SHORT_SIDE = 256  # pixels, by default
 MIN_SHORT_SIDE, MAX_SHORT_SIDE = 16, 4320  # pixels; 4320 is the height of 8K video
 MAX_SIDE = 65_500  # pixels of a JPEG's height or width, the limit of libjpeg
 MAX_FPS = 1000.0
-MAX_CLIP_BYTES = 1 << 30  # of a clip's JPEGs; a TFRecord is one protocol buffer, whose limit is 2 GiB
+MAX_CLIP_BYTES = 1 << 30  # the limit on the JPEGs of a clip; a TFRecord is a protocol buffer, whose limit is 2 GiB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class FrameStorage:
     Attributes:
       short_side: the limit on the frames' short side, pixels; smaller frames are not enlarged.
       fps: the rate that frames are resampled to, frames per second; None keeps every frame.
-      flow: how the flow was computed that is stored beside the frames; None without flow.
+      flow: how the stored flow is computed; None without flow.
     """
 
     short_side: int = SHORT_SIDE
@@ -34,16 +34,17 @@ class FrameStorage:
 
 
 def described(storage: FrameStorage) -> dict[str, Any]:
-    """The storage as metadata.json and frames.json hold it: what `checked` takes."""
+    """The storage, in the form in which metadata.json and frames.json have it. `checked` reads this form."""
     flow = {'flow': flow_lib.described(storage.flow)} if storage.flow else {}
     return {'short_side': storage.short_side, 'fps': storage.fps} | flow
 
 
 def checked(path: Path, short_side: Any, fps: Any, flow: Any = None) -> FrameStorage:
-    """What a file says of how frames are stored.
+    """Makes a `FrameStorage` of the values in a file, which have the form that `described` returns.
 
     Args:
-      path: the file, for the message.
+      path: the path of the file, for the message.
+      short_side, fps, flow: the values.
 
     Raises:
       UserError: data_prep could not store frames like this; the message names the file, the value and the limits.

@@ -1,12 +1,12 @@
-"""Chooses frames of a clip, by its number of frames and by where to look: int64[t], ascending.
+"""Chooses the frames int64[t] of a clip, ascending, from its number of frames and its rate.
 
-A clip shorter than what is asked for repeats frames, in order: segments shrink below one frame, and an index past the
-end becomes the last frame.
+If a clip is too short, some of its frames are repeated, in order: segments become shorter than one frame, and an index
+past the end becomes the last frame.
 
-A scheme is a small class in `SCHEMES`; a scheme of one's own is one more entry there (docs/extending.md).
+A scheme is a small class in `SCHEMES`. To add a scheme, add an entry there (docs/extending.md).
 
-Sources: TSN (Wang et al. 2016, section 3.1) for segments; TimeSformer's frames, `sampling_rate` apart (Bertasius et al.
-2021, section 4), for strided frames. docs/protocols.md compares the rules with those of the published code.
+Sources: TSN for segments (Wang et al. 2016, section 3.1); TimeSformer for frames `sampling_rate` apart (Bertasius et
+al. 2021, section 4). docs/protocols.md compares the rules with the rules of the published code.
 """
 
 import dataclasses
@@ -27,14 +27,14 @@ class Scheme(Protocol):
     """A rule for choosing frames: `draw` for training, `view` for testing."""
 
     def draw(self, num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
-        """Random frames of a clip of `num_frames` frames, `fps` a second: int64[t], ascending."""
+        """Random frames int64[t], ascending, of a clip that has `num_frames` frames at `fps` frames per second."""
 
     def view(self, num_frames: int, fps: float, view: int, views: int) -> np.ndarray:
-        """The fixed frames of view number `view` of `views`: int64[t], ascending."""
+        """The frames int64[t], ascending, of view number `view` out of `views` views in time. They are not random."""
 
 
 class Segments:
-    """`seg_len` consecutive frames out of each of `num_segments` equal parts of the clip (TSN)."""
+    """A scheme that takes `seg_len` consecutive frames from each of `num_segments` equal parts of the clip (TSN)."""
 
     def __init__(self, config: SamplingConfig):
         self._config = config
@@ -48,11 +48,11 @@ class Segments:
 
 
 class Dense:
-    """Frames `sampling_rate` apart, whatever the clip's rate; a draw starts at a whole frame."""
+    """A scheme that takes frames `sampling_rate` apart, whatever the clip's rate. A draw starts at a whole frame."""
 
     def __init__(self, config: SamplingConfig):
         self._config = config
-        self._extent = (config.num_frames - 1) * config.sampling_rate  # from the first to the last of them
+        self._extent = (config.num_frames - 1) * config.sampling_rate  # from the first of the frames to the last
 
     def draw(self, num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
         free = num_frames - 1 - self._extent
@@ -65,7 +65,10 @@ class Dense:
 
 
 class Linspace:
-    """Frames `sampling_rate` apart at `target_fps`, whatever the clip's rate (TimeSformer's reader)."""
+    """A scheme that takes frames `sampling_rate` apart, counted at the rate `target_fps` (TimeSformer's reader).
+
+    So the frames are equally far apart in time in clips of all rates.
+    """
 
     def __init__(self, config: SamplingConfig):
         self._config = config
@@ -81,25 +84,33 @@ class Linspace:
         return strided(num_frames, self._config.num_frames, span - 1, start)
 
     def _span(self, fps: float) -> float:
-        """The length of all strides together, in frames of the clip. The last frame has a stride too, as in TimeSformer's reader."""
+        """The length of all strides together, in frames of the clip.
+
+        The last frame has a stride too, as in TimeSformer's reader.
+        """
         return self._config.sampling_rate * self._config.num_frames * fps / self._config.target_fps
 
 
-# Name in `--config.sampling.scheme` -> what makes the scheme of the settings. `Sampler` puts the number of test segments in
-# place of `num_segments` for testing, and the frames that are read of a segment in place of `seg_len`, so that `num_frames` of
-# the settings is t.
+# Name in `--config.sampling.scheme` -> a function that makes the scheme from settings. `Sampler` changes two of these
+# settings, so that their `num_frames` is t: `num_segments` is the number of test segments in testing, and `seg_len` is
+# the number of frames that are read of a segment.
 SCHEMES: dict[str, Callable[[SamplingConfig], Scheme]] = {'segments': Segments, 'dense': Dense, 'linspace': Linspace}
 
 
 class Sampler:
-    """The frames that are read of a clip under a configuration; `num_frames` is their number t.
+    """Chooses the frames that are read of a clip, as a configuration says.
 
     Args:
       config: names the scheme, and has its settings.
-      training: takes `num_segments`; else `test_segments`, where the configuration has them.
+      training: whether the clip is divided as in training, into `num_segments`. If not, it is divided into
+        `test_segments`, unless that is 0.
 
     Raises:
       UserError: `SCHEMES` has no such scheme.
+
+    Attributes:
+      num_segments: the number of segments.
+      num_frames: the number t of frames that are read.
     """
 
     def __init__(self, config: SamplingConfig, training: bool):
@@ -113,42 +124,44 @@ class Sampler:
         self._scheme = SCHEMES[config.scheme](settings)
 
     def draw(self, num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
-        """int64[t]: random frames of a clip of `num_frames` frames, for training."""
+        """Random frames int64[t] of a clip that has `num_frames` frames at `fps` frames per second, for training."""
         return self._scheme.draw(num_frames, fps, rng)
 
     def view(self, num_frames: int, fps: float, view: int = 0, views: int = 1) -> np.ndarray:
-        """int64[t]: the fixed frames of view number `view` of `views`, for testing."""
+        """The frames int64[t] of view number `view` out of `views` views in time, for testing. They are not random."""
         return self._scheme.view(num_frames, fps, view, views)
 
 
 def segments(num_frames: int, num_segments: int, seg_len: int, where: np.ndarray | float) -> np.ndarray:
-    """`seg_len` consecutive frames out of each of `num_segments` equal parts.
+    """The numbers of `seg_len` consecutive frames from each of `num_segments` equal parts of a clip.
 
     Args:
-      where: in [0, 1), one for each segment or one for all: how far into its segment the snippet starts. 0.5 is the
-        centre; uniform draws are the training of TSN. (TSN's code divides in whole frames, which never draws the
-        last few; here every frame can be drawn.)
+      where: how far into its segment a snippet starts, in [0, 1); a number for each segment, or one for all. 0.5 is the
+        centre. In training, TSN draws these numbers uniformly. TSN's code divides a clip into segments of whole frames,
+        so that the last few frames are never drawn; here every frame can be drawn.
     """
     places = max(num_frames - seg_len + 1, 1)
-    # Multiplied before it is divided, as in `strided`: a place that is a whole number must not come out just below it.
+    # The product is taken before the quotient, as in `strided`: a whole number must not come out just below itself.
     starts = np.floor(places * (np.arange(num_segments) + where) / num_segments).astype(np.int64)
     frames = (starts[:, None] + np.arange(seg_len)).reshape(-1)
     return np.minimum(frames, num_frames - 1)
 
 
 def strided(num_frames: int, count: int, extent: float, start: float) -> np.ndarray:
-    """`count` frames, evenly spaced from `start` to `start + extent`, each rounded down."""
+    """The numbers of `count` frames that are evenly spaced from `start` to `start + extent`, each rounded down."""
     frames = np.floor(start + extent * np.arange(count) / max(count - 1, 1)).astype(np.int64)
     return np.clip(frames, 0, num_frames - 1)
 
 
 def view_start(free: float, view: int, views: int, offset: str) -> float:
-    """The first frame of view number `view`, where the chosen frames leave `free` frames of the clip over.
+    """Where view number `view` out of `views` views in time starts, in frames from the beginning of the clip.
 
     Args:
-      offset: 'centre': the first of several views starts at the beginning, the last one reaches the end, and a single
-        view is the centre. 'start': `free` is divided by the number of views, so that the last one never reaches the
-        end, and a single view is the beginning: TimeSformer's own test (its datasets/decoder.py, `get_start_end_idx`).
+      free: the number of frames by which the clip is longer than a view.
+      offset: 'centre' or 'start'. With 'centre', the first of several views starts at the beginning, and the last view
+        reaches the end; a single view lies in the centre. With 'start', `free` is divided by the number of views, so
+        that the last view never reaches the end; a single view lies at the beginning. TimeSformer's own test
+        uses 'start' (`get_start_end_idx` in its datasets/decoder.py).
     """
     if offset == 'start':
         return max(free, 0) * view / views
@@ -156,14 +169,15 @@ def view_start(free: float, view: int, views: int, offset: str) -> float:
 
 
 def views_at_once(config: Config) -> int:
-    """How many views a device holds at once in testing: as configured, or as many as have about 64 frames of 224 x 224.
+    """The number of views on a device at once in testing.
 
-    So many pixels keep the cores of a CPU and most accelerators busy, and a ResNet-50 then takes about 1 GB.
+    It is the configured number or, if that is 0, as many views as have about 64 frames of 224 x 224 pixels. So many
+    pixels keep the cores of a CPU and most accelerators busy, and a ResNet-50 then takes about 1 GB.
     """
     view = Sampler(config.sampling, training=False).num_frames * config.augment.crop_size**2
     return config.test.batch_size or max(_PIXELS_AT_ONCE // view, 1)
 
 
 def largest_divisor(number: int, limit: int) -> int:
-    """The largest divisor of `number` up to `limit`, at least 1."""
+    """The largest divisor of `number` that is at most `limit`; 1 if `limit` is less than 1."""
     return max(part for part in range(1, number + 1) if number % part == 0 and part <= max(limit, 1))

@@ -1,9 +1,10 @@
-"""On the device: windows of a uint8 canvas -> normalised float32 frames, inside the jitted step.
+"""Turns windows of a uint8 canvas into normalised float32 frames, on the device, inside the jitted step.
 
-The host hands over the canvas uint8[b p y x c], which has the p pictures of each clip (`vidcls.data.modality`), and the windows
-int32[b v 5] of the clip's v views. Resizing is two small matrix products a frame (2 % of a ResNet-50's multiply-adds at 224 pixels), which
-frees the host's cores for decoding and takes an accelerator next to no time. A window's place is an offset in these
-matrices, so that ten crops are cut out of one canvas and each frame is decoded once.
+The host hands over the canvas uint8[b p y x c], which has the p pictures of each clip (`vidcls.data.modality`), and the
+windows int32[b v 5] of the clip's v views. Resizing a frame is two small matrix products, 2 % of a ResNet-50's
+multiply-adds at 224 pixels. An accelerator does this in next to no time, and the host's cores are free for decoding. A
+window's place is an offset in these matrices, so that ten crops are cut out of one canvas and each frame is decoded
+once.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,11 +20,12 @@ from vidcls.data.windows import Window
 
 
 class Views(NamedTuple):
-    """What the host hands to the device for a batch of b clips, each seen through v windows (training: one).
+    """What the host hands to the device for a batch of b clips. Each clip is seen through v windows, one in training.
 
     Attributes:
       canvas: uint8[b p y x c], the pictures: RGB frames, or x and y of each frame's optical flow.
-      windows: int32[b v 5], top, left, height and width on the canvas, pixels, and 1 to mirror or 0: `windows.Window`.
+      windows: int32[b v 5], the numbers of each `windows.Window`: top, left, height and width on the canvas, in pixels;
+        and 1 if the window is mirrored, else 0.
     """
 
     canvas: np.ndarray | jax.Array
@@ -31,21 +33,21 @@ class Views(NamedTuple):
 
 
 def transform(views: Views, config: Config) -> jax.Array:
-    """Resizes each window to a square, mirrors it, makes what the network is given, and normalises that.
+    """Makes the network's input of each window: resizes it to a square, mirrors it if its flag is set, normalises it.
 
     Args:
       views: the canvas and windows of b clips.
       config: has the crop's size, the modality, and the mean and deviation of each channel.
 
     Returns:
-      float32[(b v) t h w c], the views of a clip side by side.
+      The network's input, float32[(b v) t h w c]. The views of a clip follow each other.
     """
     pictures = _resized(views, config.augment.crop_size)
     return network_input(pictures, jnp.asarray(views.windows[..., 4]).reshape(-1), config)
 
 
 def network_input(pictures: jax.Array, mirrored: jax.Array, config: Config) -> jax.Array:
-    """What the network is given of pictures that have its size, normalised: float32[b t h w c].
+    """Makes the network's input, float32[b t h w c], of pictures that have the right size already, and normalises it.
 
     Args:
       pictures: values from 0 to 255, float32[b p h w c].
@@ -58,15 +60,15 @@ def network_input(pictures: jax.Array, mirrored: jax.Array, config: Config) -> j
 
 
 def resized(frames: np.ndarray, window: Window, size: int) -> np.ndarray:
-    """A window of frames uint8[t h w c], resized as by `transform`, in whole levels: uint8[t size size c]."""
+    """Resizes a window of frames uint8[t h w c] as `transform` does, and rounds the result: uint8[t size size c]."""
     views = on_canvas([frames], [window], max(window.height, window.width))
     return np.asarray(jnp.round(_resized(views, size)[0]), np.uint8)
 
 
 def _resized(views: Views, size: int) -> jax.Array:
-    """Each window as a square of `size` pixels, float32[(b v) p size size c].
+    """Resizes each window to a square of `size` x `size` pixels: float32[(b v) p size size c].
 
-    Resizing is bilinear, with the filter widened when shrinking, as PIL's `BILINEAR` does it.
+    Resizing is bilinear. If the window shrinks, the filter is widened, as in PIL's `BILINEAR`.
     """
     height, width = views.canvas.shape[2:4]
     canvas = views.canvas.astype(jnp.float32)
@@ -86,13 +88,19 @@ def _resized(views: Views, size: int) -> jax.Array:
 
 
 def _flow(pictures: jax.Array, mirrored: jax.Array, seg_len: int) -> jax.Array:
-    """Pictures [b p h w 1] -> [b t h w 2]; in a mirrored window (int[b], 1), motion to the right is motion to the left."""
+    """Joins the pictures of x and of y: [b p h w 1] -> flow [b t h w 2].
+
+    Where `mirrored` int[b] is 1, motion to the right becomes motion to the left.
+    """
     x, y = pictures[:, 0::2], pictures[:, 1::2]
     return jnp.concatenate([jnp.where(mirrored[:, None, None, None, None] > 0, 255 - x, x), y], axis=-1)
 
 
 def _difference(frames: jax.Array, mirrored: jax.Array, seg_len: int) -> jax.Array:
-    """Frames [b p h w c], seg_len + 1 of each segment -> [b t h w c], each of the first seg_len taken from the next."""
+    """The differences from each frame to the next: [b p h w c] -> [b t h w c].
+
+    Each segment has `seg_len` + 1 frames, and so `seg_len` differences.
+    """
     segments = einops.rearrange(frames, 'b (n s) h w c -> b n s h w c', s=seg_len + 1)
     return einops.rearrange(segments[:, :, 1:] - segments[:, :, :-1], 'b n s h w c -> b (n s) h w c')
 
@@ -103,10 +111,12 @@ _GIVEN: dict[str, Callable[[jax.Array, jax.Array, int], jax.Array]] = {
 
 
 def resize_matrix(start: jax.Array, length: jax.Array, out: int, side: int) -> jax.Array:
-    """Triangle-filter weights that resize `length` of `side` pixels, from `start` on, to `out`.
+    """The weights of a triangle filter that resizes `length` pixels to `out` pixels.
 
     Args:
-      start, length: int[b], pixels.
+      start, length: int[b]; the pixels to resize are `length` pixels from `start` on.
+      out: the number of pixels after resizing.
+      side: the number of pixels of the canvas.
 
     Returns:
       float32[b out side]; each row sums to 1, and is zero outside of the `length` pixels.
@@ -121,17 +131,17 @@ def resize_matrix(start: jax.Array, length: jax.Array, out: int, side: int) -> j
 
 
 def on_canvas(frames: Sequence[np.ndarray], windows: Sequence[Window], side: int) -> Views:
-    """Windows of decoded frames, each on a canvas of its own.
+    """Cuts windows out of decoded frames, and puts each on a canvas of its own.
 
-    A fixed `side` gives one shape to frames of all sizes, so that the device's step compiles once.
+    A fixed `side` gives the same shape to frames of all sizes, so that the step is compiled once.
 
     Args:
       frames: v arrays uint8[p h w c], the pictures of each view.
       windows: v windows.
-      side: of the square canvas, pixels; at least that of every window.
+      side: the height and width of a canvas, pixels; at least the height and the width of every window.
 
     Returns:
-      Views [v 1], each window in the top left corner of its canvas.
+      `Views` of v clips with one window each. A window lies in the top left corner of its canvas.
     """
     canvas = np.zeros((len(frames), len(frames[0]), side, side, frames[0].shape[-1]), np.uint8)
     for view, (top, left, height, width, _) in enumerate(windows):

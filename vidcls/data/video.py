@@ -2,8 +2,8 @@
 
 A stored frame is a JPEG as `frame_jpeg` makes it: upright, with a short side of at most `short_side` pixels, never
 enlarged. `encode` makes all stored frames of a video. For prediction, `probe` tells how many frames there are,
-`read_frames` reads chosen ones, and `choose_jpegs` does both in one pass. The frames that they read equal those that
-`encode` stores, bit for bit. Neither TensorFlow nor JAX is imported here.
+`read_frames` reads chosen ones, and `choose_jpegs` does both in one pass. They read the same frames as `encode` makes,
+bit for bit. Neither TensorFlow nor JAX is imported here.
 
 These rules decide what is stored of a file:
   - Every frame is stored, in the order of presentation. With `fps`, the frames on screen at 0, 1/fps, 2/fps...
@@ -45,7 +45,7 @@ class Video:
     Attributes:
       path: the file.
       short_side: the limit on the stored frames' short side, pixels.
-      height, width: of the stored frames, pixels.
+      height, width: the size of the stored frames, pixels.
       fps: stored frames per second.
       decoded: int64[t], for each stored frame, the number of the decoded frame that it shows.
       damage: what is wrong with a file that is used in part, else ''.
@@ -84,9 +84,10 @@ def read_frames(
     short_side: int = SHORT_SIDE,
     fps: float | None = None,
 ) -> np.ndarray:
-    """Reads the stored frames `indices` (any order, repeats allowed) as RGB, uint8[t h w c].
+    """Reads stored frames as RGB, uint8[t h w c].
 
-    Each frame passes through the JPEG that would be stored, so that prediction sees what evaluation saw.
+    Each frame passes through the JPEG that would be stored, so that prediction sees what evaluation saw. The `indices`
+    may be in any order, with repeats.
 
     Raises:
       VideoError: nothing in the file can be decoded, or the video has no frame of such an index.
@@ -101,20 +102,23 @@ def choose_jpegs(
     short_side: int = SHORT_SIDE,
     fps: float | None = None,
 ) -> tuple[Video, list[bytes]]:
-    """A video, and the stored frames that `choose` wants of it, as `probe` and `read_jpegs` give them.
+    """Decodes a video, and returns the stored frames that a function chooses when their number is known.
 
-    The number of frames is certain only at the end of decoding, but the packets of most files tell it before. So the file is
-    decoded once, and a second time where its packets said something else. Only chosen frames are kept, however long the
-    video is, and as JPEGs, which are small.
+    The results are the same as from `probe` and `read_jpegs`.
+
+    The number of frames is certain only at the end of decoding, but the packets of most files tell it before. So the
+    file is decoded once, and a second time if its packets told a wrong number. Only the chosen frames are in memory, as
+    small JPEGs, however long the video is.
 
     Args:
-      choose: (number of stored frames, frames per second) -> indices of stored frames, any order, repeats allowed.
+      choose: a function (number of stored frames, frames per second) -> indices of stored frames, in any order, with
+        repeats allowed.
 
     Returns:
-      The video, and the JPEGs in the order of the indices. One that was chosen twice is one object.
+      The video, and the JPEGs in the order of the indices. For an index that was chosen twice, the JPEG is one object.
 
     Raises:
-      VideoError: nothing in the file can be decoded, or the JPEGs exceed one record.
+      VideoError: nothing in the file can be decoded, or the JPEGs have more bytes than a clip may have.
     """
     with naming(path):
         likely = set(_likely(path, choose, fps))
@@ -141,12 +145,12 @@ def choose_jpegs_of(
     short_side: int = SHORT_SIDE,
     fps: float | None = None,
 ) -> tuple[list[bytes], np.ndarray]:
-    """The JPEGs that `choose_jpegs` would give of a video with these frames, and their times float64[t], seconds.
+    """The JPEGs that `choose_jpegs` would return for a video with these frames, and their times float64[t], seconds.
 
     Args:
       frames: all frames of the video, RGB uint8[t h w c].
-      choose: as of `choose_jpegs`.
-      rate: of `frames`, frames per second.
+      choose: as in `choose_jpegs`.
+      rate: the rate of the frames, frames per second.
     """
     shown = np.arange(len(frames))  # for each frame that would be stored, the number of the frame that it shows
     if fps is not None:
@@ -159,7 +163,7 @@ def choose_jpegs_of(
 
 
 def pixels(jpegs: Sequence[bytes]) -> np.ndarray:
-    """Stored frames as RGB, uint8[t h w c]; equal ones are decoded once."""
+    """Decodes stored frames to RGB, uint8[t h w c]. Equal JPEGs are decoded once."""
     decoded = {jpeg: simplejpeg.decode_jpeg(jpeg) for jpeg in set(jpegs)}
     return np.stack([decoded[jpeg] for jpeg in jpegs])
 
@@ -171,7 +175,7 @@ def _video_frame(frame: np.ndarray) -> av.VideoFrame:
 def _likely(
     path: str | os.PathLike, choose: Callable[[int, float], Sequence[int] | np.ndarray], fps: float | None
 ) -> list[int]:
-    """The numbers of the decoded frames that `choose` will probably pick, judged by the packets; may be empty."""
+    """The numbers of the decoded frames that `choose` will probably pick, as far as the packets tell."""
     packets = PacketTimes(path)
     try:
         for _ in packets:
@@ -203,7 +207,7 @@ def read_jpegs(
     short_side: int = SHORT_SIDE,
     fps: float | None = None,
 ) -> list[bytes]:
-    """Reads the JPEGs of the stored frames `indices`, equal to those that `encode` makes.
+    """Reads the JPEGs of the stored frames `indices`. They are equal to the JPEGs that `encode` makes.
 
     Raises:
       VideoError: as in `read_frames`.
@@ -287,7 +291,12 @@ def encode_images(paths: Sequence[str | os.PathLike], *, short_side: int = SHORT
 
 
 def check_bytes(path: str | os.PathLike, size: int) -> None:
-    """Raises VideoError where the JPEGs of a clip, its frames and any flow, have more bytes than one record holds."""
+    """Raises VideoError if the JPEGs of a clip have more than `MAX_CLIP_BYTES` bytes.
+
+    Args:
+      path: the path of the clip, for the message.
+      size: the bytes of all JPEGs of the clip, of its frames and of its flow.
+    """
     if size > MAX_CLIP_BYTES:
         raise VideoError(
             path,

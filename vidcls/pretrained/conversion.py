@@ -54,7 +54,7 @@ class Converted:
 
     @property
     def has_inputs(self) -> bool:
-        """Whether the first convolution has the published values, so that the network takes what theirs took."""
+        """Whether the first convolution has the published values, so that our inputs must be normalised like theirs."""
         return any(FIRST_CONVOLUTION.fullmatch(path) for path in self.loaded)
 
     def for_rgb(self) -> dict[str, Any]:
@@ -105,9 +105,9 @@ def convert(
 ) -> Converted:
     """Returns variables of `model` with the values of another library's arrays.
 
-    A classifier for another number of classes starts anew, with the values in `variables`. If the first convolution has
-    another number of channels, each of them gets the mean over their colours (Wang et al. 2016, arXiv:1608.00859, section 3.2:
-    cross-modality pre-training). Embeddings of position and time are resized.
+    A classifier for another number of classes starts anew, with the values in `variables`. If our first convolution has
+    another number of channels than theirs, each of our channels gets the mean over their colours (Wang et al. 2016,
+    arXiv:1608.00859, section 3.2: cross-modality pre-training). Embeddings of position and time are resized.
 
     Args:
       arrays: name -> array, with names and axes as in the other library's file.
@@ -234,7 +234,7 @@ def _turned(key: tuple[str, ...], value: np.ndarray, layout: Layout) -> np.ndarr
     """
     if not layout.inputs.bgr or not FIRST_CONVOLUTION.fullmatch('/'.join(key[1:])):
         return value
-    h, w, c, o = value.shape  # c is 3, or 3 * seg_len for stacked frames; or 10, for the published flow
+    h, w, c, o = value.shape  # c is 3; or 3 * seg_len for stacked frames; or 10 for published networks of flow
     if c % 3:
         return value
     return np.ascontiguousarray(np.reshape(value, (h, w, c // 3, 3, o))[:, :, :, ::-1].reshape(h, w, c, o))

@@ -35,7 +35,7 @@ SHORT_SIDE = 256  # a video's short side is scaled to so many pixels by every li
 DISTANCES = {8: 32, 16: 16, 96: 4}
 # Channels of the first convolution -> modality and `seg_len`. Five frames are stacked (Wang et al. 2016, arXiv:1608.00859).
 STACKS = {3: ('rgb', 1), 10: ('flow', 5), 15: ('rgbdiff', 5)}
-FRAMES, PIXELS = 512, 1024  # limits on what a file's embeddings are for; published are 96 frames of 448 pixels
+FRAMES, PIXELS = 512, 1024  # a file's embeddings may be for so many frames of such a side; published are 96 and 448
 INIT_INSTEAD = 'start training from such weights with --config.init.weights'
 
 
@@ -78,7 +78,7 @@ def import_run(weights: str | Path, model: str, labels: str | Path, folder: str 
 
 
 def configuration(name: str, arrays: Arrays, layout: Layout) -> Config:
-    """Returns a configuration: the settings of the network that the arrays show, and the authors' frames and views."""
+    """Returns the run's configuration. The arrays show the network's settings; frames and views are the authors'."""
     # A video's logits are the mean of the logits of its views. tsn-pytorch and ECO-pytorch average the classifier's outputs;
     # the heads of mmaction2 and PaddleVideo average the features of all frames in all crops, which gives the same logits.
     sampling, test = SamplingConfig(num_segments=3, test_segments=25), EvalConfig(crops=10, average='logits')
@@ -105,13 +105,17 @@ def configuration(name: str, arrays: Arrays, layout: Layout) -> Config:
 
 
 def _find(arrays: Arrays, layout: Layout, path: str) -> np.ndarray | None:
-    """Their array of the parameter at our path, if they have it."""
+    """Their array for our parameter at `path`; None if they have no such array."""
     names = [group[0] for group in layout.theirs(path)]
     return next((arrays[name] for name in names if name in arrays), None)
 
 
 def _looks_at(arrays: Arrays, layout: Layout) -> tuple[str, int]:
-    """The modality and `seg_len`, as the first convolution's channels show them: those of colours, or of five stacked frames."""
+    """The modality and `seg_len` of the network, which the number of channels of its first convolution shows.
+
+    Raises:
+      UserError: there is no modality with this number of channels.
+    """
     found = (_find(arrays, layout, f'backbone/{name}/kernel') for name in ('conv1', 'conv1_7x7_s2'))
     kernel = next((array for array in found if array is not None and array.ndim == 4), None)
     count = 3 if kernel is None else layout.to_ours([kernel], 'kernel', ()).shape[2]
@@ -121,7 +125,7 @@ def _looks_at(arrays: Arrays, layout: Layout) -> tuple[str, int]:
 
 
 def _timesformer(name: str, arrays: Arrays, layout: Layout) -> tuple[int, int, dict[str, Any]]:
-    """The number of frames, the frame's side in pixels, and the other settings of the network that the arrays show."""
+    """The number of frames, a frame's side in pixels, and other settings of the network, as the arrays show them."""
     find = functools.partial(_find, arrays, layout)
     default = models.build(name, 1)
     time, place = find('time_embed'), find('pos_embed')

@@ -26,9 +26,9 @@ TORCH_AXES = {2: 'o i -> i o', 4: 'o i h w -> h w i o', 5: 'o i t h w -> t h w i
 
 
 class Inputs(NamedTuple):
-    """How what published weights were trained on was normalised: values in [0, 1] less `mean`, over `std`.
+    """How the inputs of published weights were normalised: (value - mean) / std, for values in [0, 1].
 
-    Mean and deviation are in the order red, green, blue, or x, y. With `bgr` the network takes the channels blue first.
+    In `mean` and `std` the channels are red, green and blue, or x and y. With `bgr`, the network takes blue first.
     """
 
     mean: tuple[float, ...]
@@ -45,18 +45,18 @@ HALF = Inputs((0.5,) * 3, (0.5,) * 3)
 KINETICS = Inputs((0.45,) * 3, (0.225,) * 3)
 # tsn-pytorch subtracts (104, 117, 128), in the order blue, green, red, from values between 0 and 255.
 CAFFE = Inputs((128 / 255, 117 / 255, 104 / 255), (1 / 255,) * 3, bgr=True)
-# Optical flow. mmaction2: (v - 128) / 128. tsn-pytorch: values in [0, 1] less 0.5, over the mean of ImageNet's deviations; with
-# BN-Inception, v - 128.
+# Optical flow, for values v from 0 to 255. mmaction2 computes (v - 128) / 128. tsn-pytorch computes (v / 255 - 0.5) /
+# 0.226, where 0.226 is the mean of ImageNet's deviations; with BN-Inception it computes v - 128.
 FLOW = Inputs((128 / 255,) * 2, (128 / 255,) * 2)
 TSN_PYTORCH_FLOW = Inputs((0.5,) * 2, (0.226,) * 2)
 CAFFE_FLOW = Inputs((128 / 255,) * 2, (1 / 255,) * 2)
-# Differences of frames. tsn-pytorch does not normalise: values are in [-1, 1], and with BN-Inception in [-255, 255].
+# Differences of frames. tsn-pytorch does not normalise them: they are in [-1, 1], or with BN-Inception in [-255, 255].
 DIFFERENCE = Inputs((0.0,) * 3, (1.0,) * 3)
 CAFFE_DIFFERENCE = Inputs((0.0,) * 3, (1 / 255,) * 3, bgr=True)
 
 
 class Beside(tuple):
-    """Names of their arrays that are concatenated into one of ours.
+    """Names of their arrays that are concatenated into one array of ours.
 
     Each of these arrays has the output axes (heads, d) or a single output axis.
     """
@@ -67,13 +67,15 @@ class Layout:
     """How one library names and arranges the arrays of one type of network.
 
     Attributes:
-      keys: the names by which `export` knows it.
-      title: what messages call it.
-      names: the table. In a tuple of names, the first one that the weights have counts.
+      keys: the names that `export` accepts for the layout.
+      title: what messages call the layout.
+      names: the table. Of a tuple of names, the first name that is in the weights is taken.
       marks: patterns; weights are of this layout if each pattern is found in some name.
-      starts: pattern of our paths that such weights may lack, or have for other classes. These parameters start anew.
+      starts: a pattern. Such weights may lack the parameters whose path matches it, or have them for other classes.
+        These parameters start anew.
       endings: the last part of our path -> the ending of their name.
-      axes: the axes of kernels, theirs -> ours, by the number of axes. Empty: Flax's own order, with axes of heads.
+      axes: the number of a kernel's axes -> how they are rearranged, theirs -> ours. If it is empty, their kernels have
+        Flax's own order, with axes of heads.
       inputs, flow, difference: how colours, optical flow and differences of frames were normalised in training.
       when: a further condition that the arrays must fulfil to be recognised.
     """
@@ -94,7 +96,7 @@ class Layout:
         return all(any(re.search(mark, name) for name in arrays) for mark in self.marks) and self.when(arrays)
 
     def inputs_of(self, modality: str) -> Inputs:
-        """How what a network of a modality (`vidcls.data.modality`) is given was normalised."""
+        """How the inputs of networks of a modality (see `vidcls.data.modality`) were normalised."""
         return {'rgb': self.inputs, 'flow': self.flow, 'rgbdiff': self.difference}[modality]
 
     def theirs(self, path: str) -> list[tuple[str, ...]]:
@@ -146,7 +148,7 @@ class Layout:
     def to_theirs(self, array: np.ndarray, leaf: str) -> np.ndarray:
         """Returns our array in their order of axes.
 
-        Undoes `to_ours` where one array of theirs belongs to one of ours.
+        This undoes `to_ours` if one array of theirs belongs to one of ours.
         """
         if leaf != 'kernel' or array.ndim not in self.axes:
             return array

@@ -1,4 +1,7 @@
-"""Our own names, as `vidcls.export.hub` writes them: 'params/backbone/conv1/kernel', 'batch_stats/backbone/bn1/mean'."""
+"""The layout of arrays with our own names, which `vidcls.export.hub` writes.
+
+Such names are 'params/backbone/conv1/kernel' and 'batch_stats/backbone/bn1/mean'.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +25,6 @@ LAYOUTS = (
 
 
 def named(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The variables of a network by their paths."""
+    """The variables of a network, as path -> array."""
     flat = flax.traverse_util.flatten_dict(dict(variables), sep='/')
     return {name: np.asarray(value) for name, value in flat.items()}

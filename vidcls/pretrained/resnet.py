@@ -50,7 +50,7 @@ PADDLE_AXES = {4: 'o i h w -> h w i o'}  # a linear layer's kernel is (in, out),
 
 
 def _has_numbers(deep: bool, arrays: Arrays) -> bool:
-    """Whether `deep` is the right answer for these arrays. Only deep networks have numbered blocks."""
+    """Whether these arrays need the table for `deep`. Only deep networks have numbered blocks."""
     return deep == any('res4b1.' in name for name in arrays)
 
 

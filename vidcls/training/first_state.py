@@ -1,8 +1,8 @@
 """Makes a run's first state of random numbers, of published weights (`init.weights`) or of another run (`init.run`).
 
-From another run come its parameters and statistics. If no parameter starts anew, its moving averages and the state of
-its optimizer come too; the learning rate's schedule starts at step 0. The classifier starts anew if the labels of the
-two runs differ, or stand in another order.
+From another run, its parameters and statistics are taken. If no parameter starts anew, its moving averages and the
+state of its optimizer are taken too; the learning rate's schedule starts at step 0. The classifier starts anew if the
+labels of the two runs differ, or stand in another order.
 """
 
 import dataclasses
@@ -148,7 +148,11 @@ def _from_run(
 
 
 def _check_modality(config: Config, run: workdir.Run) -> None:
-    """Refuses a run of optical flow for frames, and the reverse where no mean over colours would be taken."""
+    """Refuses to start from a run of another modality if the first convolution would then be given the wrong channels.
+
+    No other network can start from a run of optical flow. A network of optical flow can start from a run of colours or
+    differences if it takes another number of channels: its first convolution then gets the mean over the colours.
+    """
     ours, theirs = config.sampling.modality, run.config.sampling.modality
     same_count = config.channels.number * config.sampling.seg_len == (
         run.config.channels.number * run.config.sampling.seg_len

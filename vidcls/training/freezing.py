@@ -16,7 +16,7 @@ from vidcls.config import InitConfig
 from vidcls.errors import UserError
 from vidcls.models.layers import BatchNorm
 
-# ResNet's, BN-Inception's.
+# The paths of these modules in ResNet and in BN-Inception.
 FIRST_CONVOLUTION, FIRST_NORM = (
     re.compile('backbone/(conv1|conv1_7x7_s2)'),
     re.compile('backbone/(bn1|conv1_7x7_s2_bn)'),

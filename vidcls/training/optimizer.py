@@ -1,8 +1,8 @@
 """Optimizers and learning-rate schedules, built of optax parts.
 
-SGD is PyTorch's: the gradient is clipped, weight decay (L2) is added, then momentum is applied, then the learning rate.
-Caffe's differs where the rate changes: its momentum accumulates updates already multiplied by the rate, so that the
-updates after a drop are larger there.
+SGD works as in PyTorch: the gradient is clipped, weight decay (L2) is added, then momentum is applied, then the
+learning rate. Caffe's SGD differs where the learning rate changes: its momentum accumulates updates that are already
+multiplied by the rate, so that the updates after a drop are larger in Caffe.
 """
 
 from collections.abc import Callable
@@ -21,9 +21,9 @@ class Steps(NamedTuple):
     """How long a schedule is.
 
     Attributes:
-      per_epoch: steps of an epoch; not whole in general.
-      warmup: steps of the warm-up. A schedule counts its own steps from the end of the warm-up.
-      total: steps of the whole run.
+      per_epoch: the number of steps of an epoch; not whole in general.
+      warmup: the number of steps of the warm-up. A schedule counts its own steps from the end of the warm-up.
+      total: the number of steps of the whole run.
     """
 
     per_epoch: float
@@ -32,7 +32,7 @@ class Steps(NamedTuple):
 
 
 def multi_step(config: OptimConfig, steps: Steps) -> optax.Schedule:
-    """The rate is multiplied by `config.decay` at each of `config.milestones`."""
+    """A schedule that multiplies the learning rate by `config.decay` at each of `config.milestones`."""
     drops: dict[int, float] = {}  # on a small dataset two milestones can fall on one step
     for epoch in config.milestones:
         boundary = round(epoch * steps.per_epoch) - steps.warmup
@@ -41,11 +41,11 @@ def multi_step(config: OptimConfig, steps: Steps) -> optax.Schedule:
 
 
 def cosine(config: OptimConfig, steps: Steps) -> optax.Schedule:
-    """Half a cosine, from the learning rate down to zero at the last step (Loshchilov & Hutter 2017, equation 5)."""
+    """A schedule along half a cosine, down to zero at the last step (Loshchilov & Hutter 2017, equation 5)."""
     return optax.cosine_decay_schedule(config.learning_rate, max(steps.total - steps.warmup, 1))
 
 
-# Name in `--config.optim.schedule` -> what makes the schedule that follows the warm-up.
+# Name in `--config.optim.schedule` -> a function that makes the schedule that follows the warm-up.
 SCHEDULES: dict[str, Callable[[OptimConfig, Steps], optax.Schedule]] = {'multi_step': multi_step, 'cosine': cosine}
 
 
@@ -62,7 +62,7 @@ def make_schedule(config: OptimConfig, steps_per_epoch: float, num_steps: int) -
     main = SCHEDULES[config.schedule](config, Steps(steps_per_epoch, warmup, num_steps))
     if not warmup:
         return main
-    # The first rate is one part of `warmup`, not zero: an update of zero would waste a step.
+    # The first rate is the full rate over `warmup`, not zero: a rate of zero would waste a step.
     rise = optax.linear_schedule(config.learning_rate / warmup, config.learning_rate, max(warmup - 1, 1))
     return optax.join_schedules([rise, main], [warmup])
 
@@ -102,5 +102,8 @@ def _multiply(init: InitConfig, updates: Any) -> Any:
 
 
 def decayed(params: Any) -> Any:
-    """Which parameters are kernels: not biases, scales of norms, or position, time and class-token embeddings."""
+    """A tree of bools with the structure of `params`: whether each parameter is a kernel, and so gets weight decay.
+
+    Biases, scales of norms, class tokens, and embeddings of position and time are no kernels.
+    """
     return jax.tree.map_with_path(lambda path, _: path[-1].key == 'kernel', params)

@@ -1,4 +1,4 @@
-"""Checks before the first step of a run, and the opening of its work directory."""
+"""Checks a run before its first step, and opens its work directory."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ def open_data(config: Config, devices: Sequence[jax.Device]) -> tuple[Config, Da
     """Checks the settings and opens the dataset.
 
     Returns:
-      The configuration, with the dataset's folder and splits as they were found, absolute paths, and mean and deviation of
-      each channel; and the dataset.
+      The configuration and the dataset. The configuration has the dataset's folder and splits as they were found,
+        absolute paths, and the mean and deviation of each channel.
 
     Raises:
       UserError: a setting can't work on these devices or with this dataset.
@@ -149,7 +149,7 @@ def check_mixing(config: Config, num_devices: int) -> None:
     """Refuses mixup and cutmix if a device has a single clip at a time.
 
     Raises:
-      UserError: mixup or cutmix is on, and a device has a single clip at a time; the message names the settings.
+      UserError: mixup or cutmix can't work; the message names the settings.
     """
     augment, share = config.augment, config.batch_size // num_devices
     at_once = config.optim.clips_per_device
