@@ -6,7 +6,8 @@ running time is computed from the clips a second of each row, which leaves out v
 
 Running time leaves out the pauses between processes, and the work that was lost with a process and done again.
 
-TensorBoard's files are TensorFlow's TFRecords (length, its CRC, record, its CRC) of tensorflow/core/util/event.proto.
+TensorBoard's files are TFRecords: for each event its length, the CRC of the length, the event itself as in
+tensorflow/core/util/event.proto, and the CRC of the event.
 """
 
 import dataclasses
@@ -64,9 +65,9 @@ class TrainingLog:
 
     Attributes:
       folder: the work directory.
-      curves: metric of METRICS -> its curve; metrics that were never measured are absent.
+      curves: the curve of each metric of METRICS; metrics that were never measured are absent.
       clock: some steps, and the running time in seconds at each of them; both are ascending.
-      has_clock: whether the times were measured; otherwise they follow from the clips a second.
+      has_clock: whether the times were measured; otherwise they are computed from the clips a second.
       resumed: the steps after which another process went on.
       changes: the settings that changed when the run was resumed.
     """
@@ -91,7 +92,7 @@ class TrainingLog:
     def best(self) -> tuple[int, float] | None:
         """The step of the highest validation top-1, and that value.
 
-        Of equal values the last counts, as when checkpoints are kept.
+        If several steps have this value, the last of them counts, as for the best checkpoint.
         """
         curve = self.curves.get('validation/top1')
         if curve is None:
@@ -137,7 +138,7 @@ def _curves(path: Path) -> dict[str, Curve]:
 
 
 def _json_lines(path: Path, most: int) -> Iterator[dict[str, Any]]:
-    """The objects of a file of JSON lines. Other lines are left out, such as a last line that was cut off."""
+    """Yields the objects of a file of JSON lines. Other lines are left out, such as a last line that was cut off."""
     if not path.exists():
         return
     for line in read_text(path, most).splitlines():
@@ -172,7 +173,7 @@ def _from_rates(curves: dict[str, Curve], batch_size: int) -> Curve:
 
 
 def _from_tensorboard(folder: Path) -> tuple[Curve, tuple[int, ...]]:
-    """The clock by the moments of events, and the steps at which processes resumed."""
+    """The clock, from the moments at which events were written; and the steps at which processes resumed."""
     step_at: list[int] = []
     seconds_at: list[float] = []
     resumed: list[int] = []
