@@ -1,8 +1,8 @@
 """Compares two evaluations of the same clips: the difference of their top-1, and whether it is more than chance.
 
-McNemar's exact test (McNemar 1947; Dietterich 1998, section 3.1) looks at the clips that only A or only B gets
-right. If both were equally good, it would be A in half of these cases. The test assumes that clips are independent; the
-bootstrap interval over groups does not.
+McNemar's exact test (McNemar 1947; Dietterich 1998, section 3.1) looks at the clips that only one of the two
+evaluations gets right. If both were equally good, the first would be right with probability 1/2 on each of these clips.
+The test assumes that clips are independent; the bootstrap interval over groups does not.
 """
 
 import dataclasses

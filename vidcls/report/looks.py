@@ -86,7 +86,7 @@ def _hash(jpeg: bytes) -> np.uint64:
     picture = grey(jpeg)
     if picture.std() < FLAT:
         return np.uint64(0)
-    # The hash of a textured frame is never 0: its bits say which values are above the median, so they are not all equal.
+    # The hash of a textured frame is never 0: its bits say which values are above the median, so some are 1.
     return np.packbits(imagehash.phash(Image.fromarray(picture)).hash.ravel()).view(np.uint64)[0]
 
 
