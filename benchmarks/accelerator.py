@@ -110,7 +110,7 @@ def measure_peer(case: Case) -> tuple[float, float] | None:
 
 
 def seconds(call: Callable, wait: Callable) -> float:
-    """The time of a call in seconds: its mean in each round, and the median of these over the rounds.
+    """A call's time in seconds: the mean over the calls of a round, and then the median over the rounds.
 
     A first round, which compiles and allocates, does not count.
 

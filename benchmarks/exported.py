@@ -105,7 +105,7 @@ def _make(case: Case, folder: Path):
     rng = np.random.default_rng(0)
 
     def draw(path, leaf) -> np.ndarray:
-        """Draws a parameter that is not zero. Some are zero at first, and would hide a part of the network."""
+        """Draws a parameter that is not zero. A zero would hide a part of the network from the comparison."""
         if path[-1].key in ('scale', 'var'):
             return rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
         deviation = np.prod(leaf.shape[:-1]) ** -0.5 if path[-1].key == 'kernel' else 0.1
@@ -125,7 +125,7 @@ def _frames(network, clips: int) -> np.ndarray:
 
 
 def _in_jax(network) -> Callable[[], object]:
-    """Returns a function that classifies one clip by the step that `Classifier` has."""
+    """Returns a function that classifies one clip with the step of `Classifier`."""
     import jax
 
     from vidcls.data.transform import on_canvas

@@ -85,12 +85,15 @@ def _run_case(case: Case, rounds: int) -> list[dict]:
 
 
 def time_alternately(calls: dict, rounds: int) -> dict:
-    """For each name, the calls a second in each round [rounds].
+    """Measures functions in rounds; in each round, every function is called in turn.
 
-    In a round, each function is called in turn. A first round, which compiles and allocates, does not count.
+    A first round, which compiles and allocates, does not count.
 
     Args:
-      calls: the function of each name.
+      calls: a name for each function, and the function.
+
+    Returns:
+      For each name, the calls a second in each round [rounds].
     """
     rates = collections.defaultdict(list)
     for i in range(rounds + 1):

@@ -66,7 +66,12 @@ def _compare(dataset: Dataset, files: list[list[Path]], frames: int, rounds: int
 
 
 def frames_per_second(batches: Iterator, frames: int) -> float:
-    """The frames a second that `batches` yields, whose clips have `frames` frames each."""
+    """Measures how many frames a second come from `batches`.
+
+    Args:
+      batches: batches of clips.
+      frames: the number of frames of a clip.
+    """
     for _ in itertools.islice(batches, 3):  # the start is not timed
         pass
     start = time.perf_counter()
@@ -76,7 +81,7 @@ def frames_per_second(batches: Iterator, frames: int) -> float:
 
 
 def our_batches(dataset: Dataset, frames: int, start_step: int = 0) -> Iterator:
-    """An iterator over our training batches, whose clips have `frames` frames each."""
+    """An iterator over our training batches. Each clip has `frames` frames."""
     return pipeline.train_batches(dataset, _config(frames), start_step)
 
 

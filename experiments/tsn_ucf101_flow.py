@@ -10,9 +10,9 @@ kernels, and dropout is 0.7. Crops are multi-scale, without the smallest scale. 
 first convolution at five times the rate. Testing takes 25 segments in 10 crops.
 
 Every BatchNorm except the first is frozen, so training must start from weights of an image network
-(docs/pretrained.md): in the first convolution, each of the ten input channels gets the mean of the weights for red,
-green and blue. To train from random parameters, set --config.init.partial_bn=false. docs/protocols.md says what differs
-from the published code.
+(docs/pretrained.md). In the first convolution, each of the ten input channels gets the mean of the network's weights
+for red, green and blue. To train from random parameters, set --config.init.partial_bn=false. docs/protocols.md says
+what differs from the published code.
 
 This recipe was not run on the whole of UCF101 here. 87.9 % top-1 is reported for it on split 1 with TV-L1 flow.
 """

@@ -173,7 +173,7 @@ class Explainer:
 
         Args:
           source, label, fps: as for `explain`.
-          folder: is made if it does not exist.
+          folder: the folder for the files, which is made if it does not exist.
           name: the beginning of the files' names; '' means the video's name. The label and the method follow it. A
             number is added if files of another explanation have this name already.
 

@@ -1,4 +1,4 @@
-"""An explanation: a map float32[t h w] over the frames that the network saw, and what the map belongs to.
+"""An explanation: a map float32[t h w] over the frames that the network saw, with the frames and the label.
 
 A map is never negative; the larger its value, the more the place counted for the label. Each method gives *cells*,
 float32[t h w] on a coarse grid of its own, and `resize` brings the cells to the pixels of the frames. Values can be
@@ -53,7 +53,7 @@ class Explanation:
 
     @property
     def weights(self) -> np.ndarray:
-        """The share of each frame in the sum of the map, float32[t]; all zero if the map is zero."""
+        """float32[t]: the fraction of the map's sum that lies in each frame; all zero if the map is zero."""
         mass = self.map.sum(axis=(1, 2), dtype=np.float64)
         return (mass / (mass.sum() or 1)).astype(np.float32)
 

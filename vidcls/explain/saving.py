@@ -8,7 +8,7 @@
 map      float32[t h w]     the map, a value for each pixel of the window
 frames   uint8[t h w c]     the pixels of the window, RGB
 times    float64[t]         seconds
-weights  float32[t]         the share of each frame in the sum of the map
+weights  float32[t]         the fraction of the map's sum that lies in each frame
 window   int32[5]           top, left, height, width in the stored frame, and 1 if the network saw it mirrored
 cells_*  float32[t h w]     the cells of each branch of the network, on its own grid; signed if the method has signs
 """

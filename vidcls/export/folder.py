@@ -5,7 +5,7 @@
     label.py, README.md                                    code that runs the network, and how to use the folder
     labels.txt, config.json, frames.json                   as in a work directory
 
-Before the folder gets its name, the network is run by the format's own library and compared with jax.
+Before the folder gets its name, the file is run with the format's own library, and the results are compared with jax.
 """
 
 import contextlib
@@ -120,13 +120,13 @@ def making(out: Path) -> Iterator[Path]:
 
 
 def check(network: Network, program: Program, chosen: Format, batch: int) -> float:
-    """Compares an exported program with jax on made frames.
+    """Compares an exported program with jax on generated frames.
 
     Returns:
-      The largest difference between two probabilities.
+      The largest difference between a probability of the program and the same probability of jax.
 
     Raises:
-      UserError: the difference is more than the format's tolerance.
+      UserError: a difference is more than the format's tolerance.
     """
     size = network.config.augment.crop_size
     clips, height, width = _CHECKED if chosen.whole_frames else (batch, size, size)

@@ -1,10 +1,9 @@
 """Writes a network as a file of a format. `vidcls.runtimes` opens these files.
 
-stablehlo    by jax.export: takes whole frames and any number of clips, on CPU, CUDA and TPU
-savedmodel   by jax2tf: takes the same; TensorFlow Serving takes the folder `model` as it is
-tflite       by TensorFlow's converter, from the SavedModel's program: takes frames of the crop's size, and a fixed
-             number of clips
-onnx         by tf2onnx, from the TFLite file: takes the same as the TFLite file
+stablehlo    made by jax.export; takes whole frames and any number of clips, on CPU, CUDA and TPU
+savedmodel   made by jax2tf; takes the same as stablehlo. TensorFlow Serving takes the folder `model` as it is.
+tflite       made by TensorFlow's converter; takes frames of the crop's size and a fixed number of clips
+onnx         made by tf2onnx from a TFLite file; takes the same as tflite
 """
 
 import logging as python_logging

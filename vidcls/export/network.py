@@ -42,7 +42,9 @@ class Network:
         return Sampler(self.config.sampling, training=False).num_frames * self.config.test.clips
 
     def function(self, whole_frames: bool, which: Literal['each', 'xla']) -> Callable[[Any, jax.Array], jax.Array]:
-        """Returns the function (variables, frames uint8[b t h w 3]) -> probabilities float32[b k], to be traced.
+        """Returns the function (variables, frames uint8[b t h w 3]) -> probabilities float32[b k].
+
+        The function is traced when a file is written.
 
         Args:
           whole_frames: whether the function takes whole frames of any size. Otherwise it takes frames of the crop's
@@ -81,7 +83,7 @@ def portable(config: Config) -> Config:
 def traced_windows(height: Any, width: Any, augment: AugmentConfig, crops: int) -> jax.Array:
     """int32[v 5]: what `vidcls.data.windows.view_windows` returns, for frames whose size is known only at run time.
 
-    The arithmetic is in float64, as Python's, so that halves are rounded in the same direction.
+    The arithmetic is in float64, as in Python, so that halves are rounded in the same direction.
 
     Args:
       height, width: the size of the frames, pixels; numbers or symbols.

@@ -129,7 +129,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def names(results: Sequence[StoredResult]) -> list[str]:
     """A letter and a name for each run, such as 'A (mine)'.
 
-    The name is the folder's. If several folders have the same name, it is the folder's and the evaluation's.
+    The name is the folder's. If several folders have the same name, the evaluation's name follows.
     """
     folders = [result.run for result in results]
     return [
@@ -139,7 +139,7 @@ def names(results: Sequence[StoredResult]) -> list[str]:
 
 
 def summary(pairs: Sequence[Comparison]) -> list[dict[str, Any]]:
-    """The numbers of each pair, as JSON takes them. Rates are in [0, 1]."""
+    """The numbers of each pair, ready to be written as JSON. Rates are in [0, 1]."""
     corrected = holm([pair.p_value for pair in pairs])
     return [
         {

@@ -18,11 +18,11 @@ _TICKS = (0.0, 0.1, 0.5, 1.0)  # of the colour scale
 
 
 class Pair(NamedTuple):
-    """A class that is taken for another.
+    """A confusion: clips of one class that are taken for another class.
 
     Attributes:
-      truth: the label of the class.
-      found: the label of the class that it is taken for.
+      truth: the label of the clips' class.
+      found: the label of the class that they are taken for.
       clips: how many clips of `truth` are taken for `found`.
       share: `clips` as a fraction of all clips of `truth`.
     """
@@ -36,7 +36,7 @@ class Pair(NamedTuple):
 def matrix(clips: Scored) -> np.ndarray:
     """The confusion matrix int64[k k]: how many clips of class i are taken for class j.
 
-    Clips without probabilities are in no column.
+    Clips whose probabilities are not finite do not count.
     """
     counts = np.zeros((len(clips.classes),) * 2, np.int64)
     np.add.at(counts, (clips.labels[clips.finite], clips.found[clips.finite]), 1)

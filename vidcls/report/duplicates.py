@@ -9,13 +9,13 @@ distance of two clips is the number of bits that differ, of 64 * FRAMES = 512 bi
 again, scaled or made brighter by 25 levels have distances of at most 40. Two clips of one recording with a still camera
 have distances of 10 to 200, and clips of different recordings have distances above 130.
 
-So a second look divides the pairs within MOST_BITS into copies and scenes. It compares what moves in each clip: the
-clip's grey pictures less their mean. If what moves in two clips correlates by at least LEAST_CORRELATION, one clip is a
-copy of the other. Otherwise both are of one scene, such as two clips cut from one recording. On UCF101 the correlation
-was 0.98 to 1 for 120 copies of the kinds above, and 0.1 for the clips of Basketball's groups 3 and 23. Between the
-first and the second half of a clip it was below 0.7 for 86 of 88 clips; the other two clips are push-ups in step. A
-copy that is cut in time, mirrored or cropped is not found, and a copy of a clip in which nothing moves passes for a
-scene.
+These ranges overlap, so a second look divides the pairs within MOST_BITS into copies and scenes. It compares what moves
+in each clip: the clip's grey pictures less their mean. If what moves in two clips correlates by at least
+LEAST_CORRELATION, one clip is a copy of the other. Otherwise both are of one scene, such as two clips cut from one
+recording. On UCF101 the correlation was 0.98 to 1 for 120 copies of the kinds above, and 0.1 for the clips of
+Basketball's groups 3 and 23. Between the first and the second half of a clip it was below 0.7 for 86 of 88 clips; the
+other two clips show push-ups in step. A copy that is cut in time, mirrored or cropped is not found, and a copy of a
+clip in which nothing moves passes for a scene.
 """
 
 import hashlib
@@ -89,7 +89,7 @@ def crossing(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def crossed_splits(dataset: Dataset, clips: Sequence[int]) -> list[str]:
-    """The pairs of crossing splits of which each split has some of these clips, such as 'train1 and test1'."""
+    """The pairs of crossing splits, such as 'train1 and test1', in which both splits have some of `clips`."""
     splits = {name: members for name, members in dataset.splits.items() if np.isin(clips, members).any()}
     return [
         f'{a} and {b}'

@@ -63,7 +63,7 @@ class Inspection:
     unrated: int
 
     def clips(self, wanted: Callable[[ClipLooks], Any]) -> list[int]:
-        """The clips for whose looks `wanted` returns something true."""
+        """The numbers of the clips for which `wanted`, a function of a clip's looks, is true."""
         return [clip for clip, looks in enumerate(self.looks) if wanted(looks)]
 
     @property
@@ -178,7 +178,7 @@ def problems(found: Inspection) -> dict[str, np.ndarray]:
 
 
 def as_json(found: Inspection) -> dict[str, Any]:
-    """All that was found, as JSON takes it. Clips are named by their ids."""
+    """All that was found, ready to be written as JSON. Clips are named by their ids."""
     index, labels = found.dataset.index, found.dataset.labels
     name = lambda clip: str(index.ids[clip])
 

@@ -166,7 +166,7 @@ def axis_switch(names: Sequence[str]) -> Markup:
 
 
 def _address(image: bytes | None) -> str:
-    """An image as a data address; '' for None."""
+    """The data: URL of an image; '' for None."""
     if image is None:
         return ''
     kind = 'png' if image.startswith(b'\x89PNG') else 'jpeg'

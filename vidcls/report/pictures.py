@@ -1,4 +1,4 @@
-"""Small pictures of clips: grey pictures to measure, and thumbnails and sheets of many clips for a page.
+"""Small pictures of clips: grey pictures for measurements, and thumbnails and sheets of many clips for pages.
 
 A picture is scaled to fit its cell and never enlarged beyond it, so a sheet's bytes are bounded by its cells.
 """

@@ -1,4 +1,4 @@
-"""What an evaluation says of each clip, in arrays that all sections of its page use.
+"""What an evaluation says of each clip, in arrays that all sections of the evaluation's page use.
 
 Everything is computed by `vidcls.metrics` from the probabilities, which are averaged over the views as in the
 evaluation. So a tie counts against the label. A clip with a logit that is not finite is wrong, and is taken for no

@@ -83,7 +83,7 @@ class Clips(NamedTuple):
 
 
 def find_clips(stored: StoredResult, data_dir: str = '') -> Clips:
-    """The clips of an evaluation in the dataset that it was made on.
+    """Finds the clips of an evaluation in the dataset that was evaluated.
 
     Args:
       data_dir: the dataset's folder; '' means the folder that the evaluation read. A fusion read several folders; the

@@ -1,10 +1,11 @@
 """Reads what a run left of its training: the curves, the time of each step, resumptions, and settings that changed.
 
 metrics.jsonl has the measurements. TensorBoard's files have the moments at which their events were written, and the
-step at which each process of the training began; running time and resumptions come from these. If the files are gone,
-running time is computed from the clips a second of each row, which leaves out validations and saves.
+step at which each process of the training began. Running time and resumptions are taken from TensorBoard's files. If
+these files are gone, running time is computed from the clips a second in metrics.jsonl, and then has no validations
+and saves in it.
 
-Running time leaves out the pauses between processes, and the work that was lost with a process and done again.
+Running time never includes the pauses between processes, or work that was lost with a process and done again.
 
 TensorBoard's files are TFRecords: for each event its length, the CRC of the length, the event itself as in
 tensorflow/core/util/event.proto, and the CRC of the event.
@@ -68,7 +69,7 @@ class TrainingLog:
       curves: the curve of each metric of METRICS; metrics that were never measured are absent.
       clock: some steps, and the running time in seconds at each of them; both are ascending.
       has_clock: whether the times were measured; otherwise they are computed from the clips a second.
-      resumed: the steps after which another process went on.
+      resumed: the steps from which another process resumed the run.
       changes: the settings that changed when the run was resumed.
     """
 

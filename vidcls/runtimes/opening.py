@@ -1,4 +1,4 @@
-"""Opens an exported file by the library of its format.
+"""Opens an exported file with the library of its format.
 
 An exported file is a program, and may come from elsewhere. It may compute what it likes, but do nothing else:
 `stablehlo` and `savedmodel` refuse operations that reach out of the program. LiteRT and onnxruntime have no such
@@ -48,7 +48,7 @@ class Exported:
 
 
 def open_exported(folder: Path) -> Exported:
-    """Opens an exported folder.
+    """Opens an exported folder. The result takes any number of clips.
 
     Raises:
       UserError, OSError: as for `description.read` and `open_program`.

@@ -1,4 +1,4 @@
-"""Opens a SavedModel by TensorFlow, which compiles the StableHLO program in it anew for each size of the input.
+"""Opens a SavedModel with TensorFlow, which compiles the StableHLO program in it anew for each size of the input.
 
 A SavedModel is a graph of TensorFlow's operations. Some of these operations read and write files or call Python, and
 loading may run them. An exported SavedModel only has a program of StableHLO, its variables, and the operations that

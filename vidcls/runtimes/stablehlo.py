@@ -1,4 +1,4 @@
-"""Opens a StableHLO program by jax, which compiles the program anew for each size of the input."""
+"""Opens a StableHLO program with jax, which compiles the program anew for each size of the input."""
 
 from collections.abc import Callable
 from pathlib import Path
