@@ -3,10 +3,10 @@
     python -m benchmarks.exported [NAME ...]
 
 TSN-ResNet-50, ECO Full and TimeSformer-B with random parameters are exported as `experiments.export` exports them. For
-each format it prints the largest difference from a probability of jax, for 1, 2 and 3 clips; the clips a second, one
-clip at a time; and the seconds that `python label.py VIDEO` takes from the command to the first label. The rows of the
-table compare with PyTorch, eager and with torch.compile, or with jax if torch is not installed. Exported networks take
-uint8 and give probabilities; PyTorch takes normalised floats and gives logits.
+each format the script prints the largest difference from a probability of jax, for 1, 2 and 3 clips; the clips a
+second, one clip at a time; and the seconds that `python label.py VIDEO` takes from the command to the first label. The
+rows of the table compare with PyTorch, eager and with torch.compile, or with jax if torch is not installed. Exported
+networks take uint8 and give probabilities; PyTorch takes normalised floats and gives logits.
 """
 
 import functools

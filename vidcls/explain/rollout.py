@@ -54,7 +54,7 @@ class Attended(NamedTuple):
 def make(model: nn.Module, config: Config, by_gradient: bool) -> Callable[[Any, Views, int], dict[str, jax.Array]]:
     """Returns a function (variables, views [1 1], label) -> cells {'patches': float32[t h w]}.
 
-    The cells are the h x w patches of the t frames.
+    There is a cell for each of the h x w patches of each of the t frames.
 
     Args:
       by_gradient: whether the gradient-weighted variant is computed. Without it, the label has no effect.
