@@ -1,13 +1,14 @@
-"""All measurements beside peers in one run, which prints a table and writes bench.json. `make bench` runs it.
+"""Measures vidcls beside its peers: runs all measurements, prints a table and writes bench.json. `make bench` runs it.
 
     python -m benchmarks [--release=VERSION]
 
-With --release, the ratios are kept in benchmarks/history.jsonl too, a line a release, with the machine, the versions and the
-date.
+With --release, the ratios are also kept in benchmarks/history.jsonl. It has a line for each release, with the machine,
+the versions and the date.
 
-bench.json is a list of {name, unit, ours, peer, ratio}. Each number is a median of alternating rounds; starts are measured in
-one round. Where the unit is a rate, a ratio of 2 means twice as fast. Networks, ours and the peers', run in a process of
-their own, with the large pages that docs/performance.md recommends for a CPU.
+bench.json is a list of {name, unit, ours, peer, ratio}. A number is the median of rounds in which ours and the peers
+take turns; only starts are measured in a single round. If the unit is a rate, a ratio of 2 means twice as fast.
+Networks, ours and the peers', run in a process of their own, with the large pages that docs/performance.md recommends
+for a CPU.
 """
 
 import json
@@ -43,7 +44,7 @@ def main(argv) -> None:
 
 
 def _in_large_pages(run: Callable[[], list[dict]]) -> Callable[[], list[dict]]:
-    """`run` in a process of its own, in which glibc allocates large pages."""
+    """Returns a function that calls `run` in a process of its own, in which glibc allocates large pages."""
 
     def elsewhere():
         with (

@@ -2,11 +2,14 @@
 
     XLA_PYTHON_CLIENT_PREALLOCATE=false python -m benchmarks.accelerator [MODEL ...]
 
-The clips are random, uint8, 224 x 224 pixels, and lie on the device. The step is that of `vidcls.training.step`, with
-`transform`, SGD with momentum 0.9 and L2 1e-4, and no dropout. Times are medians over rounds of ten steps; no step waits for
-the one before. MFU (model FLOPs utilisation) counts three forward passes for a train step, with XLA's count of operations, as
-a share of the device's peak in `_PEAKS`. The peer runs under autocast on normalised clips, TSN's in channels-last; without
-torch there is no peer. The environment variable leaves memory to the peer, since jax takes most of it at once otherwise.
+The clips are random, uint8, with 224 x 224 pixels, and lie on the device. The train step is that of
+`vidcls.training.step`, including `transform`, with SGD, momentum 0.9, L2 1e-4, and no dropout. Times are medians over
+rounds of ten steps; no step waits for the step before it.
+
+MFU (model FLOPs utilisation) is a fraction of the device's peak in `_PEAKS`. It counts a train step as three forward
+passes, and takes XLA's count of a forward pass's operations. The peer runs under autocast on normalised clips, and
+TSN's peer in channels-last. Without torch there is no peer. The environment variable leaves memory to the peer;
+otherwise jax would take most of it at once.
 """
 
 import gc
@@ -33,14 +36,14 @@ from vidcls.training.step import init_state, make_train_step
 
 
 class Case(NamedTuple):
-    """A network at a batch of clips [b t 224 224 3]."""
+    """A network and the batch of clips [b t 224 224 3] that it is given."""
 
     model: str
     clips: int
     frames: int
     classes: int
     attention: str | None = None  # the setting `attention_implementation`
-    peer: str = ''  # the peer's name in `torch_models`; empty: there is none
+    peer: str = ''  # the peer's name in `torch_models`; '' if there is no peer
 
 
 CASES = (
@@ -60,12 +63,12 @@ _PEAKS = {'NVIDIA H100 80GB HBM3': 989e12, 'NVIDIA H200': 989e12}
 class Measured(NamedTuple):
     train: float  # seconds a step
     infer: float
-    flops: float  # of a clip's forward pass
-    memory: float  # bytes of the step's temporary memory
+    flops: float  # operations of a clip's forward pass
+    memory: float  # bytes of the train step's temporary memory
 
 
 def measure(case: Case) -> Measured:
-    """Our train step and forward pass, on one device."""
+    """Measures our train step and forward pass on one device."""
     config = _config(case)
     model = build_model(config, case.classes)
     device = jax.local_devices()[:1]
@@ -91,7 +94,7 @@ def measure(case: Case) -> Measured:
 
 
 def measure_peer(case: Case) -> tuple[float, float] | None:
-    """Seconds that the peer's train step and forward pass take; None if there is no torch that sees the GPU."""
+    """The seconds that the peer's train step and forward pass take, or None if there is no torch that sees the GPU."""
     if importlib.util.find_spec('torch') is None:
         return None
     import torch
@@ -107,7 +110,13 @@ def measure_peer(case: Case) -> tuple[float, float] | None:
 
 
 def seconds(call: Callable, wait: Callable) -> float:
-    """The median over rounds of a call's mean time in seconds; an uncounted first round compiles and allocates."""
+    """A call's time in seconds: the mean over the calls of a round, and then the median over the rounds.
+
+    A first round, which compiles and allocates, does not count.
+
+    Args:
+      wait: a function that waits for the result of `call`.
+    """
     times = []
     for _ in range(_ROUNDS + 1):
         start = time.perf_counter()

@@ -1,13 +1,15 @@
-"""Conversion of videos beside simpler ways, in frames per second on two processes.
+"""Measures the conversion of videos beside simpler ways, in frames per second with two processes.
 
     python -m benchmarks.convert
 
 Ours is a whole conversion: decoding, JPEGs of quality 95, records, TFDS's description and the index of frames. Its time
-includes the start of the worker processes, and excludes the import of TensorFlow (once, 7 s). The peers only write JPEGs of
-quality 95: two OpenCV processes that append to one file each; the course book's loop with a file for every frame; and two
-ffmpeg processes at -q:v 2, if ffmpeg is installed. With optical flow, ours is a whole conversion with --flow=dis, and the peers
-are two OpenCV processes that compute the same flow and append its pictures to one file each, with the frames or without
-them. Rounds alternate, and a ratio is the median of the rounds' ratios.
+includes the start of the worker processes, but not the import of TensorFlow, which takes 7 s once. The peers only write
+JPEGs of quality 95. They are two OpenCV processes that append to one file each; the course book's loop, which writes a
+file for every frame; and, if ffmpeg is installed, two ffmpeg processes at -q:v 2.
+
+With optical flow, ours is a whole conversion with --flow=dis. The peers are two OpenCV processes that compute the same
+flow and append its pictures to one file each, once with the frames and once without. Ours and the peers take turns, and
+a ratio is the median of the rounds' ratios.
 """
 
 import multiprocessing
@@ -32,11 +34,11 @@ _CLIPS = 88
 _ROUNDS = 3
 _PROCESSES = 2
 _FLOW = FlowSettings()
-_Work = Callable[[Sequence[Path], Path], None]  # of videos and an empty folder
+_Work = Callable[[Sequence[Path], Path], None]  # a function of videos and an empty folder, which it fills
 
 
 def run(clips: int = _CLIPS, rounds: int = _ROUNDS) -> list[dict]:
-    """Rows of name, unit, ours, peer, ratio (ours / peer), each a median over the rounds."""
+    """The rows of the table: name, unit, ours, peer and ratio (ours / peer). Numbers are medians over the rounds."""
     import tensorflow  # noqa: F401  imported here, so that its import is not timed
     import tensorflow_datasets  # noqa: F401
 
@@ -72,7 +74,7 @@ def _compare(
 
 
 def _files(folder: Path, clips: int) -> list[Path]:
-    """Videos of every class of UCF101 if they lie beside the checkout; generated videos otherwise."""
+    """Videos of UCF101, spread over its classes, if they lie beside the checkout; otherwise generated videos."""
     real = sorted((SHARED_DATA / 'ucf101').glob('*/*.avi'))
     if real:
         return real[:: -(-len(real) // clips)]

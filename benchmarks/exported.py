@@ -1,12 +1,12 @@
-"""Networks of full size as their exported files run, each by its own library, beside jax, PyTorch eager and torch.compile.
+"""Measures exported networks of full size, run by the libraries of their formats, beside jax and PyTorch.
 
     python -m benchmarks.exported [NAME ...]
 
-TSN-ResNet-50, ECO Full and TimeSformer-B with random parameters are exported as `experiments.export` does it. Printed are,
-for each format, the largest difference of a probability from jax for 1, 2 and 3 clips, clips a second of one clip, and the seconds
-of `python label.py VIDEO` from the command to the first label. The rows of the table compare with PyTorch, or with jax where
-torch is not installed. Ours take uint8 and give probabilities; PyTorch
-takes normalised floats and gives logits.
+TSN-ResNet-50, ECO Full and TimeSformer-B with random parameters are exported as `experiments.export` exports them. For
+each format the script prints the largest difference from a probability of jax, for 1, 2 and 3 clips; the clips a
+second, one clip at a time; and the seconds that `python label.py VIDEO` takes from the command to the first label. The
+rows of the table compare with PyTorch, eager and with torch.compile, or with jax if torch is not installed. Exported
+networks take uint8 and give probabilities; PyTorch takes normalised floats and gives logits.
 """
 
 import functools
@@ -30,12 +30,12 @@ CASES = (
     Case('eco_full', 1, 16, 101, ('PyTorch', 'PyTorch compiled')),
     Case('timesformer_base', 1, 8, 400, ('PyTorch', 'PyTorch compiled')),
 )
-_CLIPS = (1, 2, 3)  # of which equality is measured
+_CLIPS = (1, 2, 3)  # the numbers of clips with which the difference from jax is measured
 _SIZE, _THREADS, _ROUNDS = 224, 2, 5
 
 
 def run(rounds: int = _ROUNDS, names: tuple[str, ...] = ()) -> list[dict]:
-    """Rows of name, unit, ours, peer, ratio."""
+    """The rows of the table: name, unit, ours, peer and ratio."""
     if hasattr(os, 'sched_setaffinity'):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:_THREADS])
     return [made for case in CASES if not names or case.model in names for made in _run_case(case, rounds)]
@@ -83,7 +83,7 @@ def _run_case(case: Case, rounds: int) -> list[dict]:
 
 
 def _make(case: Case, folder: Path):
-    """A run with random parameters, and the network that it is."""
+    """Makes a run with random parameters. Returns the run and its network."""
     import jax
 
     from vidcls.config import AugmentConfig, Config, ModelConfig, SamplingConfig
@@ -105,7 +105,7 @@ def _make(case: Case, folder: Path):
     rng = np.random.default_rng(0)
 
     def draw(path, leaf) -> np.ndarray:
-        """No parameter is zero, as some are at first, for a part of the network would then not show in its output."""
+        """Draws a parameter that is not zero. A zero would hide a part of the network from the comparison."""
         if path[-1].key in ('scale', 'var'):
             return rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
         deviation = np.prod(leaf.shape[:-1]) ** -0.5 if path[-1].key == 'kernel' else 0.1
@@ -125,7 +125,7 @@ def _frames(network, clips: int) -> np.ndarray:
 
 
 def _in_jax(network) -> Callable[[], object]:
-    """The step of `Classifier` on one clip."""
+    """Returns a function that classifies one clip with the step of `Classifier`."""
     import jax
 
     from vidcls.data.transform import on_canvas

@@ -1,4 +1,4 @@
-"""What a measurement was made on and with."""
+"""Describes the machine and the versions with which a measurement was made."""
 
 import datetime
 import importlib.metadata
@@ -7,11 +7,11 @@ import platform
 from pathlib import Path
 
 _LIBRARIES = ('jax', 'jaxlib', 'flax', 'tensorflow-cpu', 'av', 'simplejpeg', 'torch', 'opencv-python-headless')
-_VECTORS = ('avx512f', 'avx2', 'avx', 'asimd')  # the widest first
+_VECTORS = ('avx512f', 'avx2', 'avx', 'asimd')  # vector instructions, the widest first
 
 
 def describe() -> dict[str, str]:
-    """Date, processor, number of cores, and the versions of Python and of the libraries that are installed."""
+    """The date, the processor, the number of cores, and the versions of Python and of the installed libraries."""
     return {
         'date': datetime.date.today().isoformat(),
         'processor': _processor(),

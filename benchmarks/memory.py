@@ -1,8 +1,9 @@
-"""The temporary memory of TimeSformer's train step, from XLA's analysis of the compiled program; nothing is run.
+"""Prints the temporary memory of TimeSformer's train step, from XLA's analysis of the compiled program; nothing is run.
 
     python -m benchmarks.memory [MODEL ...]
 
-The step has one clip and computes in float32, with and without `remat`. Parameters and momentum ("kept") come on top.
+The step takes one clip and computes in float32, with and without `remat`. The memory of parameters and momentum
+("kept") is not a part of the temporary memory, and is printed beside it.
 """
 
 import functools
@@ -19,7 +20,7 @@ CLASSES = 400
 
 
 def measure(name: str, remat: bool) -> tuple[float, float]:
-    """GB of temporary memory, and GB of parameters and momentum."""
+    """The GB of temporary memory, and the GB of parameters and momentum."""
     model = models.build(name, CLASSES, remat=remat)
     video = jax.ShapeDtypeStruct((1, model.num_frames, *model.frame_size, 3), jnp.float32)
     optimizer = optax.sgd(0.01, 0.9)

@@ -1,12 +1,14 @@
-"""Train step and forward pass of each model family beside PyTorch eager on the same CPU.
+"""Measures the train step and the forward pass of each model family beside PyTorch eager on the same CPU.
 
     python -m benchmarks.models [NAME ...]
 
-Clips have 224 x 224 pixels; all compute in float32 on 2 threads, with SGD with momentum 0.9 and L2 1e-4, and no dropout. The
-peers are torchvision's ResNet in PyTorch's default layout and in channels-last, ECO as published (torch_eco), and the
-TimeSformer of transformers. Rounds alternate; ours and peer are medians in clips/s, and the ratio is the median of the rounds'
-ratios. A further row has the operations of the forward pass: XLA's count for ours, and for the peer that of PyTorch's counter,
-which adds up matrix products and convolutions. Without torch nothing is measured; `make bench` installs it.
+Clips have 224 x 224 pixels. All networks compute in float32 on 2 threads, with SGD, momentum 0.9, L2 1e-4, and no
+dropout. The peers are torchvision's ResNet in PyTorch's default layout and in channels-last, ECO as published
+(torch_eco), and the TimeSformer of transformers. Ours and the peers take turns. Ours and peer are medians in clips/s,
+and the ratio is the median of the rounds' ratios.
+
+A further row has the operations of the forward pass. Ours are counted by XLA. The peer's are counted by PyTorch's
+counter, which adds up matrix products and convolutions. Without torch nothing is measured; `make bench` installs torch.
 """
 
 import collections
@@ -25,7 +27,7 @@ from benchmarks.table import print_table, row
 
 
 class Case(NamedTuple):
-    """A network at a batch of clips [b t 224 224 3], and its peers' names in `torch_models`."""
+    """A network, the batch of clips [b t 224 224 3] that it is given, and the names of its peers in `torch_models`."""
 
     model: str
     clips: int
@@ -49,7 +51,7 @@ Tasks = dict[str, Callable[[], object]]
 
 
 def run(rounds: int = _ROUNDS, names: tuple[str, ...] = ()) -> list[dict]:
-    """Rows of name, unit, ours, peer, ratio (ours / peer); none if torch is not installed."""
+    """The rows of the table: name, unit, ours, peer and ratio (ours / peer). Without torch there are no rows."""
     if importlib.util.find_spec('torch') is None:
         logging.warning('torch is not installed: the models have no peer and are not timed')
         return []
@@ -83,7 +85,16 @@ def _run_case(case: Case, rounds: int) -> list[dict]:
 
 
 def time_alternately(calls: dict, rounds: int) -> dict:
-    """name -> calls a second in each round [rounds]; an uncounted first round compiles and allocates."""
+    """Measures functions in rounds; in each round, every function is called in turn.
+
+    A first round, which compiles and allocates, does not count.
+
+    Args:
+      calls: a name for each function, and the function.
+
+    Returns:
+      For each name, the calls a second in each round [rounds].
+    """
     rates = collections.defaultdict(list)
     for i in range(rounds + 1):
         for name, call in calls.items():
@@ -95,7 +106,7 @@ def time_alternately(calls: dict, rounds: int) -> dict:
 
 
 def our_tasks(case: Case, size: int = _SIZE) -> Tasks:
-    """A train step, a forward pass, and XLA's count of the forward pass's operations, of clips [b t size size 3]."""
+    """Our train step and forward pass on clips [b t size size 3], and XLA's count of the forward pass's operations."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -140,7 +151,10 @@ def our_tasks(case: Case, size: int = _SIZE) -> Tasks:
 
 
 def _transform_row(rounds: int) -> dict:
-    """The cost of `transform` beside that of a forward pass: a ratio of 50 means 2 % of the forward pass's time."""
+    """A row with the rate of `transform` beside the rate of a forward pass.
+
+    A ratio of 50 means that `transform` takes 2 % of the forward pass's time.
+    """
     import jax
 
     from vidcls.config import AugmentConfig, Config

@@ -4,10 +4,11 @@ from types import ModuleType
 
 
 def torchvision() -> ModuleType:
-    """torchvision, also where it was built for another torch than the installed one and its plain import fails.
+    """Imports torchvision, even if it was built for another torch than the installed one and its plain import fails.
 
-    The package index has torchvision for CUDA alone. Beside a torch for CPUs, operators that its import names are missing;
-    they are declared here. Call this before importing timm or transformers, which import torchvision too.
+    The package index only has a torchvision for CUDA. Beside a torch for CPUs, its import fails because some operators
+    are missing; this function declares them. Call it before importing timm or transformers, which import torchvision
+    too.
     """
     import torch
 
@@ -22,4 +23,4 @@ def torchvision() -> ModuleType:
     return torchvision
 
 
-_LIBRARIES = []  # keeps the libraries, and with them the operators, alive
+_LIBRARIES = []  # keeps the libraries alive, and so the operators that they declare

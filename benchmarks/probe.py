@@ -1,7 +1,7 @@
-"""One commit's side of `benchmarks.quick`, which runs this module in a checkout of that commit.
+"""Measures one commit for `benchmarks.quick`, which runs this module in a checkout of the commit.
 
-It is told what to measure by lines of standard input, and answers each line with a rate: train steps of a network a second, or
-frames read a second. The first answer for a network includes no compiling: that is done when the module starts.
+Each line of standard input names a measurement. The module answers each line with a rate: train steps of a network a
+second, or frames read a second. Networks are compiled when the module starts, so no answer includes compiling.
 """
 
 import itertools
@@ -13,7 +13,8 @@ from pathlib import Path
 
 from benchmarks import models, read
 
-# Full networks on few pixels: a step takes a second or two, and most of it is spent as in a step of full size.
+# Full networks on few pixels: a step takes only a second or two, and spends most of its time where a step of full size
+# does.
 SIZE = 112  # pixels
 CASES = {
     'tsn_resnet50 step': models.Case('tsn_resnet50', 4, 3, 51, ()),

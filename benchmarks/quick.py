@@ -1,11 +1,12 @@
-"""Did a change make anything slower? `make bench-quick` compares the checkout with the commit before, in about 3 minutes.
+"""Tells in about 3 minutes whether a change made anything slower. `make bench-quick` runs it.
 
     python -m benchmarks.quick [--against=REVISION]
 
-What is compared: a train step of each family (full networks, 112 x 112 pixels), reading, and the time from `predict` to its
-first label. The two take turns, each in processes of its own, so that a busy machine slows both. Without --against, a checkout
-with changes is compared with its last commit, and one without changes with the commit before the last. A ratio below 1 is
-slower; the word says so only if every round agrees.
+Compares this checkout with another revision, in three ways: a train step of each family (full networks, 112 x 112
+pixels), reading, and the time from `predict` to its first label. The two revisions take turns, each in processes of its
+own, so that a busy machine slows both. Without --against, the other revision is the last commit if the checkout has
+changes, and otherwise the commit before the last. A ratio below 1 is slower. The word 'slower' or 'faster' stands
+beside a ratio only if all rounds agree and the difference is large enough.
 """
 
 import contextlib
@@ -28,15 +29,15 @@ _AGAINST = flags.DEFINE_string('against', '', 'The revision to compare with; emp
 _ROOT = Path(__file__).resolve().parents[1]
 _ROUNDS = 5
 _START = 'predict to the first label'
-_NOTICED = 0.03  # a smaller difference is called none
+_NOTICED = 0.03  # smaller differences get no word
 
 
 class Side:
-    """A checkout of one commit, and its process that measures."""
+    """A checkout of one revision, and the process that measures it."""
 
     def __init__(self, root: Path, folder: Path, dataset: Path):
         self._root, self._run = root, folder / 'run'
-        # One cache for both sides: programs that did not change are compiled once.
+        # Both sides share a cache, so that programs that did not change are compiled once.
         self._env = os.environ | {
             'PYTHONPATH': str(root), 'PROBE_DATASET': str(dataset), 'JAX_COMPILATION_CACHE_DIR': str(folder.parent / 'compiled'),
             'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1', 'TF_CPP_MIN_LOG_LEVEL': '2',
@@ -55,7 +56,7 @@ class Side:
         self._answer()
 
     def measure(self, name: str) -> float:
-        """A rate: more is faster."""
+        """Measures once, and returns a rate: more is faster."""
         if name == _START:
             start = time.perf_counter()
             self._call('experiments.predict', str(self._video))
@@ -81,7 +82,7 @@ class Side:
 
 
 def compare(against: str, rounds: int = _ROUNDS) -> list[dict]:
-    """Rows of name, unit, ours, peer, ratio: the checkout over the revision, each a median over the rounds."""
+    """The rows of the table: name, unit, ours, peer and ratio. Ours is the checkout; the peer is the other revision."""
     names = (*CASES, READING, _START)
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
@@ -101,7 +102,7 @@ def compare(against: str, rounds: int = _ROUNDS) -> list[dict]:
 
 
 def _verdict(rounds: Sequence[Sequence[float]]) -> str:
-    """', slower' or ', faster' if all rounds agree and the difference is one that is noticed."""
+    """', slower' or ', faster' if all rounds agree and the difference is more than `_NOTICED`; otherwise ''."""
     ratios = [now / then for now, then in rounds]
     if max(ratios) < 1 and statistics.median(ratios) < 1 - _NOTICED:
         return ', slower'
@@ -112,7 +113,7 @@ def _verdict(rounds: Sequence[Sequence[float]]) -> str:
 
 @contextlib.contextmanager
 def _checkout(revision: str, folder: Path) -> Iterator[Path]:
-    """The files of a revision in a folder of their own, as long as the context lasts."""
+    """A context with the files of a revision in `folder`, which is removed when the context ends."""
     git = ['git', '-C', str(_ROOT), 'worktree']
     subprocess.run([*git, 'add', '--quiet', '--detach', str(folder), revision], check=True)
     try:

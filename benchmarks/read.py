@@ -1,12 +1,12 @@
-"""Reading of training batches from a converted dataset beside PyTorch DataLoaders over JPEG files, in frames per second.
+"""Measures reading from a converted dataset, beside PyTorch DataLoaders that read JPEG files, in frames per second.
 
     python -m benchmarks.read
 
-Each reads clips of 3 and of 8 frames, one of each segment, with a multi-scale crop and a flip, in batches of 32, on two cores.
-Ours ends at the uint8 canvas that goes to the device, where resizing costs next to nothing; the peers resize on the CPU. The
-fastest peer known decodes with simplejpeg, resizes with OpenCV and gives uint8; the course book's way uses PIL and gives
-normalised floats. `bare` is libjpeg-turbo, which decodes such windows on both cores and does nothing else. Rounds alternate; a
-ratio is the median of the rounds' ratios.
+Each reader makes training batches of 32 clips of 3 and of 8 frames, one frame of each segment, with a multi-scale crop
+and a flip, on two cores. Ours ends at the uint8 canvas that goes to the device, where resizing costs next to nothing;
+the peers resize on the CPU. The fastest known peer decodes with simplejpeg, resizes with OpenCV and gives uint8. The
+course book's way uses PIL and gives normalised floats. The peer `bare` is libjpeg-turbo alone: it decodes such windows
+on both cores and does nothing else. Ours and the peers take turns; a ratio is the median of the rounds' ratios.
 """
 
 import io
@@ -35,7 +35,7 @@ _CORES = 2
 
 
 def run(rounds: int = _ROUNDS) -> list[dict]:
-    """Rows of name, unit, ours, peer, ratio (ours / peer), each a median over the rounds."""
+    """The rows of the table: name, unit, ours, peer and ratio (ours / peer). Numbers are medians over the rounds."""
     with tempfile.TemporaryDirectory() as folder:
         dataset = open_dataset(_convert(Path(folder)))
         files = _write_jpegs(dataset, Path(folder) / 'jpegs')
@@ -66,7 +66,12 @@ def _compare(dataset: Dataset, files: list[list[Path]], frames: int, rounds: int
 
 
 def frames_per_second(batches: Iterator, frames: int) -> float:
-    """The rate at which batches of clips of `frames` frames come."""
+    """Measures how many frames a second come from `batches`.
+
+    Args:
+      batches: batches of clips.
+      frames: the number of frames of a clip.
+    """
     for _ in itertools.islice(batches, 3):  # the start is not timed
         pass
     start = time.perf_counter()
@@ -76,7 +81,7 @@ def frames_per_second(batches: Iterator, frames: int) -> float:
 
 
 def our_batches(dataset: Dataset, frames: int, start_step: int = 0) -> Iterator:
-    """Our batches of clips of `frames` frames."""
+    """An iterator over our training batches. Each clip has `frames` frames."""
     return pipeline.train_batches(dataset, _config(frames), start_step)
 
 
@@ -161,7 +166,7 @@ def _loader(files: list[list[Path]], frames: int, fast: bool) -> Iterator:
 
 
 def _bare(dataset: Dataset, frames: int) -> Iterator:
-    """Batches of windows that libjpeg-turbo decodes from memory on both cores, and of which one pixel each is kept."""
+    """An iterator over batches of windows, which libjpeg-turbo decodes from memory on both cores."""
     import tensorflow as tf
 
     rng, index, reader = np.random.default_rng(0), dataset.index, dataset.reader()

@@ -1,11 +1,12 @@
-"""The time from the command to the first training step, and the share of later steps' time spent waiting for data.
+"""Measures the time from the command to the first training step, and how much of the time after it is spent on waiting.
 
     python -m benchmarks.start
 
-Runs `experiments.timesformer_motion` three times for an epoch of generated clips, each in a process of its own. The first
-run fills the file cache, compiles the Python files and leaves compiled XLA programs; the second run uses these programs; the
-third has none. Times are seconds from the command until metrics.jsonl has the first step, with Python's start, imports,
-opening the dataset and compiling included. The share of waiting is that of the second run.
+Runs `experiments.timesformer_motion` three times for an epoch of generated clips, each time in a process of its own.
+The first run fills the file cache, compiles the Python files and leaves compiled XLA programs. The second run uses
+these programs, and the third run has none. The time goes from the command until metrics.jsonl has the first step; it
+includes the start of Python, imports, opening the dataset and compiling. The fraction of time that is spent on waiting
+for data is measured in the second run.
 """
 
 import json
@@ -25,7 +26,7 @@ _PATIENCE = 600  # seconds for a first step
 
 
 def run() -> list[dict]:
-    """Rows of name, unit, ours, peer, ratio (peer / ours, as less is better)."""
+    """The rows of the table: name, unit, ours, peer and ratio. The ratio is peer / ours, because less is better."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         command = ('data_prep.motion', f'--out={folder}', f'--clips_per_class={_CLIPS_PER_CLASS}')
@@ -55,11 +56,11 @@ def run() -> list[dict]:
 
 
 def _train(folder: Path, run: str, cache: str) -> tuple[float, list[dict]]:
-    """Seconds from the command to the first step, and the rows of metrics.jsonl."""
+    """Trains. Returns the seconds from the command to the first step, and the rows of metrics.jsonl."""
     path = folder / run / 'metrics.jsonl'
     environment = os.environ | {
         'JAX_COMPILATION_CACHE_DIR': str(folder / cache),
-        # Compiled Python files are kept here, also where an installation writes none.
+        # Compiled Python files go here, so that they are kept even if the installation can't be written to.
         'PYTHONPYCACHEPREFIX': str(folder / 'python'),
         'PYTHONDONTWRITEBYTECODE': '',
     }

@@ -1,10 +1,10 @@
-"""One update of a live stream with ECO, beside classifying 16 frames from scratch.
+"""Measures an update of a live stream with ECO, beside classifying 16 frames from scratch.
 
     python -m benchmarks.stream
 
-There is one stream of 224 x 224 pixels in float32. Of a queue of 16 frames 8 are sampled: the update computes the 2-D network
-for these 8, and the 3-D part and the head for the memory of 16. The rows compare the time of an update with that of a clip,
-their multiply-adds, and the time of each part with that of an update.
+There is one stream of 224 x 224 pixels in float32. An update samples 8 of a queue of 16 frames. It computes the 2-D
+network for these 8 frames, and the 3-D network and the head for the 16 frames in memory. The rows compare an update
+with classifying a clip, in time and in multiply-adds, and each part of the network with the whole update, in time.
 """
 
 from functools import partial
@@ -18,7 +18,7 @@ _FRAMES, _SIZE, _CLASSES, _ROUNDS = 16, 224, 101, 5
 
 
 def run(rounds: int = _ROUNDS) -> list[dict]:
-    """Rows of name, unit, ours, peer, ratio (ours / peer)."""
+    """The rows of the table: name, unit, ours, peer and ratio (ours / peer)."""
     return [made for name in ('eco_lite', 'eco_full') for made in _run_model(name, rounds)]
 
 

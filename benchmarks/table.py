@@ -1,13 +1,14 @@
-"""Rows of a comparison: measurements of ours and of a peer in alternating rounds."""
+"""The rows of a comparison. A row has measurements of ours and of a peer, made in turns, round by round."""
 
 import statistics
 from collections.abc import Sequence
 
 
 def row(name: str, unit: str, ours: Sequence[float], peer: Sequence[float]) -> dict:
-    """{name, unit, ours, peer, ratio} of the measurements of each round.
+    """Makes the row {name, unit, ours, peer, ratio} from one measurement of each round.
 
-    `ours` and `peer` are medians. `ratio` is the median of the rounds' ratios, which varies less than that of the medians.
+    In the row, `ours` and `peer` are medians over the rounds. `ratio` is the median of the rounds' ratios, which varies
+    less than the ratio of the medians.
     """
     return {
         'name': name,

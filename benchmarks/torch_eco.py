@@ -1,14 +1,14 @@
-"""ECO and TSN's BN-Inception in PyTorch, a peer: layer by layer as published, under the published names.
+"""A peer: ECO and TSN's BN-Inception in PyTorch, layer by layer as published, under the published names.
 
-Zolfaghari et al. 2018 (arXiv:1804.09066). Frames [b t c h w] -> logits [b k]. `width` is the number of
-channels of the first convolution, 64 as published.
+Zolfaghari et al. 2018 (arXiv:1804.09066). Frames [b t c h w] -> logits [b k].
 """
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-# 1x1 | 3x3_reduce, 3x3 | double_3x3_reduce, double_3x3_1 and _2 | pool, pool_proj | stride
+# A row has the name of the block; then the channels of 1x1; of 3x3_reduce and 3x3; of double_3x3_reduce, and of
+# double_3x3_1 and double_3x3_2; the kind of pooling and the channels of pool_proj; and the stride.
 INCEPTIONS = [
     ('3a', 64, 64, 64, 64, 96, 'ave', 32, 1),
     ('3b', 64, 64, 96, 64, 96, 'ave', 64, 1),
@@ -24,7 +24,13 @@ INCEPTIONS = [
 
 
 class Net(nn.Module):
-    """`kind` is eco_full, eco_lite or tsn_bninception."""
+    """A network, frames [b t c h w] -> logits [b k].
+
+    Args:
+      kind: eco_full, eco_lite or tsn_bninception.
+      num_classes: the number of classes, k.
+      width: the number of channels of the first convolution, 64 as published.
+    """
 
     def __init__(self, kind, num_classes, width=64):
         super().__init__()

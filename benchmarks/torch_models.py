@@ -1,4 +1,4 @@
-"""The peers in PyTorch eager for `models` and `accelerator`: network, train step and forward pass, on random clips."""
+"""The PyTorch peers of the benchmarks of networks: their train steps and forward passes, on random clips."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,10 +12,15 @@ from benchmarks import peers, torch_eco, torch_resnet
 def tasks(
     peer: str, case: Any, size: int, threads: int, sgd: dict[str, float], device: str = 'cpu', dtype: str = 'float32'
 ) -> dict[str, Callable]:
-    """The tasks of a peer of a `Case`: 'train', 'infer', and 'count', which gives the number of infer's operations.
+    """The tasks of a peer: 'train', a train step; 'infer', a forward pass; and 'count', the forward pass's operations.
 
-    'channels-last' in `peer` selects that layout, 'compiled' torch.compile for inference, and `dtype` 'bfloat16' selects autocast. On a GPU the calls do not wait for
-    their results.
+    On a GPU, the tasks do not wait for their results.
+
+    Args:
+      peer: the peer's name. 'channels-last' in the name selects this layout, and 'compiled' selects torch.compile for
+        the forward pass.
+      case: the network and the size of its batch, such as `models.Case`.
+      dtype: 'bfloat16' selects autocast.
     """
     torch.set_num_threads(threads)
     cast = lambda: torch.autocast(device, torch.bfloat16, enabled=dtype == 'bfloat16')

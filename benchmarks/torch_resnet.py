@@ -1,4 +1,4 @@
-"""ResNet with bottleneck blocks in PyTorch, a peer: as in torchvision, under torchvision's names.
+"""A peer: ResNet with bottleneck blocks in PyTorch, as in torchvision, under torchvision's names.
 
 He et al. 2015 (arXiv:1512.03385), with the stride in the 3x3 convolution. Images [n c h w] -> logits [n k].
 """

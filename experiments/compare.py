@@ -1,15 +1,16 @@
-"""Whether one run is better than another, on the scores of the same clips that experiments.evaluate stored.
+"""Tells whether one run is better than another, by their evaluations of the same clips (experiments.evaluate).
 
     python -m experiments.compare RUN_A RUN_B... [--split=test] [--out=compare.html] [--any_protocol]
 
-RUN is a work directory, of which the newest evaluation of the split is taken, or the .json file of an evaluation. Each of several
-runs is compared with the first.
+RUN is a work directory, whose newest evaluation of the split is taken, or the .json file of an evaluation. The later
+runs are each compared with the first.
 
-Prints a line for each pair: the difference of top-1, its 95 % interval by a paired bootstrap, and McNemar's exact test. --out is a
-page with the differences of each class and the clips that changed; the .json beside it has all numbers.
+Prints a line for each pair: the difference of top-1, its 95 % interval by a paired bootstrap, and McNemar's exact test.
+--out is a page with the differences of each class and the clips that changed; the .json beside the page has all
+numbers.
 
-Runs of other clips, labels or splits are refused, and so are runs that were evaluated on other stored frames or another number of
-views, unless --any_protocol says that this is what is to be compared.
+Runs with different clips, labels or splits are refused. Runs that were evaluated on different stored frames, or with
+different numbers of views, are refused too, unless --any_protocol is given.
 """
 
 from absl import flags, logging

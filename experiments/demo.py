@@ -1,8 +1,9 @@
-"""A demo of all steps in a few minutes on two cores: make clips, convert, train, evaluate, predict, explain. `make demo` runs it.
+"""A demo of all steps: making clips, converting, training, evaluating, predicting and explaining.
 
     python -m experiments.demo [--out=runs/demo]
 
-It prints each command before running it, and says at the end what the network learned.
+`make demo` runs it, in a few minutes on two cores. The demo prints each command before running it, and says at the end
+what the network learned.
 """
 
 import importlib.util
@@ -35,7 +36,7 @@ def main(argv: list[str]) -> None:
     _call('experiments.timesformer_motion', f'--workdir={run}', f'--config.data.dir={dataset}')
     _call('experiments.evaluate', f'--workdir={run}')
     videos = [out / 'motion_videos' / name / f'{name}_00000.mp4' for name in ('left', 'clockwise')]
-    draws = importlib.util.find_spec('plotly') is not None  # of the extra `report`, which `make demo` installs
+    draws = importlib.util.find_spec('plotly') is not None  # part of the extra `report`, which `make demo` installs
     explain = [f'--explain={out / "pictures"}'] if draws else []
     _call('experiments.predict', f'--workdir={run}', *map(str, videos), '--top_k=3', *explain)
     print(f'\n{lesson(run)}\n\nThe demo took {time.monotonic() - started:.0f} s; everything is in {out}.')
@@ -49,7 +50,7 @@ def _call(module: str, *args: str) -> None:
     print(f'\n$ python {shlex.join(command[1:])}', flush=True)
     with subprocess.Popen(command) as process:
         signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-        # The terminal sends Ctrl-C to the command too, which then saves its step and ends.
+        # The terminal sends Ctrl-C to the command too. The command then saves its step and ends.
         signal.signal(signal.SIGINT, lambda *_: None)
         process.wait()
     if status := process.returncode:
@@ -57,12 +58,12 @@ def _call(module: str, *args: str) -> None:
 
 
 def _newest(run: Path) -> Path:
-    """The logits of the newest evaluation on the test split."""
+    """The path of the logits of the newest evaluation on the test split."""
     return max((run / 'eval').glob('*-test-*.npz'), key=lambda path: path.stat().st_mtime)
 
 
 def lesson(run: Path) -> str:
-    """A text about the test result: accuracy of the kinds of motion and of the classes."""
+    """A text about the test result: the accuracy for the kinds of motion and the accuracy for the classes."""
     predictions = _newest(run)
     top1 = json.loads(predictions.with_suffix('.json').read_text())['top1']
     labels = (run / 'labels.txt').read_text().splitlines()

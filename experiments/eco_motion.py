@@ -2,7 +2,7 @@
 
     python -m experiments.eco_motion --workdir=runs/motion_eco --config.data.dir=datasets/motion
 
-ECO's 3-D part sees the order of the frames, which TSN's average loses (tsn_motion). After these two epochs all 320 test
+ECO's 3-D branch sees the order of the frames, which TSN's average loses (`tsn_motion`). After two epochs, all 320 test
 clips of the demo were classified correctly.
 """
 

@@ -2,9 +2,9 @@
 
     python -m experiments.eco_ucf101_textbook --workdir=runs/eco_textbook --config.data.dir=datasets/ucf101
 
-Momentum is 0.9, the learning rate is constant at 0.005, and dropout is 0.5 after the 3-D part and 0.6 after the 2-D part. The
-book leaves the number of segments and the batch to a file that it does not print; 24 segments and 4 clips are those of the
-PaddlePaddle project that it follows. `eco_ucf101` has the authors' solver.
+Momentum is 0.9, the learning rate is constant at 0.005, and dropout is 0.5 after the 3-D branch and 0.6 after the 2-D
+branch. The book reads the number of segments and the batch from a file that it does not print. So they are taken from
+the PaddlePaddle project that the book follows: 24 segments and 4 clips. `eco_ucf101` has the authors' solver.
 """
 
 from experiments import launch

@@ -1,15 +1,15 @@
-"""Accuracy of a trained model on a split, from its work directory alone.
+"""Evaluates a trained model on a split of its dataset, and stores the scores in the work directory.
 
     python -m experiments.evaluate --workdir=RUN [--split=test] [--checkpoint=best] [--clips=1] [--crops=1|3|10] [--noema]
         [--config.sampling.test_segments=25] [--config.augment.test_short_side=256] [--config.test.average=logits] [--noreport]
 
-Prints a table and writes RUN/eval/<dataset>-<split>-<digest>-step<step>-<clips>x<crops>.json, with the numbers and the protocol
-that produced them, and beside it a .npz with the logits of each video (vidcls/run/results.py has the layout). The names of the
-files have the settings that were given here. --config.test.batch_size, the number of views that a device holds at once, changes
-no result.
+Prints a table, and writes RUN/eval/<dataset>-<split>-<digest>-step<step>-<clips>x<crops>.json with the scores and the
+protocol that produced them. A .npz beside it has the logits of each clip (vidcls/run/results.py describes the arrays).
+Settings that are given here become a part of the files' names, except --config.test.batch_size, the number of views
+that a device computes at once: it changes no result.
 
-A page beside these files, <name>.html, shows where the network fails (docs/reports.md). It needs the extra: pip install
-'vidcls[report]'. --noreport leaves it out.
+A page beside these files, <name>.html, shows where the network fails (docs/reports.md). The page needs an extra: pip
+install 'vidcls[report]'. --noreport leaves the page out.
 """
 
 from absl import flags

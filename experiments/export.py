@@ -1,12 +1,13 @@
-"""A trained network as a folder that runs without vidcls.
+"""Exports a trained network as a folder that runs without vidcls.
 
     python -m experiments.export --workdir=RUN --format=stablehlo|savedmodel|tflite|onnx|hub --out=DIR [--checkpoint=best]
         [--clips=1] [--crops=1|3|10] [--batch=1]
 
-DIR gets the file, labels.txt, and label.py, which runs the file on videos with the format's own library. What was written is
-run and compared with jax first; if it differs, nothing is left. --batch is the number of clips at once where a format has a
-fixed one (tflite, onnx). hub is weights and a model card for the Hugging Face hub, in place of a program. --config.test.* and --config.sampling.test_segments are as in experiments.evaluate. docs/export.md
-says which format runs where.
+DIR gets the file of the network, labels.txt, and label.py, which runs the file on videos with the format's own library.
+The file is first run and compared with jax; if the results differ, DIR is not made. --batch is the number of
+clips at once for the formats that fix this number (tflite, onnx). The format hub writes weights and a model card for
+the Hugging Face hub, and no program. --config.test.* and --config.sampling.test_segments are as in
+experiments.evaluate. docs/export.md says which format runs where.
 """
 
 import dataclasses

@@ -1,15 +1,16 @@
-"""Scores of several runs together: the weighted mean of what they say of the same clips.
+"""Scores several runs together, by the weighted mean of their logits or probabilities for the same clips.
 
     python -m experiments.fuse --workdir=OUT RUN_A RUN_B... --weights=1,1.5 [--on=logits|probabilities] [--split=test]
     python -m experiments.fuse --workdir=OUT RUN_A RUN_B... --search
 
-RUN is a work directory, of which the newest evaluation of the split is taken, or the .json file of an evaluation. --search finds
-the weights on the runs' evaluations of the validation split; make them first with experiments.evaluate --split=validation.
-Weights are never searched on the clips that are scored. The runs may have been trained on other stored frames, such as optical
-flow, as long as clips, labels and split are the same.
+RUN is a work directory, whose newest evaluation of the split is taken, or the .json file of an evaluation. --search
+finds the weights by the runs' evaluations of the validation split; make these evaluations first, with
+experiments.evaluate --split=validation. Weights are never searched on the clips that are scored. The runs may have been
+trained on different stored frames, such as colours and optical flow, as long as clips, labels and split are the same.
 
-Prints the table of experiments.evaluate and writes OUT/eval/fused-<split>-<on>-weights=<weights>.json and .npz, which
-experiments.compare and experiments.fuse take as they take a run's, and the page of an evaluation, .html.
+Prints the table of experiments.evaluate, and writes OUT/eval/fused-<split>-<on>-weights=<weights>.json and .npz. The
+.html beside them is the page of an evaluation. experiments.compare and experiments.fuse take the result as they take a
+run's.
 """
 
 from pathlib import Path

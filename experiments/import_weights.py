@@ -1,10 +1,10 @@
-"""A work directory made of published weights, for `evaluate`, `predict` and `stream`.
+"""Makes a work directory from published weights, for `evaluate`, `predict` and `stream`.
 
     python -m experiments.import_weights --weights=PATH --model=NAME --labels=FILE --workdir=RUN
 
-PATH is a file of weights of a whole video network, or its address (docs/pretrained.md lists some). NAME is a network of
-vidcls.models. FILE has the class names, one a line, in the order of the classes of the weights. RUN/weights.json says where the
-parameters came from.
+PATH is a file with the weights of a whole video network, or the address of such a file (docs/pretrained.md lists some).
+NAME is a network of vidcls.models. FILE has the class names, one a line, in the order of the classes in the weights.
+RUN/weights.json says where the parameters came from.
 """
 
 from absl import flags, logging

@@ -1,13 +1,14 @@
-"""What a converted dataset has, and what may be wrong with it.
+"""Shows what a converted dataset has, and what may be wrong with it.
 
     python -m experiments.inspect DATASET [--workdir=RUN] [--split=test] [--out=inspect.html]
 
-Finds clips that are in it twice, by their bytes or by their look, also across splits that must have nothing in common; frames
-that are black, of one colour or frozen; and clips that are very short. With --workdir, which may be the .json file of an
-evaluation too, also the clips whose label the run finds least likely, from its stored evaluation of --split.
+Finds clips that are in the dataset twice: with the same bytes, or with the same look in two splits that must have
+nothing in common. Finds frames that are black, of one colour or frozen, and clips that are very short. With --workdir,
+it also finds the clips whose labels are least likely by the run's stored evaluation of --split. --workdir may be the
+.json file of an evaluation too.
 
-Prints a summary. --out is a page with the counts, pictures of what was found and a sheet of clips of each class; the .json beside it
-names every clip that was found.
+Prints a summary. --out is a page with the counts, pictures of what was found and a sheet of clips of each class; the
+.json beside the page names every clip that was found.
 """
 
 from absl import flags, logging

@@ -1,4 +1,4 @@
-"""Flags and start of recipes and tools: `main` for a recipe, which trains; `run` for a tool."""
+"""Flags and start of all scripts here: `main` starts a recipe, which trains, and `run` starts a tool."""
 
 import dataclasses
 import importlib
@@ -26,7 +26,11 @@ flags.register_validator(
 
 
 def main(config: Config, doc: str) -> None:
-    """Trains as `config` and the command line say: `--workdir`, and `--config.<name>=<value>` for every setting."""
+    """Trains a network. The flags are `--workdir`, and `--config.<name>=<value>` for any setting of `config`.
+
+    Args:
+      doc: the recipe's docstring, for --help.
+    """
     try:
         holder = config_flags.DEFINE_config_dataclass('config', config)
     except KeyError as error:  # raised if a setting on the command line does not exist
@@ -44,7 +48,7 @@ def main(config: Config, doc: str) -> None:
 
 
 def _misspelt(config: Config) -> str:
-    """A message about the first setting on the command line that does not exist; an empty text if all exist."""
+    """A message about the first setting on the command line that does not exist; '' if all settings exist."""
     known = config_lib.flatten(config)
     groups = {field.name for field in dataclasses.fields(config)}
     for name in _names_of_flags():
@@ -55,7 +59,7 @@ def _misspelt(config: Config) -> str:
 
 
 def _without_config(config: Config) -> str:
-    """A message about the first unknown flag that is a setting without its `config.`; an empty text if there is none."""
+    """A message about the first unknown flag that is a setting without its `config.`; '' if there is no such flag."""
     known = config_lib.flatten(config)
     for name in _names_of_flags():
         meant = [path for path in known if name in (path, path.rpartition('.')[2])]
@@ -69,7 +73,11 @@ def _names_of_flags() -> list[str]:
 
 
 def multihost() -> Callable[[], None]:
-    """Defines the flags of a run of several processes. The function that it returns joins them, and comes before jax is used."""
+    """Defines the flags for a run of several processes.
+
+    Returns:
+      A function that joins the processes, if the flags say so. It must be called before jax is used.
+    """
     several = flags.DEFINE_bool(
         'multihost', False, 'One of several processes, as SLURM, Open MPI, Kubernetes or TPU say.'
     )
@@ -113,10 +121,10 @@ def _train(argv: list[str], config: Config, join: Callable[[], None], extend: bo
 
 
 def weights(texts: list[str]) -> list[float]:
-    """The numbers of a flag --weights.
+    """The numbers that were given to a flag --weights.
 
     Raises:
-      UserError: one is no number.
+      UserError: one of the texts is no number.
     """
     try:
         return [float(text) for text in texts]
@@ -125,13 +133,14 @@ def weights(texts: list[str]) -> list[float]:
 
 
 def page_path(out: str, numbers: str = '') -> Path:
-    """The path of a page that --out names.
+    """The path of the page that --out names.
 
     Args:
-      numbers: a text near the beginning of the JSON that is written beside the page; empty: none is.
+      numbers: a text near the beginning of the JSON that will be written beside the page; '' if no JSON will be
+        written.
 
     Raises:
-      UserError: not a file .html in a folder that exists, or something else lies where the JSON would go.
+      UserError: --out is no .html file in a folder that exists, or the JSON would replace a file without `numbers`.
     """
     path = Path(out).expanduser()
     if path.suffix != '.html' or not path.parent.is_dir():
@@ -147,7 +156,7 @@ def page_path(out: str, numbers: str = '') -> Path:
 
 
 def write_page(kind: str, *arguments) -> None:
-    """Writes a page beside a result, and logs its path. A page that can't be made is a line, and fails nothing.
+    """Writes a page beside a result, and logs the page's path. If the page can't be made, only a warning is logged.
 
     Args:
       kind: the module of `vidcls.report` whose `write` takes `arguments`.
@@ -162,7 +171,11 @@ def write_page(kind: str, *arguments) -> None:
 
 
 def run(work: Callable[[list[str]], int | None], doc: str, interrupted: str = '') -> None:
-    """Runs `work` on the arguments that are no flags; the result of `work` is the exit status (vidcls.run.script)."""
+    """Runs `work` on the arguments that are no flags, and exits with the status that `work` returns.
+
+    Args:
+      work, doc, interrupted: as for `vidcls.run.script.run`.
+    """
     # Compiled programs are kept: compiling a ResNet-50 takes longer than training it for an epoch of a small dataset.
     os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_cache_home() / 'vidcls' / 'compiled'))
     script.run(work, doc, (__name__,), interrupted)

@@ -1,20 +1,21 @@
-"""Labels of video files, from a work directory alone.
+"""Gives the labels of video files. Needs nothing but the work directory of a run.
 
     python -m experiments.predict --workdir=RUN [--workdir=RUN2 --weights=1,1.5] VIDEO... [--top_k=5] [--format=text|json|csv] [--clips=1] [--crops=1|3|10]
         [--explain=DIR] [--explain_label=NAME] [--explain_method=gradcam|gradient_rollout|rollout|occlusion] [--explain_grid=4x5x5]
 
---config.test.* and --config.sampling.test_segments are as in experiments.evaluate. VIDEO is a file, or a folder, of which every
-video in it and below is taken. A file that can't be read is reported, and the exit status is then 1; the other files are
-classified all the same.
+VIDEO is a video file, or a folder whose videos are all taken, with those of its subfolders. If a file can't be read, a
+line says so, the other files are still classified, and the exit status is 1. --config.test.* and
+--config.sampling.test_segments are as in experiments.evaluate.
 
-Several runs of the same labels, such as one of colours and one of optical flow, answer together: the weighted mean of their logits
-over their views. Each prepares the video as its own dataset was prepared; optical flow is computed of the frames that are looked at.
+Several runs with the same labels, such as one of colours and one of optical flow, answer together, by the weighted mean
+of their logits. Each run prepares the video as its own dataset was prepared. Optical flow is computed only for the
+frames that the run looks at.
 
---explain writes into DIR what the network looked at in each video: a strip of frames (.png), an animation (.mp4) and the numbers
-(.npz, .json), for the first label or for --explain_label (docs/explaining.md).
+--explain writes into DIR what the network looked at in each video: a strip of frames (.png), an animation (.mp4) and
+the numbers (.npz, .json). They are for the most probable label, or for --explain_label (docs/explaining.md).
 
-json has names exactly. text and csv write control characters as escapes (\\n, \\x1b). csv puts an apostrophe before a name
-that a spreadsheet would run as a formula, as OWASP recommends.
+The format json writes names unchanged. text and csv write control characters as escapes (\\n, \\x1b). csv puts an
+apostrophe before a name that a spreadsheet would run as a formula, as OWASP recommends.
 """
 
 import csv
@@ -84,7 +85,7 @@ def main(argv: list[str]) -> int:
 
 
 def _explainer(classifier: 'Ranks') -> 'Explainer | None':
-    """What explains videos, as the flags say; None without --explain. Flags that can't work are refused here."""
+    """The explainer that the flags ask for, or None without --explain. Raises UserError for flags that can't work."""
     if not _EXPLAIN.value:
         if _LABEL.value or _METHOD.value or _GRID.present:
             raise UserError('--explain_label, _method and _grid go with --explain=DIR, the folder for the pictures')

@@ -1,10 +1,12 @@
-"""A page of one or several trainings: curves by step and by time, the best step, resumptions, differing settings.
+"""Writes a page about one or several trainings.
 
     python -m experiments.report RUN... [--out=FILE.html]
 
-RUN is a work directory. The page of one run is RUN/training.html, which training writes too when it ends; that of several is
-training.html in the current folder. It is one file, which opens without a network. It needs the extra: pip install
-'vidcls[report]'.
+The page shows curves by step and by time, the best step, resumptions, and the settings that differ.
+
+RUN is a work directory. The page of one run is RUN/training.html, which training itself writes when it ends. The page
+of several runs is training.html in the current folder. The page is one file, and opens without an internet connection.
+It needs an extra: pip install 'vidcls[report]'.
 """
 
 from absl import flags

@@ -6,7 +6,7 @@ _CLASSES_SHOWN = 20
 
 
 def table(result: dict) -> str:
-    """A text with a line for each value, and for each class if there are few; rates are in per cent."""
+    """A text with a line for each value, and a line for each class if there are few classes. Rates are in per cent."""
     lines = []
     for name, value in result.items():
         if name == 'class_accuracy':

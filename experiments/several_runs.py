@@ -1,4 +1,7 @@
-"""Flags of scripts that take one run, or several as one: `--workdir=A --workdir=B --weights=1,1.5`."""
+"""Flags of scripts that take one run, or several runs that answer together.
+
+--workdir=A --workdir=B --weights=1,1.5
+"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,7 +14,7 @@ from vidcls.errors import UserError
 if TYPE_CHECKING:
     from vidcls.ranking import Ranks
 
-# In place of launch's own flag, which takes one folder.
+# This flag replaces the flag of `launch`, which takes one folder.
 _WORKDIRS = flags.DEFINE_multi_string(
     'workdir', None, 'Folder of the run; given several times, the runs answer together.', allow_override=True
 )
@@ -20,7 +23,10 @@ flags.register_validator('workdir', lambda names: not names or all(names), messa
 
 
 def load(checkpoint_name: str, clips: int = 0, crops: int = 0, settings: Mapping[str, Any] | None = None) -> 'Ranks':
-    """The classifier of the work directory, or the fusion of several; arguments and errors as of `Classifier.load`."""
+    """Loads the classifier of the work directory, or the fusion of several work directories.
+
+    Arguments and errors are those of `Classifier.load`.
+    """
     from vidcls.fused import Fused
     from vidcls.predict import Classifier
 

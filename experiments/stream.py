@@ -1,12 +1,12 @@
-"""Labels of a live stream, from a work directory alone.
+"""Gives the labels of a live stream. Needs nothing but the work directory of a run.
 
     python -m experiments.stream --workdir=RUN [--workdir=RUN2 --weights=1,1.5] SOURCE [--every=16] [--format=text|json] [--realtime]
 
 SOURCE is a video file, the number of a camera, or an address that FFmpeg opens (rtsp://, http://...). Each update prints a
-line: the stream's time, the label, its probability, and how long the update took. With --realtime, frames that come while the
-network is busy are dropped and counted; without it, every frame is used. If the stream breaks off, the last prediction is
-printed and the exit status is 1. Ctrl-C ends the stream as its own end would. Several runs answer together, as in
-experiments.predict.
+line: the stream's time, the label, the label's probability, and how long the update took. With --realtime, frames that
+come while the network is busy are dropped and counted; without it, every frame is used. If the stream breaks off, the
+last prediction is printed and the exit status is 1. Ctrl-C has the same effect as the end of the stream. Several runs
+answer together, as in experiments.predict.
 """
 
 import sys
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
         with signals.raised():
             for moment, frame in live.watch(argv[0], short_side=frames.short_side, fps=frames.fps):
                 if clock and not clock.frames:
-                    clock.start(moment)  # before compiling, so that frames that come meanwhile are late
+                    clock.start(moment)  # before compiling: frames that come during it are late
                     stream.warm_up(frame)
                 if clock and clock.is_late(moment):
                     continue
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
                     write(moment, *stream.prediction[0], time.perf_counter() - start)
     except VideoError as broken:
         error = broken
-    except KeyboardInterrupt:  # a camera's stream has no other end
+    except KeyboardInterrupt:  # the only end that a camera's stream has
         pass
     start = time.perf_counter()
     if stream.flush():
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
 
 
 class _Clock:
-    """Paces a stream by the wall clock: waits until a frame is due, and tells which frames are too late to be used."""
+    """Paces a stream by the wall clock: waits until a frame is due, and says whether the frame is too late for use."""
 
     def __init__(self):
         self.frames = self.dropped = 0

@@ -1,6 +1,6 @@
-"""Flags for testing a run with other settings than its own: `--config.test.crops=10` and the like.
+"""Flags for testing a run with other settings than its own, such as `--config.test.average=logits`.
 
-Only the settings of testing are flags here. The network and its training are in the work directory.
+Only settings of testing have flags. The other settings, of the network and its training, are in the work directory.
 """
 
 import sys
@@ -17,9 +17,10 @@ _DEFINE = {int: flags.DEFINE_integer, str: flags.DEFINE_string}
 
 
 def define() -> Callable[[], dict[str, Any]]:
-    """Defines a flag for each of `config.TEST_SETTINGS`, and returns a function that gives those on the command line.
+    """Defines a flag for each of `config.TEST_SETTINGS`. Exits with a message if the command line has another setting.
 
-    Exits with a message if another setting is on the command line.
+    Returns:
+      A function that returns the settings on the command line, and their values.
     """
     allowed = [f'--config.{name}' for name in config_lib.TEST_SETTINGS]
     for argument in sys.argv[1:]:

@@ -3,9 +3,9 @@
     python -m experiments.timesformer_motion --workdir=runs/motion --config.data.dir=datasets/motion
 
 The classes of these clips are four motions, each in two directions, and only the order of the frames tells the directions
-apart. This network classifies 99.4 % of the demo's 320 test clips correctly. With --config.model.attention=space the same
-network looks at each frame alone, must guess the direction as TSN does (tsn_motion), and has 46.6 %. A frame has four patches
-of 16 pixels, which are large enough to show a piece of the motion by themselves.
+apart. This network classifies 99.4 % of the demo's 320 test clips correctly. With --config.model.attention=space the
+network looks at each frame alone; it must then guess the direction, as TSN does (`tsn_motion`), and reaches 46.6 %. A
+frame has four patches of 16 x 16 pixels. Such a patch is large enough to show a piece of the motion by itself.
 """
 
 from experiments import launch
@@ -14,7 +14,8 @@ from vidcls.config import AugmentConfig, Config, ModelConfig, OptimConfig, Sampl
 
 def config() -> Config:
     return Config(
-        # The published start at zero suits imported weights. From scratch, positions and times must start different.
+        # As published, the embeddings of positions and times start at zero, which suits imported weights. From scratch
+        # they must differ from the start.
         model=ModelConfig(name='timesformer_tiny', embedding_std=0.5, drop_path=0.0),
         sampling=SamplingConfig(num_segments=8),
         augment=AugmentConfig(

@@ -2,10 +2,10 @@
 
     python -m experiments.timesformer_ucf101 --workdir=runs/timesformer --config.data.dir=datasets/ucf101
 
-A clip is 8 frames at a distance of 32 (at 30 frames a second), its short side is drawn from 256 to 320, its crop is 224, and
-frames are normalised by mean 0.45 and deviation 0.225. The optimizer is SGD with Nesterov momentum, L2 1e-4 and a learning rate
-of 0.005, divided by ten after epochs 11 and 14 of 15. A step has 64 clips, of which a device holds 4 at once to save memory.
-Testing looks at one clip in three crops.
+The network sees 8 frames of a clip, 32 frames apart at 30 frames a second. The short side is drawn from 256 to 320
+pixels, the crop has 224, and frames are normalised by mean 0.45 and deviation 0.225. The optimizer is SGD with Nesterov
+momentum, L2 1e-4 and a learning rate of 0.005, divided by ten after epochs 11 and 14 of 15. A step has 64 clips; to
+save memory, a device computes 4 of them at once. Testing looks at one view in time and three views in space.
 
 The published recipe starts from image weights and needs many clips: with ImageNet weights alone it was reported to reach
 42.85 % on UCF101. For small datasets use `timesformer_ucf101_small`. This recipe was not run on the whole of UCF101 here.

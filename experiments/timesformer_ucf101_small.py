@@ -1,10 +1,11 @@
-"""TimeSformer on UCF101 or a dataset as small, from image weights or from scratch.
+"""TimeSformer on UCF101 or another small dataset, from image weights or from scratch.
 
     python -m experiments.timesformer_ucf101_small --workdir=runs/small --config.data.dir=datasets/ucf101
 
-The settings suit a transformer where clips are few: AdamW with warm-up and a cosine, decay of kernels alone, mixup and cutmix,
-label smoothing, drop path, a moving average of the parameters. The frames come from the whole clip, as TSN's do. From scratch
-take a small network, which classified 40.8 % of the test clips of seven classes correctly (docs/results.md):
+The settings suit a transformer that has few clips to learn from: AdamW with warm-up and a cosine schedule, weight decay
+of kernels alone, mixup and cutmix, label smoothing, drop path, and a moving average of the parameters. The frames come
+from the whole clip, as TSN's do. From scratch, take a small network. The network with the following flags classified
+40.8 % of the test clips of seven classes correctly (docs/results.md):
 --config.model.name=timesformer_tiny --config.model.width=192 --config.model.depth=4 --config.model.embedding_std=0.5
 --config.model.patch_size=16 --config.augment.crop_size=96 --config.augment.short_side=112
 """

@@ -2,7 +2,7 @@
 
     python -m experiments.tsn_folder --workdir=runs/mine --config.data.dir=datasets/mine
 
-The settings are those of tsn_hmdb51. Set --config.augment.flip=false if classes differ in left and right.
+The settings are those of `tsn_hmdb51`. Set --config.augment.flip=false if some classes differ only in left and right.
 """
 
 from experiments import launch

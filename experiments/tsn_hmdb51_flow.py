@@ -4,8 +4,8 @@
     python -m experiments.tsn_hmdb51_flow --workdir=runs/hmdb51_flow --config.data.dir=datasets/hmdb51 \\
         --config.init.weights=bn_inception.pth
 
-The settings are those of `tsn_ucf101_flow`, but for the schedule, which is that of the authors' Caffe code: a learning rate of
-0.005, divided by ten after 4000 and 6000 of 7000 steps of 128 clips.
+The settings are those of `tsn_ucf101_flow`, except the schedule. The schedule is taken from the authors' Caffe code:
+7000 steps of 128 clips with a learning rate of 0.005, divided by ten after 4000 and after 6000 steps.
 
 This recipe was not run on the whole of HMDB51 here.
 """
@@ -15,7 +15,7 @@ import dataclasses
 from experiments import launch, tsn_ucf101_flow
 from vidcls.config import Config
 
-_STEP = 1000 * 128 / 3570  # epochs: the training list of split 1 has 3570 clips
+_STEP = 1000 * 128 / 3570  # 1000 steps, in epochs: the training list of split 1 has 3570 clips
 
 
 def config() -> Config:

@@ -2,8 +2,8 @@
 
     python -m experiments.tsn_motion --workdir=runs/motion --config.data.dir=datasets/motion
 
-The classes of these clips are four motions, each in two directions. TSN averages over frames and loses their order, so that
-about 50 % top-1 is the most that it can reach; it had 40.9 % on the test clips of the demo.
+The classes of these clips are four motions, each in two directions. TSN averages over frames and loses their order, so
+it can reach about 50 % top-1 at most. It reached 40.9 % on the test clips of the demo.
 """
 
 from experiments import launch

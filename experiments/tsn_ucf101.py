@@ -2,7 +2,7 @@
 
     python -m experiments.tsn_ucf101 --workdir=runs/tsn_ucf101 --config.data.dir=datasets/ucf101
 
-From scratch on a small dataset `tsn_ucf101_small` learns more.
+From scratch on a small dataset, `tsn_ucf101_small` learns more.
 """
 
 from experiments import launch

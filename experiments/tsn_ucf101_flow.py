@@ -4,13 +4,17 @@
     python -m experiments.tsn_ucf101_flow --workdir=runs/ucf101_flow --config.data.dir=datasets/ucf101 \\
         --config.init.weights=bn_inception.pth
 
-3 segments of 5 flows each, x and y; 340 epochs of SGD with learning rate 0.001, divided by ten after 190 and 300; batches of 128;
-gradients clipped at 20; L2 5e-4 of kernels; dropout 0.7; multi-scale crops without the smallest scale. Biases learn at twice the
-rate and the first convolution at five times. Every BatchNorm but the first is frozen, which needs weights of an image network
-(docs/pretrained.md): each of the ten channels gets the mean over their red, green and blue. To train from random numbers, set
---config.init.partial_bn=false. Testing takes 25 segments in 10 crops. docs/protocols.md says what differs from the published code.
+A clip has 3 segments of 5 flow fields each, with x and y. Training takes 340 epochs of SGD with batches of 128 and a
+learning rate of 0.001, divided by ten after epochs 190 and 300. Gradients are clipped at a norm of 20, L2 is 5e-4 on
+kernels, and dropout is 0.7. Crops are multi-scale, without the smallest scale. Biases learn at twice the rate, and the
+first convolution at five times the rate. Testing takes 25 segments in 10 crops.
 
-This recipe was not run on the whole of UCF101 here. 87.9 % top-1 is reported for it on split 1 with flow of TV-L1.
+Every BatchNorm except the first is frozen, so training must start from weights of an image network
+(docs/pretrained.md). In the first convolution, each of the ten input channels gets the mean of the network's weights
+for red, green and blue. To train from random parameters, set --config.init.partial_bn=false. docs/protocols.md says
+what differs from the published code.
+
+This recipe was not run on the whole of UCF101 here. 87.9 % top-1 is reported for it on split 1 with TV-L1 flow.
 """
 
 from experiments import launch

@@ -3,8 +3,9 @@
     python -m experiments.tsn_ucf101_rgbdiff --workdir=runs/ucf101_rgbdiff --config.data.dir=datasets/ucf101 \\
         --config.init.weights=bn_inception.pth
 
-7 segments of 5 differences each; 180 epochs, the rate divided by ten after 80 and 160; gradients clipped at 40; dropout 0.8; the
-first convolution learns at the rate of the others. Other settings are those of `tsn_ucf101_flow`. The dataset needs no flow.
+A clip has 7 segments of 5 differences each. Training takes 180 epochs, and the learning rate is divided by ten after
+epochs 80 and 160. Gradients are clipped at a norm of 40, dropout is 0.8, and the first convolution learns at the rate
+of the others. The other settings are those of `tsn_ucf101_flow`. The dataset needs no flow.
 
 This recipe was not run on the whole of UCF101 here.
 """

@@ -1,7 +1,8 @@
 """Evaluation: the scores of a checkpoint on a split. Every clip counts once, whatever the batches and the devices.
 
-The protocol belongs to the result. The scores of one network differ by several points between one centre view, three
-views in space and ten views in time, and published scores are often compared in spite of such a difference.
+A score means something only together with its protocol. The scores of one network differ by several points between one
+centre view, three views in space and ten views in time, and published scores are often compared in spite of such a
+difference.
 
 `vidcls.run.results` describes the files that an evaluation leaves in the work directory.
 """
@@ -71,7 +72,7 @@ def predict_split(
 
 
 def _in_order(by_step: list[np.ndarray]) -> np.ndarray:
-    """Joins the arrays of all processes and steps, in the order in which a single process would have the batches."""
+    """Joins the arrays of all processes and steps, in the order in which a single process would read the clips."""
     gathered = processes.gather(np.stack(by_step))
     return einops.rearrange(gathered, 'process step place ... -> (step process place) ...')
 
@@ -90,20 +91,21 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluates a checkpoint of a work directory; writes `eval/<name>.json` (scores) and `eval/<name>.npz` (logits).
 
-    The name has the dataset, the split, the step, the views and the changed settings. A repeated evaluation overwrites
-    its own result. The results of other protocols, and of other datasets with the same name, are never overwritten.
+    The files' name has the dataset, the split, the step, the views and the changed settings. A repeated evaluation
+    overwrites its own result. Results of other protocols, and of other datasets with the same name, are never
+    overwritten.
 
     Args:
       run: the work directory, opened by `vidcls.run.workdir.load`.
-      split: 'train', 'validation' or 'test' for a configured split, or the name of a split of the dataset; empty:
+      split: 'train', 'validation' or 'test' for a configured split, or the name of a split of the dataset. '' means
         'test'.
       checkpoint_name: 'best', 'latest' or a step.
-      clips, crops: the number of views in time and in space; 0: as configured.
-      data_dir: the dataset's folder; empty: where it was in training.
+      clips, crops: the numbers of views in time and in space; 0 means the configured number.
+      data_dir: the dataset's folder; '' means the folder that training read.
       ema: whether to evaluate the moving averages of the parameters, if the run kept them.
       devices: the devices to use; by default all devices of all processes.
       settings: values that replace the run's own, such as {'sampling.test_segments': 25}. `config.TEST_SETTINGS` lists
-        the names allowed.
+        the names that are allowed.
       on_saved: a function that is called with the path of the JSON file once both files are there. Only the process
         that wrote the files calls it.
 

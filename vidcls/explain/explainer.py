@@ -1,6 +1,7 @@
-"""Explains what a classifier saw in a video: a method's cells of one view become a map over the frames.
+"""Explains what a classifier saw in a video.
 
-The view's frames, window, canvas and transform are the same as in `vidcls.predict`.
+A method gives cells of one view, and the cells become a map over the view's frames. The frames, window, canvas and
+transform of the view are the same as in `vidcls.predict`.
 """
 
 import dataclasses
@@ -25,14 +26,14 @@ from vidcls.run import resource_errors
 from vidcls.text import spelling
 from vidcls.viewing import Source, View
 
-FILM_FRAMES = 240  # of an animation
+FILM_FRAMES = 240  # the most frames of an animation
 
 
 class Method(NamedTuple):
     """A method of explaining.
 
     Attributes:
-      make: makes the method's function (variables, views, label) -> cells.
+      make: a function of the network and its configuration. It returns a function (variables, views, label) -> cells.
       smooth: whether the map is interpolated between cells.
     """
 
@@ -53,11 +54,12 @@ class Look:
     """A video, decoded and classified.
 
     Attributes:
-      video: its path, '' for frames from memory.
+      video: the path of the video, '' for frames from memory.
       views: what the network looked at.
-      logits: float32[v k], of each view.
-      probabilities: float32[k], averaged over the views as a prediction has them.
-      film, film_times: frames of the whole video for the animation, as JPEGs; and float64[t], seconds.
+      logits: float32[v k], the logits of each view.
+      probabilities: float32[k], averaged over the views as in a prediction.
+      film: frames of the whole video for the animation, as JPEGs.
+      film_times: float64[t], when these frames appear, seconds.
     """
 
     video: str
@@ -72,7 +74,8 @@ class Explainer:
     """Explains a classifier by one method. Videos after the first one need no compilation.
 
     Args:
-      classifier: the classifier. If it has several views, the view that is surest of the label is explained.
+      classifier: the classifier. If it has several views, the view that gives the label the highest probability is
+        explained.
       method: a name of `METHODS`. With '', networks of `gradcam.BRANCHES` get gradcam, TimeSformer gets
         gradient_rollout, and any other network gets occlusion.
       grid: for occlusion, the numbers of blocks in time, of rows and of columns.
@@ -97,13 +100,14 @@ class Explainer:
         self._cells = METHODS[self.method].make(model, config, **extra)
 
     def look(self, source: Source, fps: float | None = None) -> Look:
-        """What `explain` and `write` need of a video, whatever the label: it is decoded and classified once.
+        """Decodes and classifies a video once. `explain` and `write` take the result, for any label.
 
         Args:
-          source, fps: as of `Classifier.classify`, one video.
+          source: a video, as for `Classifier.classify`, but not a list.
+          fps: as for `Classifier.classify`.
 
         Raises:
-          As `Classifier.classify`.
+          The errors of `Classifier.classify`.
         """
         classifier = self.classifier
         views, film, film_times = classifier.views_and_more(source, _film_frames, fps)
@@ -113,14 +117,15 @@ class Explainer:
         return Look(name, views, logits, probabilities, film, film_times)
 
     def explain(self, source: Source | Look, label: str | None = None, fps: float | None = None) -> Explanation:
-        """What speaks for `label` in a video.
+        """Explains what speaks for `label` in a video.
 
         Args:
-          source, fps: as of `look`; or what `look` gave.
-          label: a class; None is the most probable one.
+          source: a video, or what `look` returned for it.
+          label: a class. None means the most probable class.
+          fps: as for `look`.
 
         Raises:
-          UserError: no such label; or the network's output for this video is not finite.
+          UserError: there is no such label, or the network's output for this video is not finite.
           Other errors are those of `look`.
         """
         classifier = self.classifier
@@ -167,9 +172,10 @@ class Explainer:
         """Explains a video and writes a strip (.png), an animation (.mp4), the arrays (.npz) and a .json into `folder`.
 
         Args:
-          folder: is made if it does not exist.
-          name: the beginning of the files' names; '' means the video's name. The label and the method follow it, and a
-            number if files of another video have this name already.
+          source, label, fps: as for `explain`.
+          folder: the folder for the files, which is made if it does not exist.
+          name: the beginning of the files' names; '' means the video's name. The label and the method follow it. A
+            number is added if files of another explanation have this name already.
 
         Returns:
           The path of the strip.
@@ -184,7 +190,11 @@ class Explainer:
 
 
 def _film_frames(num_frames: int, rate: float) -> list[int]:
-    """Frames of the whole video, evenly chosen, for the animation: no more than it shows."""
+    """The indices of evenly chosen frames of a whole video: at most as many as the animation shows.
+
+    Args:
+      rate: the video's frames a second.
+    """
     most = min(num_frames, FILM_FRAMES, math.ceil(num_frames / rate * pictures.FPS[1]))
     return np.unique(np.linspace(0, num_frames - 1, most).astype(int)).tolist()
 

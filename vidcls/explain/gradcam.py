@@ -4,14 +4,14 @@ Selvaraju et al. 2017 (arXiv:1610.02391), equations 1 and 2: L = ReLU(sum over c
 branch's last maps. The weight a[c] of a channel is the gradient of the class's logit with respect to A[c], averaged
 over the cells.
 
-A 2-D branch has maps A[t h w c] of single frames. Each frame has its own weights a[t c], the mean over h w, because the
-segment consensus passes each frame its part of the gradient. ECO's 3-D part has maps [t/4 h w c] of the clip, and a[c]
-is the mean over t h w.
+A 2-D branch has maps A[t h w c] of single frames. The segment consensus passes each frame its part of the gradient, so
+each frame has its own weights a[t c], which are means over h w. ECO's 3-D branch has maps [t/4 h w c] of the whole
+clip, and its weights a[c] are means over t h w.
 
-Cells are L times the number of cells, so that the mean over a branch's cells is in logits, and branches of different
-grids can be added. Where a linear layer follows the global mean of A, the mean over the cells before the ReLU is
-exactly what the branch adds to the logit, up to the layer's bias; Grad-CAM is then CAM (Zhou et al. 2016,
-arXiv:1512.04150).
+The cells that this module returns are L times the number of cells. Their mean over a branch is therefore in logits, and
+branches with different grids can be added. Where a linear layer follows the global mean of A, the mean over the cells
+before the ReLU is exactly what the branch adds to the logit, up to the layer's bias. Grad-CAM is then CAM (Zhou et al.
+2016, arXiv:1512.04150).
 
 To get the gradient, `nn.intercept_methods` adds a zero to the stage's output, and the logit is differentiated with
 respect to this zero.
@@ -29,7 +29,7 @@ from vidcls.data.transform import Views, transform
 from vidcls.errors import UserError
 from vidcls.models import TSN, ECOFull, ECOLite
 
-# Network -> its inner networks that end in the mean over a map. For a network of your own, add a row.
+# For each network, its branches: inner networks that end in the mean over a map. For a network of your own, add a row.
 BRANCHES: dict[type[nn.Module], Sequence[str]] = {
     TSN: ('backbone',),
     ECOLite: ('tail',),
@@ -40,7 +40,7 @@ Interceptor = Callable[[Callable, tuple, dict, nn.module.InterceptorContext], An
 
 
 def make(model: nn.Module, config: Config) -> Callable[[Any, Views, int], dict[str, jax.Array]]:
-    """A function (variables, views [1 1], label) -> the signed cells float32[t h w] of each branch.
+    """Returns a function (variables, views [1 1], label) -> the signed cells float32[t h w] of each branch.
 
     Raises:
       UserError: the network has no row in `BRANCHES`.
@@ -59,14 +59,15 @@ def make(model: nn.Module, config: Config) -> Callable[[Any, Views, int], dict[s
 
 
 def weigh(maps: jax.Array, gradients: jax.Array) -> jax.Array:
-    """The cells float32[t h w], before the ReLU.
+    """The cells float32[t h w] of a branch, before the ReLU.
 
     Args:
-      maps, gradients: [t h w c] of frames, or [1 t h w c] of a clip.
+      maps: [t h w c] of single frames, or [1 t h w c] of a clip.
+      gradients: the gradients of the logit with respect to the maps, in the same shape.
     """
     maps, gradients = maps.astype(jnp.float32), gradients.astype(jnp.float32)
     per_clip = maps.ndim == 5
-    weights = gradients.mean(tuple(range(1, maps.ndim - 1)), keepdims=True)  # of a frame or of the clip
+    weights = gradients.mean(tuple(range(1, maps.ndim - 1)), keepdims=True)  # one for each frame, or one for the clip
     cells = (weights * maps).sum(-1)
     return (cells[0] if per_clip else cells) * cells.size
 
@@ -103,8 +104,9 @@ def last_stages(
 ) -> dict[str, tuple[Path, jax.ShapeDtypeStruct]]:
     """The last stage of each branch: the path of the module that is called last, and the shape of the maps it returns.
 
-    ResNet ends in a block of its last stage, BN-Inception in 5b, ECO's 3-D part in res5b. A block of the 3-D part
-    returns its sum before and after norm and ReLU. The map is the sum after them, with which the network goes on.
+    ResNet ends in a block of its last stage, BN-Inception in 5b, and ECO's 3-D branch in res5b. A block of the 3-D
+    branch returns two arrays: its sum, and this sum after norm and ReLU. The second array is the map, for the network
+    goes on with it.
     """
     stages: dict[str, tuple[Path, jax.ShapeDtypeStruct]] = {}
 

@@ -1,8 +1,8 @@
 """Draws an explanation: a strip of frames with the map over them, and an animation over the whole video.
 
-The colours are matplotlib's `inferno`. Its lightness rises evenly, so that the colours can be read in grey and by the
-colour-blind. Where the map is low the frame shows through, nearly grey, so that whatever has a colour is the map. All
-frames share one scale, whose top is the largest value of the map.
+The colours are matplotlib's `inferno`. Its lightness rises evenly, so that it can be read in grey and by colour-blind
+people. Where the map is low, the frame shows through. The frame is nearly grey, so that whatever has a colour is the
+map. All frames share one scale, whose top is the largest value of the map.
 
 Between the frames that the network saw, the animation interpolates the map in time.
 """
@@ -29,16 +29,17 @@ TITLES = {
     'gradcam': 'Grad-CAM',
     'gradient_rollout': 'attention rollout, weighted by gradients',
     'rollout': 'attention rollout',
-}  # of the methods whose name is not their title
+}  # only the methods whose title differs from their name
 WIDTH = 1400  # pixels, of the strip
-COLUMNS, MOST_SHOWN = 4, 16  # frames of the strip
+COLUMNS, MOST_SHOWN = 4, 16  # frames of the strip: in a row, and in all
 MARGIN = GAP = 20
-TITLE, CAPTION = 42, 32  # pixels, sizes of the text: 12 and 9 where the strip is shown in 400 pixels
+TITLE, CAPTION = 42, 32  # pixels, sizes of the text: they become 12 and 9 where the strip is shown 400 pixels wide
 FILM_SIDE = 640  # pixels, the longer side of a film's frames
-FPS = (8.0, 30.0)  # of a film
+FPS = (8.0, 30.0)  # the least and the most frames a second of a film
 INK, FAINT, PAPER = (26, 26, 26), (190, 190, 190), (255, 255, 255)
 OUTSIDE = 0.4  # brightness of what the network did not see
-# Shares of the map's maximum: up to CLEAR the map is transparent, and from SOLID on it covers the frame by OPACITY.
+# CLEAR and SOLID are fractions of the map's maximum. Up to CLEAR the map is transparent. From there to SOLID its
+# opacity rises to OPACITY, where it stays.
 CLEAR, SOLID, OPACITY = 0.1, 0.7, 0.7
 
 
@@ -54,7 +55,7 @@ def check_libraries() -> None:
 def strip(explanation: Explanation) -> 'Image.Image':
     """A picture of the frames that the network saw, row by row, with their times and weights.
 
-    Of many frames, `MOST_SHOWN` evenly chosen ones are shown.
+    If there are more than `MOST_SHOWN` frames, so many of them are shown, evenly chosen.
     """
     from PIL import Image, ImageDraw
 
@@ -104,7 +105,7 @@ def _label(draw: 'ImageDraw.ImageDraw', explanation: Explanation, at: tuple[int,
 def _caption(
     draw: 'ImageDraw.ImageDraw', at: tuple[int, int], side: int, time: float, weights: np.ndarray, number: int
 ) -> None:
-    """Draws what is below a frame: a bar as long as the frame's weight, the time, and the weight."""
+    """Draws what stands below a frame: a bar whose length shows the frame's weight; then the time and the weight."""
     (x, y), weight = at, float(weights[number])
     most = float(weights.max()) or 1.0
     draw.rectangle([x, y + 6, x + side - 1, y + 11], FAINT)
@@ -118,7 +119,7 @@ def _caption(
 class Tint:
     """Lays maps of one explanation over frames, all on one scale.
 
-    A call is (frame uint8[h w c], map float32[h w], size) -> uint8[h w c].
+    A call takes (frame uint8[h w c], map float32[h w], size) and returns uint8[h w c].
     """
 
     def __init__(self, explanation: Explanation):
@@ -126,7 +127,7 @@ class Tint:
         self._how: Any = _resampling().BILINEAR if explanation.smooth else _resampling().NEAREST
 
     def __call__(self, frame: np.ndarray, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """The frame under the map, scaled to `size` (width, height), pixels."""
+        """The frame with the map `values` over it, scaled to `size` (width, height), pixels."""
         from PIL import Image
 
         pixels = np.asarray(Image.fromarray(frame).resize(size, _resampling().BICUBIC), np.float32)
@@ -141,7 +142,11 @@ def faded(pixels: np.ndarray) -> np.ndarray:
 
 
 def blend(pixels: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Pixels [... c] under the colours of the map's shares [...] of its maximum, in 0 to 1."""
+    """Returns the pixels float[... c] with the colours of the map over them.
+
+    Args:
+      share: [...], the map as a fraction of its maximum, from 0 to 1.
+    """
     clear, colours = _table()
     place = (share * (len(clear) - 1) + 0.5).astype(np.uint8)
     return np.take(clear, place, axis=0) * pixels + np.take(colours, place, axis=0)
@@ -149,24 +154,29 @@ def blend(pixels: np.ndarray, share: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _table() -> tuple[np.ndarray, np.ndarray]:
-    """Of 256 shares of the maximum, how much of the frame shows through, float32[256 1], and the colour over it, [256 3]."""
+    """The table of `blend`, with a row for each of 256 fractions of the map's maximum, from 0 to 1.
+
+    Returns:
+      float32[256 1], how much of the frame shows through; and float32[256 3], the colour that is added.
+    """
     from matplotlib import colormaps
 
     share = np.linspace(0, 1, 256, dtype=np.float32)
     opacity = OPACITY * np.clip((share - CLEAR) / (SOLID - CLEAR), 0, 1)[:, None]
-    # Its first quarter is nearly black, and would look like a shadow.
+    # The first quarter of the colours is nearly black, and would look like a shadow.
     colours = 255 * colormaps['inferno'](0.25 + 0.75 * share)[:, :3].astype(np.float32)
     return 1 - opacity, opacity * colours
 
 
 def write_film(path: Path, explanation: Explanation, film: Sequence[bytes], times: np.ndarray) -> None:
-    """The animation, H.264 in MP4: the whole frames with the map in the window, over a bar of time with each frame's weight.
+    """Writes the animation, H.264 in MP4: whole frames with the map in the window, and below them a bar of time.
 
     The bar shows the weight of each frame that the network saw. The film plays at the video's own pace, or faster if
     the video is longer than the film's frames allow.
 
     Args:
-      film: stored frames of the whole video, JPEGs, which are decoded one by one; `times`: float64[t], seconds.
+      film: stored frames of the whole video, as JPEGs. They are decoded one by one.
+      times: float64[t], when these frames appear, seconds.
     """
     span = float(times[-1] - times[0])
     rate = min(max((len(film) - 1) / span if span else FPS[0], FPS[0]), FPS[1])
@@ -184,13 +194,15 @@ def write_film(path: Path, explanation: Explanation, film: Sequence[bytes], time
 
 
 class Painter:
-    """Makes the pictures of a film: (whole frame uint8[h w c], its time) -> uint8[h w c] of `size`.
+    """Makes the pictures of a film.
+
+    A call takes (whole frame uint8[h w c], its time) and returns uint8[h w c] of `size`.
 
     Attributes:
       size: width and height, pixels, both even.
     """
 
-    BAR, SCALE, TEXT = 56, 26, 24  # pixels: height of the bar of time and of the times below it, size of the text above
+    BAR, SCALE, TEXT = 56, 26, 24  # pixels: heights of the bar of time and of the line below it, size of the text above
 
     def __init__(self, explanation: Explanation, shape: tuple[int, int], times: np.ndarray):
         scale = FILM_SIDE / max(shape)
@@ -201,7 +213,7 @@ class Painter:
         self.size = max(self._inner[0], 2 * FILM_SIDE // 3), self._top + self._inner[1] + self.BAR + self.SCALE
         self._left = (self.size[0] - self._inner[0]) // 2 // 2 * 2
         top, left, rows, columns, _ = explanation.window
-        # The window in the film's frame, whole pixels.
+        # The edges of the window in a frame of the film, in whole pixels.
         edges = np.array([left, top, left + columns, top + rows]) * np.tile(self._inner, 2) / np.tile(shape[::-1], 2)
         self._box = edges.round().astype(int)
         self._span = float(times[0]), max(float(times[-1]), float(times[0]) + 1e-6)
@@ -242,9 +254,9 @@ class Painter:
         return round(12 + (self.size[0] - 25) * (time - first) / (last - first))
 
     def _drawn_ground(self) -> np.ndarray:
-        """The background of all frames: the label above, and the bar of time below.
+        """The background of all pictures: the label above the frame, and the bar of time below it.
 
-        On the bar each frame that the network saw is a mark as high as its weight.
+        Each frame that the network saw is a mark on the bar. The height of the mark shows the frame's weight.
         """
         from PIL import Image, ImageDraw
 
@@ -279,7 +291,7 @@ def font(size: int, bold: bool = False) -> 'ImageFont.FreeTypeFont':
 
 
 def fitted(text: str, face: 'ImageFont.FreeTypeFont', room: float) -> str:
-    """The text, cut to `room` pixels with an ellipsis."""
+    """The text, or as much of it as fits into `room` pixels with an ellipsis."""
     if face.getlength(text) <= room:
         return text
     text = text[:200]  # no picture has room for more

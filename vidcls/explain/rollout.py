@@ -1,23 +1,23 @@
 """Attention rollout for TimeSformer: how much of each patch of each frame reaches CLS, the token that is classified.
 
 Abnar & Zuidema 2020 (arXiv:2005.00928), section 4: a block mixes its input tokens by (mean over heads of the attention
-+ identity) / 2, and the product over blocks says how much of every input token is in every output token. For divided
++ identity) / 2. The product over the blocks says how much of every input token is in every output token. With divided
 attention a block mixes over time and then over space:
 
     W[p t, k q] = S[t p k] T[k t q]      patch p of frame t, from patch k of frame q
 
-S and T are the attention over space and over time. CLS has no attention over time, and its row is the mean over its
+S and T are the mixings over space and over time. CLS has no attention over time, and its row is the mean over its
 copies in the frames. Only the row of CLS is needed, so this row is carried back from the last block to the first, and
 no matrix of all tokens is made.
 
-Rollout shows what is attended to, not what for: it is the same for every class. The gradient-weighted variant explains
-one class, by the rule of Chefer et al. 2021 (arXiv:2103.15679, section 3) for self-attention. This rule replaces the
-mixing above by identity + mean over heads of ReLU(dy/dA * A), where y is the class's logit and A the attention of one
-head; rows are not normalised. (Their earlier method, arXiv:2012.09838, takes layer-wise relevance for the second A.)
-Since y depends on the mean of CLS's rows over the frames, the relevances of these rows are added.
+Rollout shows what the network attends to, not for which class: it is the same for every class. The gradient-weighted
+variant explains one class, by the rule of Chefer et al. 2021 (arXiv:2103.15679, section 3) for self-attention. Its
+mixing is identity + mean over heads of ReLU(dy/dA * A), where y is the class's logit and A the attention of one head.
+Rows are not normalised. (The authors' earlier method, arXiv:2012.09838, has layer-wise relevance in place of the second
+A.) Since y depends on the mean of CLS's rows over the frames, the relevances of these rows are added.
 
-The network may never compute A as an array, so dy/dA is not taken from the network. Attention's output is A V, so that
-dy/dA = dy/d(A V) V'. To get dy/d(A V), `nn.intercept_methods` adds a zero to the input of the projection, and y is
+The network may never compute A as an array, so dy/dA is computed here. The output of attention is A V, so dy/dA =
+dy/d(A V) V'. To get dy/d(A V), `nn.intercept_methods` adds a zero to the input of the projection, and y is
 differentiated with respect to this zero.
 """
 
@@ -35,16 +35,16 @@ from vidcls.data.transform import Views, transform
 from vidcls.errors import UserError
 from vidcls.models.timesformer import TimeSformer
 
-TIME, SPACE = 'temporal_attn', 'attn'  # the modules of attention in a block
-Key = tuple[str, str]  # the block's name, and which attention
+TIME, SPACE = 'temporal_attn', 'attn'  # the names of a block's attention modules, over time and over space
+Key = tuple[str, str]  # the name of the block, and TIME or SPACE
 
 
 class Attended(NamedTuple):
-    """What one attention of m heads in one block computed, and the gradient of its output.
+    """What an attention module with m heads computed, and the gradient of its output.
 
     Attributes:
       qkv: [1 ... n 3*m*d], queries, keys and values of each sequence of n tokens, as `Attention` makes them.
-      gradient: [1 ... n m*d], of the logit with respect to the attention's output before the projection.
+      gradient: [1 ... n m*d], the gradient of the logit with respect to the attention's output before the projection.
     """
 
     qkv: jax.Array
@@ -52,10 +52,12 @@ class Attended(NamedTuple):
 
 
 def make(model: nn.Module, config: Config, by_gradient: bool) -> Callable[[Any, Views, int], dict[str, jax.Array]]:
-    """A function (variables, views [1 1], label) -> cells {'patches': float32[t h w]}, with h x w patches in a frame.
+    """Returns a function (variables, views [1 1], label) -> cells {'patches': float32[t h w]}.
+
+    There is a cell for each of the h x w patches of each of the t frames.
 
     Args:
-      by_gradient: whether the variant for a class is computed; otherwise the label is not used.
+      by_gradient: whether the gradient-weighted variant is computed. Without it, the label has no effect.
 
     Raises:
       UserError: the network is no TimeSformer.
@@ -84,18 +86,18 @@ def make(model: nn.Module, config: Config, by_gradient: bool) -> Callable[[Any, 
 
 
 def divided(over_time: Sequence[jax.Array], over_space: Sequence[jax.Array], add_frames: bool) -> jax.Array:
-    """The row of CLS, float32[t n], for divided attention.
+    """float32[t n]: how much of each of n patches of each frame reaches CLS, for divided attention.
 
     Args:
       over_time: for each block, the mixing [n t t] of the frames of each patch.
-      over_space: for each block, the mixing [t 1+n 1+n] of CLS and patches in each frame.
-      add_frames: whether what CLS's copies have of the patches is added over the frames, in place of the mean.
+      over_space: for each block, the mixing [t 1+n 1+n] of CLS and the patches in each frame.
+      add_frames: whether CLS gets the sum of what its copies in the frames attended to. Otherwise it gets the mean.
     """
     frames = over_space[0].shape[0]
     cls: Any = 1.0
     row = jnp.zeros((over_space[0].shape[1] - 1, frames))
     for space, time in zip(reversed(over_space), reversed(over_time)):
-        if add_frames:  # the identity stays a mean, and what was attended to is a sum
+        if add_frames:  # only what was attended to becomes a sum; the identity stays a mean
             own = jnp.eye(space.shape[1])[0]
             space = space.at[:, 0].set(own + frames * (space[:, 0] - own))
         y = jnp.concatenate([jnp.full((1, frames), cls / frames), row])
@@ -106,7 +108,11 @@ def divided(over_time: Sequence[jax.Array], over_space: Sequence[jax.Array], add
 
 
 def joint(over_all: Sequence[jax.Array], frames: int) -> jax.Array:
-    """The row of CLS, float32[t n], from the mixing [1+n*t 1+n*t] of each block. Tokens stand patch by patch."""
+    """float32[t n]: how much of each of n patches of each frame reaches CLS, for joint attention.
+
+    Args:
+      over_all: for each block, the mixing [1+n*t 1+n*t] of CLS and the patches; all frames of a patch stand together.
+    """
     row = jnp.eye(over_all[0].shape[-1])[0]
     for mixed in reversed(over_all):
         row = jnp.einsum('p,pk->k', row, mixed, precision='highest')
@@ -114,9 +120,12 @@ def joint(over_all: Sequence[jax.Array], frames: int) -> jax.Array:
 
 
 def per_frame(over_space: Sequence[jax.Array]) -> jax.Array:
-    """The row of CLS in each frame, divided by the number of frames, float32[t n].
+    """float32[t n]: how much of each of n patches of each frame reaches CLS, if each frame is a sequence of its own.
 
-    Each frame is a sequence of its own. `over_space` has the mixing [t 1+n 1+n] of each block.
+    The row of CLS in each frame is divided by the number of frames.
+
+    Args:
+      over_space: for each block, the mixing [t 1+n 1+n] of CLS and the patches in each frame.
     """
     frames, tokens = over_space[0].shape[:2]
     row = jnp.tile(jnp.eye(tokens)[0] / frames, (frames, 1))
@@ -126,13 +135,16 @@ def per_frame(over_space: Sequence[jax.Array]) -> jax.Array:
 
 
 def mixing(one: Attended, heads: int) -> jax.Array:
-    """The mixing of rollout, (mean over heads of the attention + identity) / 2, float32[1 ... n n]."""
+    """float32[1 ... n n]: the mixing of rollout, (mean over heads of the attention + identity) / 2."""
     weights = attention(one, heads)[0].mean(-3)
     return (weights + jnp.eye(weights.shape[-1])) / 2
 
 
 def relevance(one: Attended, heads: int) -> jax.Array:
-    """The mixing of the variant for a class, identity + mean over heads of ReLU(dy/dA * A), float32[1 ... n n]."""
+    """float32[1 ... n n]: the mixing of the gradient-weighted variant.
+
+    It is identity + mean over heads of ReLU(dy/dA * A).
+    """
     weights, values = attention(one, heads)
     gradient = einops.rearrange(one.gradient.astype(jnp.float32), '... n (m d) -> ... m n d', m=heads)
     by_weight = jnp.einsum('...nd,...kd->...nk', gradient, values, precision='highest')
@@ -148,7 +160,7 @@ def attention(one: Attended, heads: int) -> tuple[jax.Array, jax.Array]:
 
 
 def attended(model: TimeSformer, variables: Any, video: jax.Array, label: int) -> dict[Key, Attended]:
-    """What every attention of a network computes for video[1 t h w c], with the gradients of the label's logit."""
+    """For every attention module, what it computes for video[1 t h w c], and the gradient of the label's logit."""
 
     def key(context: nn.module.InterceptorContext, layer: str) -> Key | None:
         path = context.module.path

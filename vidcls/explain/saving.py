@@ -2,15 +2,15 @@
 
 .png    the strip: the frames with the map over them
 .mp4    the animation over the whole video
-.json   label, probability, method, view, times, weight of each frame
+.json   label, probability, method, view, the time and the weight of each frame
 .npz    the numbers:
 
-map      float32[t h w]     of the window's pixels
-frames   uint8[t h w c]     these pixels, RGB
+map      float32[t h w]     the map, a value for each pixel of the window
+frames   uint8[t h w c]     the pixels of the window, RGB
 times    float64[t]         seconds
-weights  float32[t]         the share of each frame in the sum of the map
+weights  float32[t]         the fraction of the map's sum that lies in each frame
 window   int32[5]           top, left, height, width in the stored frame, and 1 if the network saw it mirrored
-cells_*  float32[t h w]     of each part of the network, on the part's own grid; signed if the method has signs
+cells_*  float32[t h w]     the cells of each branch of the network, on its own grid; signed if the method has signs
 """
 
 import itertools
@@ -38,8 +38,8 @@ _SAME = (
     'method',
     'views',
     'cells',
-)  # of two explanations of which the newer replaces the older
-_MOST_NAME = 80  # bytes of a file name, for the video and for the label each
+)  # a newer explanation replaces an older one that has the same values of these fields
+_MOST_NAME = 80  # bytes: the video's name and the label may each have so many in a file's name
 
 
 def save(
@@ -47,13 +47,14 @@ def save(
 ) -> Path:
     """Writes the four files, and returns the path of the strip.
 
-    An earlier explanation is replaced if it is of the same video file, run, label, method, views and grid. No other
-    file is replaced.
+    An earlier explanation is replaced if it has the same video file, run, label, method, number of views and grid. No
+    other file is replaced.
 
     Args:
       run: the work directory of the network.
-      film, film_times: as of `pictures.write_film`.
-      name: what the files are called; '' is the video's name.
+      film: stored frames of the whole video for the animation, as JPEGs.
+      film_times: float64[t], when these frames appear, seconds.
+      name: the beginning of the files' names; '' means the video's name.
     """
     pictures.check_libraries()
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +62,7 @@ def save(
     base = free_path(folder, name or Path(explanation.video).stem or 'frames', described)
     to = {ending: base.with_name(f'{base.name}.{ending}') for ending in ('json', 'png', 'mp4', 'npz')}
     text = json.dumps(described, indent=2) + '\n'
-    # The JSON comes first: by it the next save sees that files of a save that was cut short may be replaced.
+    # The JSON comes first. If this save is cut short, the next save reads there that the files may be replaced.
     whole_file.write_text(to['json'], text)
     with replacing(to['png']) as path:
         pictures.strip(explanation).save(path)
@@ -101,16 +102,16 @@ def arrays(explanation: Explanation) -> dict[str, Any]:
 
 
 def free_path(folder: Path, name: str, described: dict[str, Any]) -> Path:
-    """The path of the files, without ending. A number is added if files of another explanation have the name."""
+    """The path of the files, without an ending. A number is added if files of another explanation have the name."""
     stem = '-'.join((safe(name), safe(described['label']), described['method']))
     names = itertools.chain([stem], (f'{stem}-{number}' for number in itertools.count(2)))
     return next(folder / one for one in names if _is_free(folder / one, described))
 
 
 def safe(name: str) -> str:
-    """The name as a part of a file's name: letters, digits and _-+=. in at most `_MOST_NAME` bytes.
+    """Returns `name` with only letters, digits and _-+=. in at most `_MOST_NAME` bytes, for use in a file's name.
 
-    A dot in front is replaced, so that no file is hidden.
+    Every other character becomes _, and so does a dot in front, so that no file is hidden.
     """
     name = re.sub(r'[^\w.+=-]', '_', name).encode()[:_MOST_NAME].decode(errors='ignore')
     return re.sub(r'^\.', '_', name) or '_'
@@ -121,7 +122,7 @@ def _is_free(base: Path, described: dict[str, Any]) -> bool:
         return True
     try:
         there = read_json(base.with_name(f'{base.name}.json'), _MOST_JSON)
-    except (UserError, OSError):  # something else
+    except (UserError, OSError):  # files that this module did not write
         return False
     # Frames in memory have no name by which they could be recognised.
     return bool(described['video']) and all(there.get(key) == described[key] for key in _SAME)

@@ -1,6 +1,6 @@
-"""Takes a trained network away: a folder that runs without this library, or one for the Hugging Face hub.
+"""Exports a trained network: as a folder that runs without this library, or as a folder for the Hugging Face hub.
 
-`network` is the network as one function from frames to probabilities, `formats` writes it as a file of each format, `folder`
-checks the file and puts beside it what its users need, and `script` has the code among that. `vidcls.runtimes` opens such
-folders. `hub` writes weights and a model card.
+`network` makes the network one function from frames to probabilities, and `formats` writes this function as a file.
+`folder` checks the file, and puts beside it what the file's users need, such as the code that `script` writes.
+`vidcls.runtimes` opens such folders. `hub` writes weights and a model card.
 """

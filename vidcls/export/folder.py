@@ -1,11 +1,11 @@
-"""A trained network -> a folder that runs without this library, whole or not at all.
+"""Exports a trained network as a folder that runs without this library. The folder is written whole or not at all.
 
-    model.stablehlo, model/, model.tflite or model.onnx    the file of the format
-    export.json                                            what it takes and gives, and where it comes from
-    label.py, README.md                                    code that runs it, and how
+    model.stablehlo, model/, model.tflite or model.onnx    the network, as a file of the format
+    export.json                                            what the network takes and gives, and where it comes from
+    label.py, README.md                                    code that runs the network, and how to use the folder
     labels.txt, config.json, frames.json                   as in a work directory
 
-The file is run by its own library, and compared with jax, before the folder gets its name.
+Before the folder gets its name, the file is run with the format's own library, and the results are compared with jax.
 """
 
 import contextlib
@@ -34,23 +34,23 @@ from vidcls.runtimes import description
 from vidcls.runtimes.description import FILES, Description
 from vidcls.runtimes.opening import Program, check_installed, open_program
 
-_CHECKED = (2, 75, 50)  # clips, height and width of the whole frames of the check, pixels
-_RARE = 1e-4  # probabilities above it are compared by their logarithms too
+_CHECKED = (2, 75, 50)  # the check with whole frames has so many clips, and frames of this height and width, pixels
+_RARE = 1e-4  # probabilities above this are compared by their logarithms too
 
 
 def export(run: Run, format: str, out: str | Path, checkpoint_name: str = 'best', batch: int = 1) -> Description:
-    """Writes a checkpoint of a run as a folder `out` in a format.
+    """Exports a checkpoint of a run in a format, and returns the description of the exported file.
 
     Args:
-      run: with the configuration that it is tested with (`config.for_testing`).
+      run: the run, with the configuration for testing (`config.for_testing`).
       format: a key of `FORMATS`.
-      out: the folder to make.
+      out: the folder that is made.
       checkpoint_name: 'best', 'latest' or a step.
-      batch: clips at once, for a format of a fixed number.
+      batch: the number of clips at once, for formats that fix this number.
 
     Raises:
-      UserError: the folder exists, a library is missing, the format can't express the network, or the file that was written
-        differs from jax. Nothing is left then.
+      UserError: the folder exists, a library is missing, the format can't express the network, or the results of the
+        written file differ from those of jax. Nothing is left then.
     """
     chosen, out = FORMATS[format], Path(out).expanduser()
     check_installed(format, *chosen.needs)
@@ -95,22 +95,22 @@ def export(run: Run, format: str, out: str | Path, checkpoint_name: str = 'best'
 
 
 def for_others(config: Config) -> Config:
-    """The configuration for a folder that is given away: without paths of this machine, and float32."""
+    """The configuration for a folder that is given to others: float32, and without paths of this machine."""
     return dataclasses.replace(portable(config), data=DataConfig(), init=InitConfig())
 
 
 @contextlib.contextmanager
 def making(out: Path) -> Iterator[Path]:
-    """A folder beside `out` to fill: it becomes `out` when the block ends, and is deleted if the block fails.
+    """A context with a new folder. The folder becomes `out` when the block ends, and is deleted if the block fails.
 
     Raises:
-      UserError: something has that name already.
+      UserError: `out` exists already.
     """
     if out.exists() or out.is_symlink():
         raise UserError(f'--out={out}: is there already; name another folder, or remove it')
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f'.partial-{out.name}')
-    shutil.rmtree(partial, ignore_errors=True)  # what a kill left behind
+    shutil.rmtree(partial, ignore_errors=True)  # left behind by a process that was killed
     partial.mkdir()
     try:
         yield partial
@@ -120,13 +120,13 @@ def making(out: Path) -> Iterator[Path]:
 
 
 def check(network: Network, program: Program, chosen: Format, batch: int) -> float:
-    """Compares an exported program with jax on made frames.
+    """Compares an exported program with jax on generated frames.
 
     Returns:
-      The largest difference of a probability.
+      The largest difference between a probability of the program and the same probability of jax.
 
     Raises:
-      UserError: it is more than the format's tolerance.
+      UserError: a difference is more than the format's tolerance.
     """
     size = network.config.augment.crop_size
     clips, height, width = _CHECKED if chosen.whole_frames else (batch, size, size)
@@ -135,7 +135,7 @@ def check(network: Network, program: Program, chosen: Format, batch: int) -> flo
     difference = rare = np.inf
     if given.shape == right.shape:
         difference = float(np.abs(given - right).max())
-        # A network that is sure of itself gives 0 and 1 whatever happens within. Logarithms show that too.
+        # A network that is sure of a class gives nearly 0 and 1 even if its arithmetic is wrong. Logarithms show this.
         rare = float(np.abs(np.log(given / right))[right > _RARE].max())
     if not (difference <= chosen.tolerance and rare <= 100 * chosen.tolerance):
         raise UserError(
@@ -146,7 +146,7 @@ def check(network: Network, program: Program, chosen: Format, batch: int) -> flo
 
 
 def expected(network: Network, frames: np.ndarray, whole_frames: bool) -> np.ndarray:
-    """What evaluation and `Classifier` compute for frames uint8[b t h w 3]: probabilities float32[b k]."""
+    """The probabilities float32[b k] that evaluation and `Classifier` compute for frames uint8[b t h w 3]."""
     config = portable(network.config)
     step = jax.jit(make_predict_step(build_model(config, network.classes), config))
     height, width = frames.shape[2:4]

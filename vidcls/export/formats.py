@@ -1,9 +1,9 @@
-"""Writes a network as a file of each format; `vidcls.runtimes` opens them.
+"""Writes a network as a file of a format. `vidcls.runtimes` opens these files.
 
-stablehlo    jax.export: whole frames, any number of clips, for CPU, CUDA and TPU at once
-savedmodel   jax2tf: the same; the folder `model` is one that TensorFlow Serving takes
-tflite       TensorFlow's converter, of the SavedModel's program: frames of the crop's size, a fixed number of clips
-onnx         tf2onnx, of the TFLite file: likewise
+stablehlo    made by jax.export; takes whole frames and any number of clips, on CPU, CUDA and TPU
+savedmodel   made by jax2tf; takes the same as stablehlo. TensorFlow Serving takes the folder `model` as it is.
+tflite       made by TensorFlow's converter; takes frames of the crop's size and a fixed number of clips
+onnx         made by tf2onnx from a TFLite file; takes the same as tflite
 """
 
 import logging as python_logging
@@ -21,19 +21,20 @@ from vidcls.runtimes.description import FILES
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 _INPUT, _OUTPUT = 'frames', 'probabilities'  # names of the SavedModel's signature
-_OPSET = 18  # of ONNX
-_MOST_BYTES = 2_000_000_000  # of a file of TFLite or ONNX, which are one buffer and one message
+_OPSET = 18  # the version of ONNX's operators
+_MOST_BYTES = 2_000_000_000  # a TFLite file is one flat buffer and an ONNX file one protobuf message: both have a limit
 
 
 class Format(NamedTuple):
     """How a format is written.
 
     Attributes:
-      write: (network, number of clips, path) writes the file.
-      needs: modules that it takes beside those of the core.
-      whole_frames: whether it takes whole frames and any number of clips; else frames of the crop's size and `batch` clips.
+      write: a function (network, number of clips, path) that writes the file.
+      needs: the modules that writing needs beside those of the core.
+      whole_frames: whether the file takes whole frames and any number of clips. Otherwise it takes frames of the crop's
+        size and a fixed number of clips.
       platforms: where the file runs.
-      tolerance: the largest difference from jax that is accepted, of a probability.
+      tolerance: the largest difference from a probability of jax that is accepted.
     """
 
     write: Callable[[Network, int, Path], None]
@@ -83,7 +84,11 @@ def onnx(network: Network, batch: int, path: Path) -> None:
 
 
 def _rename(graph: Any, names: dict[str, str]) -> None:
-    """Gives values of an ONNX graph, such as 'serving_default_frames:0', their names in the SavedModel's signature."""
+    """Renames values of an ONNX graph, such as 'serving_default_frames:0', which becomes 'frames'.
+
+    Args:
+      names: the new name for each old name.
+    """
     for value in (*graph.input, *graph.output, *graph.value_info):
         value.name = names.get(value.name, value.name)
     for node in graph.node:
@@ -92,15 +97,16 @@ def _rename(graph: Any, names: dict[str, str]) -> None:
 
 
 def _in_tensorflow(network: Network, batch: int | None, platforms: tuple[str, ...]) -> tuple[Any, Any]:
-    """A module of TensorFlow that holds the variables, and its function with the signature of serving.
+    """A TensorFlow module that has the variables, and the module's function that becomes the serving signature.
 
     Args:
-      batch: a fixed number of clips of frames of the crop's size; None: any number of whole frames.
+      batch: the number of clips that the function takes, with frames of the crop's size. None means any number of clips
+        with whole frames.
     """
     import tensorflow as tf
     from jax.experimental import jax2tf
 
-    tf.config.set_visible_devices([], 'GPU')  # or TensorFlow takes all of its memory
+    tf.config.set_visible_devices([], 'GPU')  # otherwise TensorFlow takes all memory of the GPU
     size = None if batch is None else network.config.augment.crop_size
     shape = (batch, network.frames, size, size, 3)
     converted = jax2tf.convert(

@@ -1,13 +1,16 @@
-"""A trained network -> a folder for the Hugging Face hub, whole or not at all. `huggingface-cli upload` takes it as it is.
+"""Exports a trained network as a folder for the Hugging Face hub. The folder is written whole or not at all.
 
     model.safetensors     the weights under the names of the library that publishes such networks: mmaction2 or tsn-pytorch
-                          for TSN, ECO-pytorch for ECO, transformers for TimeSformer
-    vidcls.safetensors    the same under our names; a network that no library has is in `model.safetensors` under our names
-    config.json           the settings of the run, as `vidcls`; for transformers its own settings beside them
+                          for TSN, ECO-pytorch for ECO, transformers for TimeSformer. If no library has the network, the
+                          weights are under the names of vidcls, and there is no second file.
+    vidcls.safetensors    the same weights under the names of vidcls
+    config.json           the settings of the run, under `vidcls`; if transformers has the network, also the settings
+                          that transformers reads
     labels.txt            class names in the order of the logits
-    README.md             the model card: how to load it, protocol, scores of the evaluations
+    README.md             the model card: how to load the network, the protocol, and the scores of the evaluations
 
-`--config.init.weights=hf://ORG/NAME` starts from `model.safetensors`. Both files are read back before the folder gets its name.
+`huggingface-cli upload` takes the folder as it is. A training with `--config.init.weights=hf://ORG/NAME` starts from
+`model.safetensors`. Both files of weights are read back before the folder gets its name.
 """
 
 import dataclasses
@@ -34,14 +37,17 @@ from vidcls.run.workdir import Run
 from vidcls.text.bounded_file import read_json
 from vidcls.text.names import as_json, readable
 
-# The layouts of `vidcls.pretrained` that are published, the first that a network has is taken.
+# The layouts of `vidcls.pretrained` in which weights are published. The first that fits the network is taken.
 _LIBRARIES = ('huggingface', 'mmaction2', 'tsn-pytorch', 'eco-pytorch', 'mmaction2-joint')
 _ATTENTION = {'divided': 'divided_space_time', 'joint': 'joint_space_time', 'space': 'space_only'}
 _SCORES_BYTES = 16 << 20
 
 
 def export(run: Run, out: str | Path, checkpoint_name: str = 'best') -> None:
-    """Writes a checkpoint of a run as a folder `out` for the hub.
+    """Exports a checkpoint of a run as a folder `out` for the hub.
+
+    Args:
+      checkpoint_name: 'best', 'latest' or a step.
 
     Raises:
       UserError: the folder exists, or there is no such checkpoint.
@@ -65,7 +71,7 @@ def export(run: Run, out: str | Path, checkpoint_name: str = 'best') -> None:
 
 
 def _in_a_library(variables: Mapping[str, Any], model: nn.Module) -> tuple[str, dict[str, np.ndarray]]:
-    """The first of `_LIBRARIES` that has this network, and the weights as it has them; nothing if none has."""
+    """The first of `_LIBRARIES` that has this network, and the weights in its layout; ('', {}) if there is none."""
     for library in _LIBRARIES:
         try:
             return library, pretrained.export(variables, model, library, from_rgb=True)
@@ -75,7 +81,7 @@ def _in_a_library(variables: Mapping[str, Any], model: nn.Module) -> tuple[str, 
 
 
 def _check(path: Path, model: nn.Module, variables: Mapping[str, Any]) -> None:
-    """Reads a file back as a user's training would, and compares every array."""
+    """Reads a file of weights as a training would that starts from it, and compares every array with `variables`."""
     found = own.named(pretrained.load(path, model, variables).for_rgb())
     right = own.named(variables)
     if {name: array.tobytes() for name, array in found.items()} != {name: right[name].tobytes() for name in right}:
@@ -83,7 +89,7 @@ def _check(path: Path, model: nn.Module, variables: Mapping[str, Any]) -> None:
 
 
 def _for_transformers(model: nn.Module, config: Config, labels: tuple[str, ...], library: str) -> dict[str, Any]:
-    """The settings that transformers reads, if the weights are in its form."""
+    """The settings that transformers reads, if the weights are in the layout of transformers; otherwise nothing."""
     if library != 'huggingface' or not isinstance(model, TimeSformer):
         return {}
     return {
@@ -110,7 +116,12 @@ def _for_transformers(model: nn.Module, config: Config, labels: tuple[str, ...],
 
 
 def card(run: Run, config: Config, step: int, digest: str, library: str) -> str:
-    """The text of the model card: the hub's settings as YAML, of which JSON is a part, and a page."""
+    """The text of the model card: the hub's settings, then a page. The settings are JSON, which is valid YAML.
+
+    Args:
+      digest: the SHA-256 of the checkpoint.
+      library: the library under whose names the weights are; '' means vidcls.
+    """
     scores = _scores(run, step)
     front = {
         'library_name': 'vidcls',
@@ -154,7 +165,7 @@ A network that names what happens in a video, one of {len(run.labels)} labels (`
 
 
 def _scores(run: Run, step: int) -> list[dict[str, Any]]:
-    """The results of the evaluations of this checkpoint, in the order of their names."""
+    """The results of all evaluations of the checkpoint of `step`, in the order of their files' names."""
     found = [read_json(path, _SCORES_BYTES) for path in sorted((run.folder / 'eval').glob('*.json'))]
     return [score for score in found if score.get('checkpoint_step') == step and isinstance(score.get('top1'), float)]
 

@@ -1,8 +1,9 @@
-"""A trained network as one function that needs nothing beside it: frames uint8[b t h w 3] -> probabilities float32[b k].
+"""A trained network as one function, frames uint8[b t h w 3] -> probabilities float32[b k], for export.
 
-t counts all frames of all views in time of a clip, one view after the other. Cropping, resizing, normalising, the softmax and
-the average over views are within. In whole-frame form h and w are those of the stored frames; else both are the crop's size,
-and the caller has cropped and resized.
+The t frames are those of all views in time of a clip, one view after the other. The function normalises, computes the
+logits, and averages over the views. There are two forms of it. The form for whole frames also crops and resizes: h and
+w are the size of the stored frames. The other form takes frames that the caller has cropped and resized: h and w are
+the crop's size.
 """
 
 import dataclasses
@@ -26,9 +27,9 @@ class Network:
     """What is exported.
 
     Attributes:
-      config: of the run, as it is tested.
-      variables: of the network, arrays of numpy.
-      classes: k.
+      config: the run's configuration for testing.
+      variables: the network's variables, as numpy arrays.
+      classes: the number of classes, k.
     """
 
     config: Config
@@ -37,15 +38,18 @@ class Network:
 
     @property
     def frames(self) -> int:
-        """t."""
+        """The number of frames of a clip, t: those of all its views in time."""
         return Sampler(self.config.sampling, training=False).num_frames * self.config.test.clips
 
     def function(self, whole_frames: bool, which: Literal['each', 'xla']) -> Callable[[Any, jax.Array], jax.Array]:
-        """(variables, frames uint8[b t h w 3]) -> probabilities float32[b k], to be traced for a file.
+        """Returns the function (variables, frames uint8[b t h w 3]) -> probabilities float32[b k].
+
+        The function is traced when a file is written.
 
         Args:
-          whole_frames: whether frames are whole, of any size; else they have the size of the crop.
-          which: as of `vidcls.models.layers.forms`.
+          whole_frames: whether the function takes whole frames of any size. Otherwise it takes frames of the crop's
+            size.
+          which: as for `vidcls.models.layers.forms`.
         """
         model = build_model(portable(self.config), self.classes)
         augment, test = self.config.augment, self.config.test
@@ -69,7 +73,7 @@ class Network:
 
 
 def portable(config: Config) -> Config:
-    """The configuration of the network as it is exported: float32, for one device of any kind."""
+    """The configuration that is exported: float32, and for one device of any platform."""
     model = dataclasses.replace(
         config.model, dtype='float32', sync_batch_norm=False, remat=None, attention_implementation=None
     )
@@ -77,12 +81,12 @@ def portable(config: Config) -> Config:
 
 
 def traced_windows(height: Any, width: Any, augment: AugmentConfig, crops: int) -> jax.Array:
-    """`vidcls.data.windows.view_windows` of frames whose size is known when the program runs: int32[v 5].
+    """int32[v 5]: what `vidcls.data.windows.view_windows` returns, for frames whose size is known only at run time.
 
-    It computes in float64 as Python does, so that halves are rounded to the same side.
+    The arithmetic is in float64, as in Python, so that halves are rounded in the same direction.
 
     Args:
-      height, width: of the frames, pixels; numbers or symbols.
+      height, width: the size of the frames, pixels; numbers or symbols.
     """
     height, width = (jnp.asarray(side, jnp.int32) for side in (height, width))
     with jax.enable_x64(True):
@@ -91,10 +95,11 @@ def traced_windows(height: Any, width: Any, augment: AugmentConfig, crops: int) 
 
 
 def _windows(height: jax.Array, width: jax.Array, augment: AugmentConfig, crops: int) -> list[list[jax.Array]]:
-    """(top, left, height, width, flip) of each window, whole numbers of float64."""
+    """The (top, left, height, width, flip) of each window, as whole numbers in float64."""
     short, size = augment.test_short_side or augment.short_side, augment.crop_size
     least = jnp.minimum(height, width)
-    # It is always `short`. XLA would divide by a constant in another way: it would multiply by 1 / short.
+    # The result is always `short`, but no constant to XLA, which would turn a division by a constant into a
+    # multiplication by 1 / short.
     short = jnp.where(least > 0, float(short), 1.0)
     down, right = (jnp.round(side * short / least) - size for side in (height, width))
     if crops == 1:

@@ -1,7 +1,7 @@
 """The texts of an exported folder: `label.py`, which runs the file without this library, and `README.md`.
 
-`label.py` decodes with PyAV, chooses the frames that the run's tests choose, and calls the library of the format. It is plain
-code for users to keep and change; the numbers in it are those of the run.
+`label.py` decodes with PyAV, chooses the frames that a test of the run chooses, and calls the library of the format. It
+is plain code that users may keep and change, and has the numbers of the run in it.
 """
 
 import string
@@ -16,7 +16,13 @@ from vidcls.text.names import readable
 
 
 class Library(NamedTuple):
-    """How `label.py` runs a format: what is installed, the lines of `model`, and the expression of its result."""
+    """How `label.py` runs a format.
+
+    Attributes:
+      install: the packages that `pip install` gets.
+      opening: the lines of the function `model`, which opens the file.
+      result: the expression for the probabilities.
+    """
 
     install: str
     opening: str
@@ -155,8 +161,9 @@ def label_script(config: Config, frames: FrameStorage, described: Description) -
     """The text of `label.py`.
 
     Args:
-      config: as the run is tested.
+      config: the run's configuration for testing.
       frames: how the run's dataset stored frames.
+      described: the exported file.
     """
     library, batch = LIBRARIES[described.format], described.input[0]
     augment = config.augment
@@ -180,7 +187,11 @@ def label_script(config: Config, frames: FrameStorage, described: Description) -
 
 
 def chooses(sampling: SamplingConfig, views: int) -> str:
-    """The lines that choose frames as `vidcls.data.sampling` does: of `number` and `rate`, int[t]."""
+    """The lines of code that compute int[t], the frames that `vidcls.data.sampling` chooses, from `number` and `rate`.
+
+    Args:
+      views: the number of views in time.
+    """
     sampler = Sampler(sampling, training=False)
     count = sampler.num_frames
     if sampling.scheme == 'segments':
@@ -234,7 +245,9 @@ def readme(name: str, config: Config, described: Description) -> str:
     """The text of `README.md`.
 
     Args:
-      name: of the network.
+      name: the name of the network.
+      config: the run's configuration for testing.
+      described: the exported file.
     """
     test, augment = config.test, config.augment
     size, batch = augment.crop_size, described.input[0]

@@ -1,7 +1,8 @@
-"""Pages about evaluations, trainings and datasets. A page is one HTML file, which opens anywhere without a network.
+"""Pages about evaluations, trainings and datasets. A page is one HTML file, which opens without an internet connection.
 
 `page` has the shell and the blocks that pages are made of; `theme` has the colours and the look of plots. The libraries
-that draw are an extra. Scripts call `check_installed` before they import a module of this room.
+that draw are an optional extra of the package, so scripts call `check_installed` before they import a module of this
+room.
 """
 
 import importlib.util
@@ -16,7 +17,7 @@ def check_installed(*more: str) -> None:
     """Checks that the libraries of the extra are installed.
 
     Args:
-      more: modules of the extra that this page needs beside those of every page.
+      more: modules of the extra that this page needs and other pages do not.
 
     Raises:
       UserError: a library is missing; the message says how to get it.

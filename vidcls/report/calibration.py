@@ -15,11 +15,11 @@ class Calibration(NamedTuple):
     """A reliability diagram.
 
     Attributes:
-      error: the expected calibration error: the mean distance between confidence and accuracy of a bin, weighted by its
-        clips.
+      error: the expected calibration error: the mean over the bins of the distance between confidence and accuracy. The
+        weight of a bin is its number of clips.
       clips: int64[bins], the number of clips in each bin. Of 15 bins, bin m has the confidences in (m/15, (m + 1)/15].
       confidence: float64[bins], the mean confidence of the bin's clips; nan for a bin without clips.
-      accuracy: float64[bins], the share of the bin's clips that are right; nan for a bin without clips.
+      accuracy: float64[bins], the fraction of the bin's clips that are right; nan for a bin without clips.
     """
 
     error: float
@@ -32,8 +32,9 @@ def calibration(confidence: np.ndarray, hit: np.ndarray, bins: int = BINS) -> Ca
     """The reliability diagram of n clips.
 
     Args:
-      confidence: float[n], the probability of the most probable class; finite.
+      confidence: float[n], the probability of each clip's most probable class; finite.
       hit: bool[n], whether that class is right.
+      bins: the number of bins.
     """
     place = np.clip(np.ceil(np.asarray(confidence, np.float64) * bins).astype(int) - 1, 0, bins - 1)
     clips = np.bincount(place, minlength=bins)

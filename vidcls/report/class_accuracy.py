@@ -12,7 +12,7 @@ from vidcls.report.scored import Scored
 from vidcls.text.names import counted
 
 _BARS = 60
-_ENDS = 20  # bars of the lowest classes, where not all have one
+_ENDS = 20  # bars for the lowest classes, where there are too many classes to give each a bar
 
 
 def blocks(clips: Scored) -> list[Markup]:

@@ -9,11 +9,11 @@ from vidcls.report.intervals import Units
 from vidcls.text.names import counted
 
 _BINS = 8
-_CLIPS = 10  # of a bin at least, so that its accuracy says something
+_CLIPS = 10  # the fewest clips of a bin, so that the bin's accuracy means something
 
 
 def blocks(hit: np.ndarray, units: Units, seconds: np.ndarray, num_frames: np.ndarray) -> list[Markup]:
-    """A plot by seconds and a plot by frames.
+    """A plot of the accuracy by seconds and a plot of the accuracy by frames.
 
     Args:
       hit: bool[n], whether each clip is right.
@@ -28,7 +28,10 @@ def blocks(hit: np.ndarray, units: Units, seconds: np.ndarray, num_frames: np.nd
 
 
 def bins(values: np.ndarray) -> list[np.ndarray]:
-    """The clips of each bin, in ascending order of the values. Equal values are in one bin, and no bin is empty."""
+    """The clips int64[m] of each bin. The bins are in ascending order of the clips' values float[n].
+
+    Equal values are in one bin, and no bin is empty.
+    """
     count = max(min(_BINS, len(values) // _CLIPS), 1)
     edges = np.unique(np.quantile(values, np.arange(1, count) / count, method='closest_observation'))
     place = np.searchsorted(edges, values, side='left')

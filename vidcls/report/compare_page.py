@@ -1,4 +1,7 @@
-"""The page of a comparison, and its lines for a terminal: runs B, C... each against run A, on the same clips."""
+"""The page of a comparison, and its lines for a terminal.
+
+Runs B, C... are each compared with run A, on the same clips.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +17,11 @@ from vidcls.run.stored_results import StoredResult, values_of
 from vidcls.text.names import counted
 
 _BARS = 40  # classes that the plot shows
-_ROWS = 100  # clips of a kind that the page names
+_ROWS = 100  # the most clips that the page names for each kind of change
 
 
 def write(path: Path, pairs: Sequence[Comparison]) -> list[str]:
-    """Writes the page, and its numbers beside it as JSON; returns one line for each pair.
+    """Writes the page and, beside it, its numbers as JSON. Returns one line for each pair.
 
     Args:
       path: the page's path, which ends in .html.

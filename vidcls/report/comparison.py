@@ -1,8 +1,8 @@
 """Compares two evaluations of the same clips: the difference of their top-1, and whether it is more than chance.
 
-McNemar's exact test (McNemar 1947; Dietterich 1998, section 3.1) looks at the clips that only one of the two gets
-right. If both were equally good, each such clip would be right in either with probability 1/2. The test takes clips to
-be independent; the bootstrap interval over groups does not.
+McNemar's exact test (McNemar 1947; Dietterich 1998, section 3.1) looks at the clips that only one of the two
+evaluations gets right. If both were equally good, the first would be right with probability 1/2 on each of these clips.
+The test assumes that clips are independent; the bootstrap interval over groups does not.
 """
 
 import dataclasses
@@ -65,7 +65,7 @@ class Comparison:
 
     @property
     def by_class(self) -> dict[int, tuple[int, int, int]]:
-        """Label -> (clips that A gets right, clips that B gets right, all clips), for the labels that have clips."""
+        """For each label that has clips: how many clips A gets right, how many B gets right, and how many there are."""
         labels = self.clips_a.labels
         return {
             int(label): (int(self.clips_a.hit[of].sum()), int(self.clips_b.hit[of].sum()), int(of.sum()))
@@ -77,8 +77,8 @@ class Comparison:
     def changed(self) -> np.ndarray:
         """The clips for which A and B give different answers, int64[m].
 
-        The clips that B lost come first, then the clips that B gained, then those that are wrong in both. Clips of one
-        kind are sorted by the change of their true label's probability, largest first.
+        The clips that B lost come first, then the clips that B gained, then the clips that are wrong in both. Within
+        each of the three, the clips whose true label's probability changed most come first.
         """
         kind = np.where(self.clips_a.hit, 0, np.where(self.clips_b.hit, 1, 2))
         own = self.clips_a.labels[:, None]
@@ -88,7 +88,7 @@ class Comparison:
 
 
 def compare(a: StoredResult, b: StoredResult, units: intervals.Units) -> Comparison:
-    """The comparison of two evaluations. The arguments are fields of `Comparison`."""
+    """Makes the comparison of two evaluations. The arguments become fields of `Comparison`."""
     return Comparison(a, b, scored(a), scored(b), units)
 
 
@@ -127,7 +127,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def names(results: Sequence[StoredResult]) -> list[str]:
-    """A letter and a name for each run: its folder, and also its evaluation if two folders have the same name."""
+    """A letter and a name for each run, such as 'A (mine)'.
+
+    The name is the folder's. If several folders have the same name, the evaluation's name follows.
+    """
     folders = [result.run for result in results]
     return [
         f'{chr(65 + number)} ({folder})' if folders.count(folder) == 1 else f'{chr(65 + number)} ({folder}, {readable(result.path.stem)})'
@@ -136,7 +139,7 @@ def names(results: Sequence[StoredResult]) -> list[str]:
 
 
 def summary(pairs: Sequence[Comparison]) -> list[dict[str, Any]]:
-    """The numbers of each pair, as JSON takes them. Rates are in [0, 1]."""
+    """The numbers of each pair, ready to be written as JSON. Rates are in [0, 1]."""
     corrected = holm([pair.p_value for pair in pairs])
     return [
         {

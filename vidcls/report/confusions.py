@@ -10,20 +10,21 @@ import scipy.spatial.distance
 from vidcls.report import theme
 from vidcls.report.scored import Scored
 
-LABELLED = 60  # rows; more names than that can't be read beside a matrix
-MOST_CLASSES = 3000  # of a matrix, which is dense
-CLOSE_UP = 30  # classes of the close-up that stands beside a larger matrix
+LABELLED = 60  # the most rows that have names; more names can't be read beside a matrix
+MOST_CLASSES = 3000  # with more classes there is no matrix, because the matrix is dense
+CLOSE_UP = 30  # the most classes of the close-up that stands below a larger matrix
 _NAMED_COLUMNS = 12
-_TICKS = (0.0, 0.1, 0.5, 1.0)  # of the colours
+_TICKS = (0.0, 0.1, 0.5, 1.0)  # of the colour scale
 
 
 class Pair(NamedTuple):
-    """A class that is taken for another.
+    """A confusion: clips of one class that are taken for another class.
 
     Attributes:
-      truth, found: the label of the class, and the label of the class that it is taken for.
+      truth: the label of the clips' class.
+      found: the label of the class that they are taken for.
       clips: how many clips of `truth` are taken for `found`.
-      share: `clips` as a share of all clips of `truth`.
+      share: `clips` as a fraction of all clips of `truth`.
     """
 
     truth: int
@@ -35,7 +36,7 @@ class Pair(NamedTuple):
 def matrix(clips: Scored) -> np.ndarray:
     """The confusion matrix int64[k k]: how many clips of class i are taken for class j.
 
-    Clips without probabilities are in no column.
+    Clips whose probabilities are not finite do not count.
     """
     counts = np.zeros((len(clips.classes),) * 2, np.int64)
     np.add.at(counts, (clips.labels[clips.finite], clips.found[clips.finite]), 1)
@@ -43,7 +44,10 @@ def matrix(clips: Scored) -> np.ndarray:
 
 
 def largest(clips: Scored, most: int) -> list[Pair]:
-    """The pairs of different classes with the most clips. Of equally many clips, the larger share comes first."""
+    """The pairs of different classes with the most clips, at most `most` of them, largest first.
+
+    Among pairs with equally many clips, the pair with the larger share comes first.
+    """
     counts, totals = matrix(clips), np.bincount(clips.labels, minlength=len(clips.classes))
     np.fill_diagonal(counts, 0)
     truths, founds = np.nonzero(counts)
@@ -52,10 +56,13 @@ def largest(clips: Scored, most: int) -> list[Pair]:
 
 
 def order(counts: np.ndarray) -> np.ndarray:
-    """An order of the classes, int64[k], in which classes that are taken for each other are near.
+    """An order of the classes, int64[k], in which classes that are taken for each other stand near each other.
 
-    The order is taken from the leaves of a clustering with average links. The distance of two classes falls with the
-    share of their clips that are taken for the other class.
+    The order is that of the leaves of a clustering with average links. The distance of two classes is 1 less the mean
+    of two fractions: of each class's clips, the fraction that is taken for the other class.
+
+    Args:
+      counts: a confusion matrix int64[k k].
     """
     if len(counts) < 3:
         return np.arange(len(counts))
@@ -85,7 +92,8 @@ def close_up(clips: Scored) -> np.ndarray:
 def heatmap(clips: Scored, labels: np.ndarray) -> go.Figure:
     """A picture of the matrix, with the rows and columns of these labels alone.
 
-    The colour of a cell is the square root of its share of the row's clips, so that a single clip of fifty can be seen.
+    The colour of a cell shows the square root of the cell's fraction of the row's clips, so that one clip of fifty can
+    be seen.
     """
     totals = np.bincount(clips.labels, minlength=len(clips.classes))[labels]
     counts = matrix(clips)[np.ix_(labels, labels)]
@@ -112,7 +120,7 @@ def heatmap(clips: Scored, labels: np.ndarray) -> go.Figure:
         showticklabels=named, autorange='reversed',
     )  # fmt: skip
     if not few:
-        figure.update_layout(margin_b=40)  # for the title, which makes room for itself only with names above it
+        figure.update_layout(margin_b=40)  # room for the axis's title; plotly makes this room only if there are names
     if not named:
         figure.update_layout(dragmode='zoom')
     return figure

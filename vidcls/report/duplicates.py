@@ -9,12 +9,13 @@ distance of two clips is the number of bits that differ, of 64 * FRAMES = 512 bi
 again, scaled or made brighter by 25 levels have distances of at most 40. Two clips of one recording with a still camera
 have distances of 10 to 200, and clips of different recordings have distances above 130.
 
-So a second look divides the pairs within MOST_BITS into copies and scenes. What moves in a clip is its grey pictures
-less their mean. If what moves in two clips correlates by at least LEAST_CORRELATION, one is a copy of the other.
-Otherwise both are of one scene, such as two clips cut from one recording. On UCF101 the correlation was 0.98 to 1 for
-120 copies of the kinds above, 0.1 for the clips of Basketball's groups 3 and 23, and below 0.7 for the two halves of 86
-of 88 clips; the other two clips are push-ups in step. A copy that is cut in time, mirrored or cropped is not found, and
-a copy of a clip in which nothing moves passes for a scene.
+These ranges overlap, so a second look divides the pairs within MOST_BITS into copies and scenes. It compares what moves
+in each clip: the clip's grey pictures less their mean. If what moves in two clips correlates by at least
+LEAST_CORRELATION, one clip is a copy of the other. Otherwise both are of one scene, such as two clips cut from one
+recording. On UCF101 the correlation was 0.98 to 1 for 120 copies of the kinds above, and 0.1 for the clips of
+Basketball's groups 3 and 23. Between the first and the second half of a clip it was below 0.7 for 86 of 88 clips; the
+other two clips show push-ups in step. A copy that is cut in time, mirrored or cropped is not found, and a copy of a
+clip in which nothing moves passes for a scene.
 """
 
 import hashlib
@@ -32,7 +33,7 @@ from vidcls.report.pictures import grey, spread
 FRAMES = 8
 MOST_BITS = 48  # of 512
 LEAST_CORRELATION = 0.9
-MOST_PAIRS = 1000  # that are kept, nearest first
+MOST_PAIRS = 1000  # so many pairs are kept, the nearest ones
 _BLOCK = 256  # clips that are compared with all others at once
 _SIDE = 64  # pixels of the pictures of the second look
 
@@ -41,8 +42,8 @@ class Alike(NamedTuple):
     """Clips that are alike.
 
     Attributes:
-      clips: their numbers in the dataset's index, ascending; two or more.
-      bits: in which the hashes of two clips differ; None for clips of the same bytes.
+      clips: the numbers of the clips in the dataset's index, ascending; two or more.
+      bits: the number of bits in which the hashes of two clips differ; None for clips with the same bytes.
     """
 
     clips: tuple[int, ...]
@@ -50,7 +51,7 @@ class Alike(NamedTuple):
 
 
 def equal_clips(dataset: Dataset) -> list[Alike]:
-    """The clips whose frames are equal byte by byte, in the order of the first of each."""
+    """Groups of clips whose frames are equal byte by byte, in the order of each group's first clip."""
     index, reader = dataset.index, dataset.reader()
     same_sizes = defaultdict(list)
     for clip in range(len(index)):
@@ -88,7 +89,7 @@ def crossing(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def crossed_splits(dataset: Dataset, clips: Sequence[int]) -> list[str]:
-    """The pairs of crossing splits that both have some of these clips, such as 'train1 and test1'."""
+    """The pairs of crossing splits, such as 'train1 and test1', in which both splits have some of `clips`."""
     splits = {name: members for name, members in dataset.splits.items() if np.isin(clips, members).any()}
     return [
         f'{a} and {b}'
@@ -105,16 +106,18 @@ def near_pairs(
     group_of: np.ndarray,
     most_bits: int = MOST_BITS,
 ) -> tuple[list[Alike], int]:
-    """Pairs of clips in crossing parts whose hashes differ in at most `most_bits`, and that are not of one group.
+    """The pairs of clips in crossing parts whose hashes differ in at most `most_bits` bits.
+
+    Pairs of clips of one group are left out.
 
     Args:
-      hashes: uint64[n f], of f frames of each clip.
-      known: bool[n], whether the hashes mean something; a black clip looks like every other.
+      hashes: uint64[n f], the hashes of f frames of each clip.
+      known: bool[n], whether the clip's hashes mean anything. Those of a black clip do not.
       part, cross: what `crossing` returns.
       group_of: int[n], the group of each clip. Clips that are known to be equal are in one group.
 
     Returns:
-      The nearest MOST_PAIRS pairs, nearest first, and the number of all such pairs.
+      The MOST_PAIRS nearest pairs, nearest first, and the number of all such pairs.
     """
     rows, counted, kept = np.flatnonzero(known), 0, []
     for start in range(0, len(rows), _BLOCK):
@@ -123,7 +126,7 @@ def near_pairs(
         for frame in range(hashes.shape[1]):
             bits += np.bitwise_count(hashes[first, None, frame] ^ hashes[None, second, frame])
         near = (bits <= most_bits) & cross[np.ix_(part[first], part[second])]
-        near &= np.arange(len(first))[:, None] < np.arange(len(second))[None, :]  # each pair once
+        near &= np.arange(len(first))[:, None] < np.arange(len(second))[None, :]  # so that each pair is found once
         near &= group_of[first][:, None] != group_of[second][None, :]
         i, j = np.nonzero(near)
         counted += len(i)
@@ -135,7 +138,7 @@ def near_pairs(
 
 
 def is_copy(dataset: Dataset, reader: FrameReader, pair: Alike) -> bool:
-    """Whether the clips of a pair show the same pictures, not the same scene alone.
+    """Whether the clips of a pair show the same pictures, and not only the same scene.
 
     Raises:
       UserError, ValueError: a frame can't be read or decoded.
@@ -146,7 +149,7 @@ def is_copy(dataset: Dataset, reader: FrameReader, pair: Alike) -> bool:
 
 
 def _moving(dataset: Dataset, reader: FrameReader, clip: int) -> np.ndarray:
-    """What moves in a clip: the grey pictures of its frames less their mean, float64[FRAMES h w]."""
+    """What moves in a clip, float64[FRAMES h w]: grey pictures of its frames less the mean of these pictures."""
     frames = spread(dataset.index.num_frames(clip), FRAMES)
     found = np.stack([grey(jpeg, (_SIDE, _SIDE)) for jpeg in reader.read(clip, frames)]).astype(float)
     return found - found.mean(axis=0)

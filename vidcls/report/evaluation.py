@@ -1,8 +1,8 @@
 """The page of an evaluation: where the network fails, and how far its scores can be believed.
 
 The page is `eval/<name>.html`, beside the evaluation's two files. It is made from the stored logits
-(`vidcls.run.stored_results`). Frames and lengths of clips come from the dataset, if the dataset is where it was;
-otherwise the page says so and goes without them.
+(`vidcls.run.stored_results`). Frames and lengths of clips come from the dataset, if the dataset is still in its folder;
+otherwise the page leaves them out and says so.
 """
 
 from collections.abc import Mapping, Sequence
@@ -130,7 +130,7 @@ def _drawn(units: Units, clips: int) -> str:
 
 
 def _protocol(scores: Mapping[str, Any]) -> dict[str, str]:
-    """The protocol in words."""
+    """The evaluation's protocol: for each field, its name in words and its value as text."""
     fields = FIELDS.items()
     return {field.words: page.value(scores[name]) for name, field in fields if field.words and name in scores}
 

@@ -17,13 +17,13 @@ from vidcls.report.looks import BLACK, FLAT, FROZEN_FRAMES, FROZEN_SECONDS
 from vidcls.report.pictures import spread
 from vidcls.text.names import counted, readable
 
-SHEETS_BYTES = 6 << 20  # of all sheets together; base64 makes 8 MiB of them
-_CELLS, _COLUMNS = 12, 4  # clips of a class on its sheet
-_CELL_BYTES = 5000  # that a cell takes at a good quality
-_LEAST_SHEET = 1500  # bytes: a class gets a sheet as long as so many are left for it
-_GROUPS, _MEMBERS, _SUSPECTS, _ROWS = 24, 30, 24, 200  # that the page shows
-_NAMED = 60  # classes whose names stand beside their bars
-_STRIP = 3  # frames
+SHEETS_BYTES = 6 << 20  # the most bytes of all sheets together; base64 makes 8 MiB of them
+_CELLS, _COLUMNS = 12, 4  # the most clips of a class on its sheet, and clips in a row
+_CELL_BYTES = 5000  # the bytes that a cell takes at a good quality
+_LEAST_SHEET = 1500  # bytes: only as many classes get a sheet as leave so many bytes for each
+_GROUPS, _MEMBERS, _SUSPECTS, _ROWS = 24, 30, 24, 200  # the most that the page shows of each
+_NAMED = 60  # with more classes, the names do not stand beside the bars
+_STRIP = 3  # frames of a clip on a card
 
 
 def write(path: Path, found: Inspection) -> None:
@@ -279,11 +279,11 @@ def _sheets(found: Inspection) -> list[Markup]:
 
 
 def _frames_of(found: Inspection, clip: int, count: int, cell: tuple[int, int]) -> list[Image.Image]:
-    """`count` frames of a clip as cells. A frame that can't be decoded becomes a grey cell."""
+    """`count` frames of a clip as pictures of the size `cell`. A frame that can't be decoded becomes a grey picture."""
     cells = []
     for frame in spread(found.dataset.index.num_frames(clip), count):
         try:
             cells.append(pictures.thumbnail(found.dataset.reader().read(clip, [frame])[0], cell))
-        except (ValueError, OSError, SyntaxError, Image.DecompressionBombError):  # the section on frames names it
+        except (ValueError, OSError, SyntaxError, Image.DecompressionBombError):  # the section on frames names the clip
             cells.append(Image.new('RGB', cell, (128, 128, 128)))
     return cells

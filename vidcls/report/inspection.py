@@ -1,6 +1,6 @@
 """Finds what may be wrong with a dataset.
 
-Clips may be in it twice, be on both sides of its splits, show nothing, or seem mislabelled.
+Clips may be in the dataset twice, be in both training and testing, show nothing, or seem mislabelled.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from vidcls.run.stored_results import StoredResult
 from vidcls.text.names import counted, readable
 
 SHORT = 8  # frames; a clip with fewer gives most networks the same frame several times
-_SUSPECTS = 200  # that are kept
+_SUSPECTS = 200  # the most suspects that are kept
 _TOP = 3
 
 
@@ -29,7 +29,7 @@ class Suspect(NamedTuple):
     Attributes:
       clip: the clip's number in the dataset's index.
       probability: the probability of the clip's label.
-      ranking: (label, probability) of the most probable classes.
+      ranking: the most probable classes, each as (label, probability), best first.
     """
 
     clip: int
@@ -42,7 +42,7 @@ class Inspection:
     """What was found in a dataset.
 
     Attributes:
-      equal: clips with the same bytes.
+      equal: groups of clips with the same bytes.
       copies: pairs in crossing splits that show the same pictures and are not equal, nearest first.
       scenes: pairs in crossing splits that are of one scene.
       num_more: the number of pairs in crossing splits that look the same and were too many to be looked at again.
@@ -63,7 +63,7 @@ class Inspection:
     unrated: int
 
     def clips(self, wanted: Callable[[ClipLooks], Any]) -> list[int]:
-        """The clips for whose looks `wanted` returns something true."""
+        """The numbers of the clips for which `wanted`, a function of a clip's looks, is true."""
         return [clip for clip, looks in enumerate(self.looks) if wanted(looks)]
 
     @property
@@ -77,12 +77,12 @@ class Inspection:
         return np.flatnonzero(np.diff(self.dataset.index.first) < SHORT)
 
     def crossed(self, groups: Sequence[Alike]) -> list[Alike]:
-        """Those with clips that must have nothing in common."""
+        """The groups that have clips in two crossing splits, which must have nothing in common."""
         part, cross = duplicates.crossing(self.dataset)
         return [each for each in groups if cross[np.ix_(parts := np.unique(part[[*each.clips]]), parts)].any()]
 
     def relabelled(self, groups: Sequence[Alike]) -> list[Alike]:
-        """Those whose clips have different labels."""
+        """The groups whose clips have different labels."""
         return [each for each in groups if len(np.unique(self.dataset.index.labels[[*each.clips]])) > 1]
 
     def splits_of(self, clip: int) -> list[str]:
@@ -95,8 +95,8 @@ def inspect(
     """Looks at every clip of a dataset.
 
     Args:
-      judged: an evaluation on a split of this dataset, which tells the unlikely labels.
-      progress: is called with the number of clips that were looked at.
+      judged: an evaluation on a split of this dataset, by which the unlikely labels are found.
+      progress: is called with the number of clips that have been looked at.
 
     Raises:
       UserError: the evaluation is of another dataset.
@@ -117,10 +117,10 @@ def inspect(
 
 
 def find_suspects(dataset: Dataset, judged: StoredResult) -> list[Suspect]:
-    """The clips that the run classifies wrongly, the least likely labels first.
+    """The clips that an evaluation got wrong, those with the least likely labels first.
 
     Raises:
-      UserError: the evaluation is of other clips or labels than the dataset's.
+      UserError: the evaluation has other clips or other labels than the dataset.
     """
     clips, split = scored(judged), judged.scores['split']
     if judged.classes != dataset.labels or split not in dataset.splits:
@@ -166,7 +166,7 @@ def summary(found: Inspection) -> list[str]:
 
 
 def problems(found: Inspection) -> dict[str, np.ndarray]:
-    """The clips that have each kind of problem: kind -> int64[m]."""
+    """For each kind of problem, the clips that have it, int64[m]."""
     kinds = {
         'clips with frozen frames': found.clips(lambda looks: looks.frozen[1]),
         'clips with black frames': found.clips(lambda looks: looks.black),
@@ -178,7 +178,7 @@ def problems(found: Inspection) -> dict[str, np.ndarray]:
 
 
 def as_json(found: Inspection) -> dict[str, Any]:
-    """All that was found, with the clips' ids."""
+    """All that was found, ready to be written as JSON. Clips are named by their ids."""
     index, labels = found.dataset.index, found.dataset.labels
     name = lambda clip: str(index.ids[clip])
 

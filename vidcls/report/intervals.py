@@ -3,8 +3,9 @@
 Clips that were cut from one recording are alike, so that an interval over clips would be too narrow. Where the dataset
 says which clips belong together, groups are drawn instead (the cluster bootstrap).
 
-Units whose clips have the same classes and values can't be told apart in a score. How often a draw takes any unit of each
-such kind is multinomial, and that is what is drawn: of 240,000 clips that are right or wrong, two numbers a draw.
+Units whose clips have the same classes and values are of one kind: a score can't tell them apart. How often a draw
+takes units of each kind is multinomial, so only these counts are drawn. For 240,000 clips that are right or wrong, a
+draw is two numbers.
 
 Sources: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13 (percentile interval); Field and Welsh,
 Bootstrapping clustered data, JRSS B 2007, section 3 (whole clusters are drawn).
@@ -22,7 +23,7 @@ DRAWS = 2000
 SEED = 0
 LEVEL = 0.95
 FEW = 20  # units; with fewer, an interval of the bootstrap is known to be too narrow
-_AT_ONCE = 1 << 22  # numbers of an array: draws by kinds, or by classes
+_AT_ONCE = 1 << 22  # the most numbers of an array of draws x kinds or of draws x classes
 
 
 class Interval(NamedTuple):
@@ -55,15 +56,20 @@ def each_clip(count: int) -> Units:
 
 
 def of_groups(of: str, groups: np.ndarray) -> Units:
-    """Units that are groups of clips. `groups` is int[n], the group of each clip as any number."""
+    """Units that are groups of clips.
+
+    Args:
+      of: what a group is, such as 'recording'.
+      groups: int[n], the group of each clip, as any number.
+    """
     return Units(of, np.unique(groups, return_inverse=True)[1])
 
 
 def of_mean(values: np.ndarray, units: Units, draws: int = DRAWS, seed: int = SEED) -> Interval:
-    """The interval of the mean over clips.
+    """The interval of a mean over clips.
 
     Args:
-      values: [n], a value of each clip, such as whether the clip is right.
+      values: [n], a value for each clip, such as whether the clip is right.
     """
     return of_class_means(values, np.zeros(len(values), int), units, draws, seed)
 
@@ -71,13 +77,14 @@ def of_mean(values: np.ndarray, units: Units, draws: int = DRAWS, seed: int = SE
 def of_class_means(
     values: np.ndarray, labels: np.ndarray, units: Units, draws: int = DRAWS, seed: int = SEED
 ) -> Interval:
-    """The interval of the mean over classes of each class's mean over its clips, such as the mean class accuracy.
+    """The interval of a mean over classes, such as the mean class accuracy.
 
-    Where a draw has no clip of a class, the class is left out of that draw's mean.
+    The value of a class is the mean over its clips. If a draw has no clip of a class, the class is left out of the
+    mean.
 
     Args:
-      values: [n], a value of each clip.
-      labels: int[n], the class of each clip as any number.
+      values: [n], a value for each clip.
+      labels: int[n], the class of each clip, as any number.
     """
     label = np.unique(labels, return_inverse=True)[1]
     places = units.number, label
@@ -95,10 +102,13 @@ def of_class_means(
 
 
 def _kinds(sums: scipy.sparse.csr_array, clips: scipy.sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
-    """A unit of each kind, int64[m], and how many units are of it, int64[m].
+    """One unit of each kind, int64[m], and the number of units of each kind, int64[m].
+
+    The places that are filled are the same in `sums` and `clips`.
 
     Args:
-      sums, clips: of each unit and class, [u k], the sum of the clips' values and their number; with the same places filled.
+      sums: [u k], the sum of the values of each unit's clips in each class.
+      clips: [u k], the number of each unit's clips in each class.
     """
     of_kind: dict[tuple[bytes, ...], list[int]] = {}
     for unit, (first, end) in enumerate(itertools.pairwise(sums.indptr.tolist())):
@@ -108,7 +118,13 @@ def _kinds(sums: scipy.sparse.csr_array, clips: scipy.sparse.csr_array) -> tuple
 
 
 def _drawn(count: np.ndarray, draws: int, at_once: int, seed: int) -> Iterator[np.ndarray]:
-    """How often units of each kind were drawn, float64[d m], in pieces of at most `at_once` draws, and at least one."""
+    """Yields how often each of d draws takes units of each of m kinds, float64[d m].
+
+    Args:
+      count: int64[m], the number of units of each kind.
+      draws: how many draws there are in all arrays together.
+      at_once: the most draws in one array; a number below 1 counts as 1.
+    """
     rng, units, at_once = np.random.default_rng(seed), int(count.sum()), max(at_once, 1)
     for first in range(0, draws, at_once):
         yield rng.multinomial(units, count / units, min(at_once, draws - first)).astype(float)

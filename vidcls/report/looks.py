@@ -1,8 +1,8 @@
 """What the stored frames of every clip look like: perceptual hashes, frames of one brightness, frames that repeat.
 
 The frame index has the sizes of all JPEGs. The sizes show that most frames are neither of one brightness nor repeated:
-a frame of one brightness needs few bytes, and a repeated frame has the size of the frame before it. Only frames of
-suspicious sizes are then read.
+a frame of one brightness needs few bytes, and a repeated frame has the size of the frame before it. So only the frames
+that are hashed and the frames of suspicious sizes are read.
 """
 
 import os
@@ -20,10 +20,11 @@ from vidcls.report.pictures import grey, spread
 
 FLAT = 3.0  # grey levels: the standard deviation below which a frame has one brightness
 BLACK = 24.0  # grey levels: the mean below which such a frame is called black
-FROZEN_SECONDS = 0.5  # of equal frames in a row, and FROZEN_FRAMES at least
+FROZEN_SECONDS = 0.5  # the least length of a run of equal frames, which must also have FROZEN_FRAMES frames
 FROZEN_FRAMES = 5
-_FLAT_BITS = 0.5  # bits of JPEG a pixel, quality 95, below which a frame may be flat; black at 320 x 240 has 0.2
-_HEADER_BYTES = 700  # of a JPEG without its picture: tables and markers
+# A frame may be flat if its JPEG of quality 95 has fewer bits a pixel than this. A black frame of 320 x 240 has 0.2.
+_FLAT_BITS = 0.5
+_HEADER_BYTES = 700  # the tables and markers of a JPEG, which are not its picture
 
 
 class ClipLooks(NamedTuple):
@@ -32,7 +33,8 @@ class ClipLooks(NamedTuple):
     Attributes:
       hashes: uint64[FRAMES], the pHashes of frames spread evenly over the clip; 0 for a flat frame.
       textured: whether most of these frames are not flat; otherwise the hashes mean nothing.
-      flat, black: how many frames of the clip have one brightness, and how many of these are black.
+      flat: how many frames of the clip have one brightness.
+      black: how many of the flat frames are black.
       frozen: (first frame, number of frames) of the longest run of frames that are equal byte by byte; (0, 0) if the
         run is shorter than FROZEN_FRAMES or FROZEN_SECONDS.
       broken: what is wrong with a frame that can't be decoded; '' if nothing is.
@@ -47,7 +49,7 @@ class ClipLooks(NamedTuple):
 
 
 def look(dataset: Dataset, progress: Callable[[int], None] = lambda done: None) -> list[ClipLooks]:
-    """Looks at every clip, in as many threads as there are cores.
+    """Looks at every clip of a dataset, in as many threads as there are cores.
 
     Args:
       progress: is called with the number of clips that are done.
@@ -84,7 +86,7 @@ def _hash(jpeg: bytes) -> np.uint64:
     picture = grey(jpeg)
     if picture.std() < FLAT:
         return np.uint64(0)
-    # Here no hash is 0: the bits are signs about their median, so they are not all equal.
+    # The hash of a textured frame is never 0: its bits say which values are above the median, so some are 1.
     return np.packbits(imagehash.phash(Image.fromarray(picture)).hash.ravel()).view(np.uint64)[0]
 
 

@@ -1,10 +1,10 @@
-"""Writes a page: one HTML file that has everything in it, plotly.js once, and loads nothing from the network.
+"""Writes a page: one HTML file that has all it needs in it, such as plotly.js, and loads nothing from the internet.
 
     write(path, 'Evaluation', 'One sentence.', [Section('Scores', [tiles(...), plot(figure, 'What it shows.')])])
 
-A section is made of blocks, which the functions here return. Text goes through jinja2, which escapes it, and through
-`vidcls.text.names.readable`; plotly's JSON escapes `<`, `>` and `/`. The page tells the browser to load nothing from
-elsewhere (Content-Security-Policy), so that a mistake here can't make the browser do it.
+A section is made of blocks, and the functions of this module return blocks. Text goes through jinja2, which escapes it,
+and through `vidcls.text.names.readable`. Plotly's JSON escapes `<`, `>` and `/`. The page's Content-Security-Policy
+forbids the browser to load anything from elsewhere, even if this module makes a mistake.
 """
 
 import base64
@@ -47,12 +47,12 @@ class Card(NamedTuple):
     """A card about a clip or a class: a picture, lines of text, a ranking.
 
     Attributes:
-      title: such as the clip's id.
+      title: the title, such as the clip's id.
       picture: a JPEG or PNG, or None for no picture.
       alt: the picture in words.
       lines: (name, text), such as ('true label', 'Archery').
       ranking: labels and their probabilities in [0, 1], drawn as bars.
-      truth: the label of the ranking to mark as right; '' for none.
+      truth: the label of the ranking that is marked as right; '' for none.
     """
 
     title: str
@@ -97,7 +97,7 @@ def warning(sentences: str) -> Markup:
 
 
 def tiles(values: Iterable[tuple[str, str, str]]) -> Markup:
-    """Large numbers side by side: (name, value, small print)."""
+    """Large numbers side by side. Each of `values` is (name, value, small print)."""
     return _BLOCKS.tiles(list(values))
 
 
@@ -117,8 +117,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = '',
     """A table.
 
     Args:
+      head: the names of the columns.
       caption: one sentence below the table.
-      numbers: the columns of numbers, which are aligned at the right.
+      numbers: the columns, counted from 0, that have numbers and are aligned at the right.
     """
     return _BLOCKS.table(head, list(rows), caption, numbers)
 
@@ -156,16 +157,16 @@ def heading(title: str) -> Markup:
 
 
 def axis_switch(names: Sequence[str]) -> Markup:
-    """Buttons that change the horizontal axis of every plot of the page. A page may have one such switch.
+    """Buttons, one for each name, that change the horizontal axis of the page's plots. A page may have one such switch.
 
-    The buttons change a plot whose `layout.meta` has an object for each name: `x`, the values of each trace, and
-    `title`, the title of the axis.
+    The buttons change every plot whose `layout.meta` has an object for each name. In the object, `x` is the values of
+    each trace, and `title` is the title of the axis.
     """
     return _BLOCKS.axis_switch(names)
 
 
 def _address(image: bytes | None) -> str:
-    """An image as a data address; '' for None."""
+    """The data: URL of an image; '' for None."""
     if image is None:
         return ''
     kind = 'png' if image.startswith(b'\x89PNG') else 'jpeg'

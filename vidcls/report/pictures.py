@@ -1,4 +1,4 @@
-"""Small pictures of clips: grey pictures to measure, and thumbnails and sheets of many clips for a page.
+"""Small pictures of clips: grey pictures for measurements, and thumbnails and sheets of many clips for pages.
 
 A picture is scaled to fit its cell and never enlarged beyond it, so a sheet's bytes are bounded by its cells.
 """
@@ -12,23 +12,23 @@ from PIL import Image
 
 CELL = (160, 120)  # pixels: width and height
 QUALITIES = (75, 60, 45, 30)
-_GROUND = (128, 128, 128)  # reads on a light and on a dark page
+_GROUND = (128, 128, 128)  # can be told from a light and from a dark page
 _GAP = 4  # pixels
-_GREY_SIDE = 64  # pixels: twice what a perceptual hash looks at
+_GREY_SIDE = 64  # pixels: twice the side of the picture that a perceptual hash is made of
 
 
 def spread(frames: int, count: int) -> np.ndarray:
-    """The frames in the middle of `count` equal parts of a clip, int64[count]."""
+    """int64[count]: the frames in the middle of `count` equal parts of a clip of `frames` frames."""
     return ((np.arange(count) + 0.5) * frames / count).astype(np.int64)
 
 
 def grey(jpeg: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
     """The brightness of a frame, uint8[h w].
 
-    The frame is decoded at a fraction of its size that has _GREY_SIDE pixels a side or more.
+    The frame is decoded at a fraction of its size at which each side has _GREY_SIDE pixels or more.
 
     Args:
-      size: (width, height) to scale to; None keeps the size as decoded.
+      size: the (width, height) that the result is scaled to; None keeps the size as decoded.
 
     Raises:
       ValueError: the JPEG can't be decoded.
@@ -56,7 +56,8 @@ def thumbnail(jpeg: bytes, cell: tuple[int, int] = CELL) -> Image.Image:
 def sheet(cells: Sequence[Image.Image], columns: int, most_bytes: int = 1 << 20) -> bytes:
     """A JPEG of the cells in rows of `columns`.
 
-    The quality is the first of QUALITIES with which the JPEG has at most `most_bytes` bytes, or else the last.
+    The quality is the first of QUALITIES with which the JPEG has at most `most_bytes` bytes. If there is none, it is
+    the last of QUALITIES.
     """
     columns = min(columns, len(cells))
     width, height = cells[0].size

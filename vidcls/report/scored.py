@@ -1,7 +1,7 @@
-"""What an evaluation says of each clip, in arrays that all sections of its page use.
+"""What an evaluation says of each clip, in arrays that all sections of the evaluation's page use.
 
-Everything comes from `vidcls.metrics` and from the probabilities, which are averaged over the views as in the
-evaluation. So a tie counts against the label, and a clip with a logit that is not finite is wrong and is taken for no
+Everything is computed by `vidcls.metrics` from the probabilities, which are averaged over the views as in the
+evaluation. So a tie counts against the label. A clip with a logit that is not finite is wrong, and is taken for no
 class.
 """
 
@@ -19,9 +19,9 @@ class Scored:
     """What an evaluation says of n clips, with k classes.
 
     Attributes:
-      classes: names, in the order of the logits.
-      ids: str[n].
-      labels: int32[n].
+      classes: class names, in the order of the logits.
+      ids: str[n], the clips' ids.
+      labels: int32[n], the clips' true labels.
       probabilities: float32[n k]; not finite where the logits are not.
       hit: bool[n], whether the clip is right at top-1.
       hit5: bool[n], whether the label is among the five most probable; None with five classes or fewer.
@@ -43,11 +43,11 @@ class Scored:
     def found(self) -> np.ndarray:
         """The class that each clip is taken for, int64[n]; -1 for none.
 
-        The class equals the label exactly where `hit` is true.
+        A clip is taken for the class of its label exactly where `hit` is true.
         """
         rivals = np.where(self.finite[:, None], self.probabilities, -1)
         wrong = np.flatnonzero(~self.hit)
-        rivals[wrong, self.labels[wrong]] = -2  # of several that are equal, another one than the label
+        rivals[wrong, self.labels[wrong]] = -2  # where another class is as probable, it wins over the label
         return np.where(self.finite, rivals.argmax(axis=1), -1)
 
     @cached_property
@@ -56,7 +56,7 @@ class Scored:
         return np.where(self.finite, self.probabilities.max(axis=1, initial=0), 0)
 
     def top(self, clip: int, k: int) -> list[tuple[str, float]]:
-        """The k most probable classes of a clip, and their probabilities; empty if the probabilities are not finite."""
+        """The `k` most probable classes of a clip, each with its probability; empty if a probability is not finite."""
         if not self.finite[clip]:
             return []
         order = np.argsort(-self.probabilities[clip], kind='stable')[:k]

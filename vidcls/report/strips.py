@@ -1,7 +1,8 @@
 """Clips as strips of a few small frames, read from the dataset that they were evaluated on.
 
-A dataset from elsewhere is not trusted. A JPEG is decoded at an eighth, a quarter, a half or the whole of its size: the
-smallest that is not below the size shown. Pillow refuses pictures of more than 179 million pixels.
+A dataset from elsewhere is not trusted, so decoding is bounded. A JPEG is decoded at an eighth, a quarter, a half or
+the whole of its size: the smallest of these that is not below the size shown. Pillow refuses pictures of more than 179
+million pixels.
 """
 
 import io
@@ -82,14 +83,14 @@ class Clips(NamedTuple):
 
 
 def find_clips(stored: StoredResult, data_dir: str = '') -> Clips:
-    """The clips of an evaluation in the dataset that it was made on.
+    """Finds the clips of an evaluation in the dataset that was evaluated.
 
     Args:
       data_dir: the dataset's folder; '' means the folder that the evaluation read. A fusion read several folders; the
         first of them that exists is taken.
 
     Raises:
-      UserError: the folder has no dataset, or another one than the evaluation's.
+      UserError: the folder has no dataset, or its dataset is not the evaluation's.
       OSError: the dataset can't be read.
     """
     folders = [data_dir] if data_dir else values_of(stored.scores, 'data_dir')

@@ -1,10 +1,10 @@
-"""The look of plots: colours that the colour-blind tell apart, on a light and on a dark page.
+"""The look of plots: colours that colour-blind people can tell apart, on a light and on a dark page.
 
 Plots have no background. Their text, axes and grids take the page's colours (templates/page.css), so a figure sets the
 colours of its marks alone.
 
-Colours: Okabe and Ito, Color Universal Design, 2008. Their black and yellow are left out: each vanishes on one of the
-two backgrounds.
+The colours are those of Okabe and Ito, Color Universal Design, 2008, except black and yellow: each of these two would
+vanish on one of the two backgrounds.
 """
 
 import html
@@ -17,7 +17,7 @@ from vidcls.text.names import readable
 
 BLUE, ORANGE, GREEN, PURPLE, GOLD, SKY = COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9')
 GREY = '#888888'
-SCALE = 'Cividis'  # of maps: dark is little, bright is much; even for the colour-blind
+SCALE = 'Cividis'  # the colours of maps: dark is little, bright is much, for colour-blind people too
 DASHES = ('solid', 'dash', 'dot', 'dashdot')
 HEIGHT = 340  # pixels
 _AXIS = {'automargin': True, 'zeroline': False, 'showline': True, 'ticks': 'outside', 'title': {'standoff': 8}}
@@ -51,18 +51,18 @@ def figure(x: str, y: str, height: int = HEIGHT, **layout) -> go.Figure:
 
 
 def name(text: str, length: int = 0) -> str:
-    """A name as plotly takes it: printable, without markup of its own, cut to `length` characters (0: whole).
+    """Returns a name as plotly takes it: printable, with markup escaped, and cut to `length` characters (0: not cut).
 
-    Plotly shows `&quot;` as it stands, and needs no quote to be escaped.
+    Quotes are not escaped: plotly needs no escape for them, and would show `&quot;` as it stands.
     """
     text = readable(text)
     return html.escape(f'{text[: length - 1]}…' if 0 < length < len(text) else text, quote=False)
 
 
 def names_axis(names: Sequence[str], length: int = 0) -> dict[str, Any]:
-    """The settings of an axis whose places 0, 1... have these names.
+    """The settings of an axis whose places 0, 1... have these names, each cut to `length` characters.
 
-    Two names that are cut to the same text stay two places.
+    Two names that are cut to the same text still have two places.
     """
     places = list(range(len(names)))
     return {'tickmode': 'array', 'tickvals': places, 'ticktext': [name(each, length) for each in names]}

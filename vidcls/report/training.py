@@ -21,9 +21,9 @@ from vidcls.run.log import in_words
 from vidcls.text.names import readable
 
 FILENAME = 'training.html'
-MOST_RUNS = 24  # that lines tell apart
-_POINTS = 1500  # of a curve; a longer one is averaged
-# Title, metric of training, metric of validation, axis, factor, what one reads from it.
+MOST_RUNS = 24  # more runs would have lines that can't be told apart
+_POINTS = 1500  # the most points of a curve; a longer curve is averaged
+# Title, metric of training, metric of validation, axis, factor, and what a reader learns from the plot.
 _PLOTS = (
     ('Loss', 'loss', 'loss', 'cross-entropy (nats)', 1,
      'While both fall, the run learns; where validation rises and training falls, it learns its clips by heart.'),
@@ -42,14 +42,14 @@ def write(folders: Sequence[str | Path], path: Path | None = None) -> Path:
     """Writes the page of the runs in these work directories.
 
     Args:
-      path: the page's path. None means `training.html`, in the work directory of a single run or in the current folder
-        for several.
+      path: the page's path. None means `training.html`: of a single run in its work directory, of several runs in the
+        current folder.
 
     Returns:
       The page's path.
 
     Raises:
-      UserError: there is no run or too many, or files are not as training writes them.
+      UserError: there are no runs, there are more than MOST_RUNS, or files are not as training writes them.
       OSError: a file is missing, or the page can't be written.
     """
     if not 0 < len(folders) <= MOST_RUNS:
@@ -187,7 +187,7 @@ def _mark(run: TrainingLog, label: str, wanted: Sequence[str], add) -> None:
 
 
 def _unit_of_time(runs: Sequence[TrainingLog]) -> tuple[float, str]:
-    """The unit of time that suits the longest run: its length in seconds, and its name."""
+    """The unit of time that suits the longest run: the unit's length in seconds, and the unit's name."""
     longest = max(float(run.seconds(np.array(run.last_step))) for run in runs)
     return (1.0, 's') if longest < 200 else (60.0, 'min') if longest < 200 * 60 else (3600.0, 'h')
 

@@ -1,12 +1,14 @@
 """Reads what a run left of its training: the curves, the time of each step, resumptions, and settings that changed.
 
 metrics.jsonl has the measurements. TensorBoard's files have the moments at which their events were written, and the
-step at which each process of the training began; running time and resumptions come from these. If the files are gone,
-running time is computed from the clips a second of each row, which leaves out validations and saves.
+step at which each process of the training began. Running time and resumptions are taken from TensorBoard's files. If
+these files are gone, running time is computed from the clips a second in metrics.jsonl, and then has no validations
+and saves in it.
 
-Running time leaves out the pauses between processes, and the work that was lost with a process and done again.
+Running time never includes the pauses between processes, or work that was lost with a process and done again.
 
-TensorBoard's files are TensorFlow's TFRecords (length, its CRC, record, its CRC) of tensorflow/core/util/event.proto.
+TensorBoard's files are TFRecords: for each event its length, the CRC of the length, the event itself as in
+tensorflow/core/util/event.proto, and the CRC of the event.
 """
 
 import dataclasses
@@ -64,10 +66,10 @@ class TrainingLog:
 
     Attributes:
       folder: the work directory.
-      curves: metric of METRICS -> its curve; metrics that were never measured are absent.
+      curves: the curve of each metric of METRICS; metrics that were never measured are absent.
       clock: some steps, and the running time in seconds at each of them; both are ascending.
-      has_clock: whether the times were measured; otherwise they follow from the clips a second.
-      resumed: the steps after which another process went on.
+      has_clock: whether the times were measured; otherwise they are computed from the clips a second.
+      resumed: the steps from which another process resumed the run.
       changes: the settings that changed when the run was resumed.
     """
 
@@ -91,7 +93,7 @@ class TrainingLog:
     def best(self) -> tuple[int, float] | None:
         """The step of the highest validation top-1, and that value.
 
-        Of equal values the last counts, as when checkpoints are kept.
+        If several steps have this value, the last of them counts, as for the best checkpoint.
         """
         curve = self.curves.get('validation/top1')
         if curve is None:
@@ -137,7 +139,7 @@ def _curves(path: Path) -> dict[str, Curve]:
 
 
 def _json_lines(path: Path, most: int) -> Iterator[dict[str, Any]]:
-    """The objects of a file of JSON lines. Other lines are left out, such as a last line that was cut off."""
+    """Yields the objects of a file of JSON lines. Other lines are left out, such as a last line that was cut off."""
     if not path.exists():
         return
     for line in read_text(path, most).splitlines():
@@ -172,7 +174,7 @@ def _from_rates(curves: dict[str, Curve], batch_size: int) -> Curve:
 
 
 def _from_tensorboard(folder: Path) -> tuple[Curve, tuple[int, ...]]:
-    """The clock by the moments of events, and the steps at which processes resumed."""
+    """The clock, from the moments at which events were written; and the steps at which processes resumed."""
     step_at: list[int] = []
     seconds_at: list[float] = []
     resumed: list[int] = []

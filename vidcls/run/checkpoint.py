@@ -29,7 +29,7 @@ from vidcls.text import whole_file
 from vidcls.text.bounded_file import read_json
 
 BEST_METRIC = 'top1'
-_METADATA_BYTES = 16 << 20  # limit on orbax's list of arrays, which has some 300 bytes for each
+_METADATA_BYTES = 16 << 20  # limit on orbax's list of arrays, which has some 300 bytes for each array
 # Arrays may have _UNPACKED bytes in memory for each byte on disk, plus _UNPACKED_BYTES. Compression takes a tenth off
 # trained numbers, and far more off zeros.
 _UNPACKED, _UNPACKED_BYTES = 16, 64 << 20
@@ -91,7 +91,7 @@ class Checkpoints:
         """Returns the saved model and state of the optimizer, in the structure of `model` and `opt_state`.
 
         Raises:
-          UserError: a saved array has another shape than the given one, or the checkpoint is broken.
+          UserError: a saved array has another shape than the given array, or the checkpoint is broken.
         """
         args = {
             'model': ocp.args.StandardRestore(model),
@@ -202,7 +202,7 @@ def _check_files(folder: Path) -> None:
 
 
 def _check_metadata(part: Path) -> None:
-    """Raises UserError for names of arrays that would lead orbax, which makes paths of them, out of the folder."""
+    """Raises UserError if the name of an array could lead orbax out of the folder. Orbax makes paths of these names."""
     path = part / '_METADATA'
     metadata = read_json(path, _METADATA_BYTES)
     if metadata.get('use_ocdbt') is not True:
@@ -214,7 +214,7 @@ def _check_metadata(part: Path) -> None:
 
 
 def _check_arrays(part: Path) -> None:
-    """Raises UserError, before any memory is allocated, for arrays declared far larger than the files can contain."""
+    """Raises UserError if the declared arrays are far larger than the files can contain. Allocates nothing for them."""
     on_disk = sum(file.stat().st_size for file in part.rglob('*') if file.is_file())
     limit = _UNPACKED * on_disk + _UNPACKED_BYTES
     arrays = jax.tree.leaves(ocp.StandardCheckpointHandler().metadata(part).tree)
@@ -227,7 +227,7 @@ def _check_arrays(part: Path) -> None:
 
 
 def digest(folder: Path, step: int) -> str:
-    """The SHA-256 of the model of a checkpoint: that of the lines of `sha256sum` for its files, sorted by name.
+    """The SHA-256 of a checkpoint's model: the hash of the lines that `sha256sum` writes for its files, sorted by name.
 
     In the shell: (cd checkpoints/STEP/model && find * -type f | LC_ALL=C sort | xargs sha256sum | sha256sum).
     """

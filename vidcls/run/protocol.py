@@ -1,20 +1,21 @@
-"""The protocol of an evaluation: the fields of its JSON file beside the scores, and what each of them decides."""
+"""The protocol of an evaluation: the fields that its JSON file has beside the scores, and what each field decides."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 
 class Field(NamedTuple):
-    """One field.
+    """A field of the protocol.
 
     Attributes:
-      words: its name on a page; '' where no page shows it.
-      decides: 'clips': which clips are looked at; 'scores': by what network they are looked at, and how; 'origin': from where
-        parameters or weights come; 'none': two results that differ in it alone are the same evaluation.
-      listed: whether a fusion has a list of its runs' values where these differ.
-      told: whether it is named where a user must choose one of several evaluations.
-      compared: whether two evaluations must agree in it to be compared, unless the user says otherwise. What a network needs
-        for itself, such as its frames, may differ.
+      words: the field's name on a page; '' if no page shows the field.
+      decides: what the field decides. 'clips': which clips are looked at. 'scores': which network looks at them, and
+        how. 'origin': where parameters or weights come from. 'none': nothing; two results that differ only in such
+        fields are the same evaluation.
+      listed: whether a fusion has a list of its runs' values if these differ.
+      told: whether the field is named where a user must choose one of several evaluations.
+      compared: whether two evaluations must agree in the field to be compared, unless the user says otherwise. Fields
+        that a network needs for itself, such as its number of frames, may differ.
     """
 
     words: str
@@ -36,7 +37,7 @@ FIELDS = {
     'clips': Field('views in time', 'scores', listed=True, told=True, compared=True),
     'crops': Field('views in space', 'scores', listed=True, told=True, compared=True),
     'frames_per_clip': Field('frames of a view', 'scores', listed=True, told=True),
-    # The run's own. Results that were written before there was another one don't have it.
+    # The modality of the run. Results that were written before there was a second modality don't have this field.
     'modality': Field('seen of a frame', 'none', listed=True),
     'sampling': Field('sampling', 'scores'),
     'view_offset': Field('single view at', 'scores'),
@@ -50,5 +51,5 @@ FIELDS = {
 
 
 def fields_where(wanted: Callable[[Field], bool]) -> tuple[str, ...]:
-    """The fields that are wanted, such as `fields_where(lambda field: field.told)`."""
+    """The names of the fields for which `wanted` is true, such as `fields_where(lambda field: field.told)`."""
     return tuple(name for name, field in FIELDS.items() if wanted(field))

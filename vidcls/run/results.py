@@ -1,14 +1,14 @@
 """The files that an evaluation leaves in `eval/` of a work directory.
 
-`<name>.json` has the scores and the protocol, and `<name>.npz` has the logits. `vidcls.report.evaluation` makes a page
-from both, `<name>.html`.
+`<name>.json` has the scores and the protocol, and `<name>.npz` has the logits. `vidcls.report.evaluation` makes the
+page `<name>.html` from both.
 
 A `.npz` has these arrays, for n clips in v views each:
 
     ids     str[n]            the clip's path in the source, without its ending
     labels  int32[n]          the clip's label: the number of its line in the work directory's labels.txt, from 0
-    logits  float32[n v k]    the number of a view is moment * crops + crop; `vidcls.data.windows.view_windows` gives
-                              the order of the crops
+    logits  float32[n v k]    view number v is view v // crops in time and view v % crops in space;
+                              `vidcls.data.windows.view_windows` gives the order of the views in space
 
 For instance, this prints the clips that are classified wrongly by the mean of their views' logits:
 

@@ -21,12 +21,12 @@ from vidcls.run.results import Predictions
 from vidcls.text.bounded_file import read_json, read_labels
 from vidcls.text.names import readable
 
-_MAX_BYTES = 64 << 20  # of a JSON file; 100,000 labels with their accuracies take 10 MB
-_MAX_RESULTS = 1000  # that are looked at in one folder
+_MAX_BYTES = 64 << 20  # the most bytes of a JSON file; 100,000 labels with their accuracies take 10 MB
+_MAX_RESULTS = 1000  # the most evaluations that are looked at in one folder
 _VIEWS = fields_where(lambda field: field.decides in ('clips', 'scores'))
 _SAME_NETWORK = (*fields_where(lambda field: field.decides == 'scores'), 'checkpoint_step')
 _TOLD = fields_where(lambda field: field.told)
-_NAMED = 3  # ids in a message
+_NAMED = 3  # the most ids in a message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,14 +60,14 @@ def find(place: str | Path, split: str, like: StoredResult | None = None) -> Sto
     """Finds the evaluation that a user means, and loads it.
 
     Args:
-      place: a work directory, of which the newest evaluation of the split is taken, and damaged files are named in warnings;
-        or the .json or .npz of an evaluation, which is taken whatever its split.
-      split: the name of the split; 'test' means 'test1' too, and so on.
-      like: take no evaluation but of this one's checkpoint and views.
+      place: a work directory, or the .json or .npz of an evaluation. In a work directory, the newest evaluation of the
+        split is taken, and damaged files are named in warnings. A file is taken whatever its split.
+      split: the name of the split. 'test' also means 'test1', 'test2'...
+      like: another evaluation. Only evaluations with the same checkpoint and the same views are taken.
 
     Raises:
-      UserError: no evaluation is found; several with different views or datasets are found; or as in `load`.
-      OSError: as in `load`.
+      UserError: no evaluation is found, or several with different views or datasets are found. Other errors are those
+        of `load`.
     """
     place = Path(place).expanduser()
     if place.suffix in ('.json', '.npz') and not place.is_dir():
@@ -150,7 +150,7 @@ def values_of(scores: Mapping[str, Any], name: str) -> list[Any]:
 
     There is one value, except in a fusion whose runs have different values.
     """
-    value = scores.get(name, 'rgb' if name == 'modality' else None)  # the only one that earlier evaluations had
+    value = scores.get(name, 'rgb' if name == 'modality' else None)  # of earlier evaluations, all 'rgb'
     return value if isinstance(value, list) else [value]
 
 
@@ -159,7 +159,7 @@ def _read_scores(path: Path) -> dict[str, Any]:
 
 
 def _readable_scores(paths: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The files that can be read. Another one may be of any split, and hides none that can be read."""
+    """Yields the paths and the content of the files that can be read. The other files are named in warnings."""
     for path in paths:
         try:
             yield path, _read_scores(path)
@@ -168,7 +168,7 @@ def _readable_scores(paths: Iterable[Path]) -> Iterator[tuple[Path, dict[str, An
 
 
 def _names(folder: Path, split: str) -> set[str]:
-    """Returns the name of the split and its name in the run's configuration, where 'validation' may be 'val2'."""
+    """Returns `split`, and the split's name in the run's configuration, where 'validation' may be 'val2'."""
     if split in splits.ROLES and (folder / 'config.json').exists():
         return {split, getattr(workdir.load(folder).config.data, f'{split}_split')} - {''}
     return {split}

@@ -2,9 +2,9 @@
 
 config.json      the resolved configuration
 labels.txt       class names, one a line, in the order of the logits
-frames.json      how the dataset stores frames, so that prediction prepares a new video alike
+frames.json      how the dataset stores frames, so that prediction prepares a new video in the same way
 dataset.json     the clips that the run is trained and validated on (`vidcls.run.trained_on`)
-weights.json     the file or run that the first state came from, if any, with its sha256 or step and what was loaded
+weights.json     the file or run that the first state came from, if any; its sha256 or step; and what was loaded
 history.jsonl    the settings that changed on resume, if any did; a JSON object a line
 lock             the process that trains; only there during training (`vidcls.run.lock`)
 checkpoints/     the latest checkpoint and the best one (`vidcls.run.checkpoint`)
@@ -171,7 +171,7 @@ def check_labels(run: Run, labels: tuple[str, ...]) -> None:
     """Checks that a dataset has the same labels as the run.
 
     Raises:
-      UserError: the labels differ; the message names some that do.
+      UserError: the labels differ; the message names some labels that only one of the two has.
     """
     if labels != run.labels:
         only = sorted(set(run.labels) ^ set(labels)) or ['the same names in another order']

@@ -1,5 +1,6 @@
-"""Files that `vidcls.export` wrote -> functions of frames, each run by its own library, without the network's code.
+"""Opens files that `vidcls.export` wrote. Each is run by its format's own library, without the code of the network.
 
-`description` has what stands beside such a file, in `export.json`; `opening` has the four libraries. A file of this kind is a
-program: what it may do is bounded here (`opening`), and its arithmetic is not.
+`description` reads `export.json`, which stands beside such a file, and `opening` opens the file with one of four
+libraries. An exported file is a program. `opening` makes sure that the program can only compute; what it computes is
+not checked.
 """

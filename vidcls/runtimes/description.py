@@ -1,7 +1,7 @@
-"""`export.json` of an exported folder: which file, for which frames, of which checkpoint.
+"""`export.json` of an exported folder: which file the network is, which frames it takes, and which checkpoint it was.
 
-The folder has the files `config.json`, `labels.txt` and `frames.json` of a work directory too, so that `vidcls.run.workdir`
-opens it, and the marks of this file tell the two apart.
+The folder also has the files `config.json`, `labels.txt` and `frames.json` of a work directory, so that
+`vidcls.run.workdir` can open it. A folder with an `export.json` is an exported folder.
 """
 
 import dataclasses
@@ -15,10 +15,10 @@ from vidcls.text import whole_file
 from vidcls.text.bounded_file import check_regular, read_json
 
 FILENAME = 'export.json'
-# Format -> its file, or the folder of its files.
+# For each format the file, or the folder with the files, of the network.
 FILES = {'stablehlo': 'model.stablehlo', 'savedmodel': 'model/1', 'tflite': 'model.tflite', 'onnx': 'model.onnx'}
 _MOST_BYTES = 1 << 20
-_MOST_SIZE = 1 << 31  # of one axis
+_MOST_SIZE = 1 << 31  # axes and numbers of classes must be smaller
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,13 +27,14 @@ class Description:
 
     Attributes:
       format: a key of `FILES`.
-      input: the axes b t h w c of the frames uint8; None is any number. All frames of all views in time of a clip are t.
-      classes: k; the file gives probabilities float32[b k].
-      platforms: where the file runs, such as cpu.
-      files: name -> SHA-256 of each file of the model.
-      checkpoint: the step, and the SHA-256 of its list of files (`vidcls.export.folder.checkpoint_digest`).
-      difference: the largest difference from jax, of a probability, that was seen when the file was written.
-      versions: of vidcls, jax and the libraries that wrote the file.
+      input: the shape b t h w c of the frames uint8, where None means any number. The t frames are those of all views
+        in time of a clip.
+      classes: the number of classes, k; the file gives probabilities float32[b k].
+      platforms: where the file runs, such as 'cpu'.
+      files: the SHA-256 of each file of the network, by the file's name.
+      checkpoint: the step of the checkpoint, and the SHA-256 of its model (`vidcls.run.checkpoint.digest`).
+      difference: the largest difference from a probability of jax that was seen when the file was written.
+      versions: the versions of vidcls, jax and the libraries that wrote the file.
     """
 
     format: str
@@ -47,7 +48,7 @@ class Description:
 
     @property
     def whole_frames(self) -> bool:
-        """Whether the file takes frames of any size, and crops and resizes them itself; else they have the crop's size."""
+        """Whether the file takes frames of any size and crops and resizes them. Otherwise it takes the crop's size."""
         return self.input[2] is None
 
 
@@ -60,10 +61,10 @@ def write(description: Description, folder: Path) -> None:
 
 
 def read(folder: Path) -> Description:
-    """The description of an exported folder, once the files of the model are those that it names.
+    """Reads the description of an exported folder, and checks that the network's files are those that were exported.
 
     Raises:
-      UserError: not as `write` writes it, or a file is another one than was exported.
+      UserError: the description is not as `write` writes it, or a file has changed since it was exported.
       OSError: a file is missing or can't be read.
     """
     path = folder / FILENAME
@@ -88,10 +89,10 @@ def _is_size(value: Any) -> bool:
 
 
 def digests(folder: Path, format: str) -> dict[str, str]:
-    """Name -> SHA-256 of the files of the model.
+    """The SHA-256 of each file of the network, by the file's name.
 
     Raises:
-      UserError: one of them is a link that leads elsewhere, a device or a pipe.
+      UserError: a file is a link that leads elsewhere, a device or a pipe.
     """
     model = folder / FILES[format]
     found = {}

@@ -1,7 +1,8 @@
-"""Opens an exported file by the library of its format.
+"""Opens an exported file with the library of its format.
 
-A file from elsewhere is a program, and computes what it says. It may do nothing else: `stablehlo` and `savedmodel` refuse what
-would reach out of the program. LiteRT and onnxruntime have no such operations of their own.
+An exported file is a program, and may come from elsewhere. It may compute what it likes, but do nothing else:
+`stablehlo` and `savedmodel` refuse operations that reach out of the program. LiteRT and onnxruntime have no such
+operations.
 """
 
 import dataclasses
@@ -26,15 +27,18 @@ class Exported:
     """The program of an exported folder, for any number of clips.
 
     Attributes:
-      description: of the folder.
-      program: for as many clips as the description says.
+      description: the description of the folder.
+      program: the program itself, which takes as many clips as the description says.
     """
 
     description: Description
     program: Program
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
-        """Frames uint8[b t h w c] -> probabilities float32[b k]; to a fixed number of clips, the last one is repeated."""
+        """The probabilities float32[b k] of frames uint8[b t h w c].
+
+        If the program takes a fixed number of clips, the last clip is repeated to fill this number.
+        """
         batch = self.description.input[0]
         if batch is None:
             return self.program(frames)
@@ -44,20 +48,20 @@ class Exported:
 
 
 def open_exported(folder: Path) -> Exported:
-    """The program of an exported folder.
+    """Opens an exported folder. The result takes any number of clips.
 
     Raises:
-      UserError: as of `description.read` and `open_program`.
+      UserError, OSError: as for `description.read` and `open_program`.
     """
     described = description.read(folder)
     return Exported(described, open_program(folder, described.format))
 
 
 def open_program(folder: Path, format: str) -> Program:
-    """The function that the file of an exported folder is; several threads may share it.
+    """Opens the file of an exported folder, and returns its program. Several threads may share the program.
 
     Raises:
-      UserError: the library is missing, or refuses the file, or the file does more than compute.
+      UserError: the library is missing, it can't open the file, or the program does more than compute.
     """
     needed, opener = RUNTIMES[format]
     check_installed(format, needed)
@@ -72,10 +76,10 @@ def open_program(folder: Path, format: str) -> Program:
 
 
 def check_installed(format: str, *modules: str) -> None:
-    """Checks that the modules are there.
+    """Checks that the modules that a format needs are installed.
 
     Raises:
-      UserError: one is missing; says how to get it.
+      UserError: a module is missing; the message says how to get it.
     """
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
@@ -108,7 +112,7 @@ def _onnx(path: Path) -> Program:
     return lambda frames: session.run(None, {taken.name: frames})[0]
 
 
-# Format -> the module that is needed, and what opens a file by it.
+# For each format the module that is needed, and the function that opens a file with this module.
 RUNTIMES: dict[str, tuple[str, Callable[[Path], Program]]] = {
     'stablehlo': ('jax', stablehlo.open_program),
     'savedmodel': ('tensorflow', savedmodel.open_program),

@@ -1,7 +1,8 @@
-"""SavedModel: opened by TensorFlow, which compiles the StableHLO program in it anew for each size of its input.
+"""Opens a SavedModel with TensorFlow, which compiles the StableHLO program in it anew for each size of the input.
 
-A SavedModel is a graph of TensorFlow's operations, among them some that read and write files or call Python, and loading may
-run them. An exported one has a program of StableHLO, its variables, and the operations that save and restore these.
+A SavedModel is a graph of TensorFlow's operations. Some of these operations read and write files or call Python, and
+loading may run them. An exported SavedModel only has a program of StableHLO, its variables, and the operations that
+save and restore the variables. So a SavedModel with any other operation is refused.
 """
 
 from collections.abc import Callable
@@ -13,36 +14,37 @@ import numpy as np
 from vidcls.errors import UserError
 from vidcls.runtimes.stablehlo import check_calls
 
-# In the function that is called.
+# The operations of the function that is called.
 COMPUTING = frozenset((
     'Const', 'Identity', 'NoOp', 'PartitionedCall', 'Placeholder', 'PreventGradient', 'ReadVariableOp', 'StatefulPartitionedCall',
     'XlaCallModule',
 ))  # fmt: skip
-# Anywhere. TensorFlow writes the functions that save into each SavedModel, and calls them neither to load nor to serve it.
+# The operations of the whole file. TensorFlow adds functions that save to every SavedModel; neither loading nor serving
+# calls them.
 KNOWN = COMPUTING | {
     'AssignVariableOp', 'MergeV2Checkpoints', 'Pack', 'RestoreV2', 'SaveV2', 'Select', 'ShardedFilename',
     'StaticRegexFullMatch', 'StringJoin', 'VarHandleOp', 'DisableCopyOnRead',
 }  # fmt: skip
-# None of these runs anything when it is loaded.
+# The kinds of objects that run nothing when they are loaded.
 OBJECTS = frozenset({'bare_concrete_function', 'constant', 'function', 'user_object', 'variable'})
 
 
 def open_program(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Frames uint8[b t h w c] -> probabilities float32[b k].
+    """Returns the function frames uint8[b t h w c] -> probabilities float32[b k] of a SavedModel.
 
     Raises:
-      UserError: it has operations or objects that no export has.
+      UserError: the SavedModel has operations or objects that no export has.
     """
     import tensorflow as tf
 
     _check_file(path)
-    tf.config.set_visible_devices([], 'GPU')  # or TensorFlow takes all of its memory
+    tf.config.set_visible_devices([], 'GPU')  # otherwise TensorFlow takes all memory of the GPU
     loaded = tf.saved_model.load(str(path))
     serve = loaded.signatures['serving_default']
     _check(path, serve.graph.as_graph_def(), COMPUTING)
 
     def run(frames: np.ndarray) -> np.ndarray:
-        assert loaded  # it has the variables, and they live as long as it does
+        assert loaded  # keeps `loaded` alive, and with it the variables
         return serve(frames=tf.constant(frames))['probabilities'].numpy()
 
     return run
@@ -55,7 +57,8 @@ def _check_file(path: Path) -> None:
     for graph in saved.meta_graphs:
         _check(path, graph.graph_def, KNOWN)
         kinds = {node.WhichOneof('kind') for node in graph.object_graph_def.nodes}
-        # Without objects TensorFlow would take it for one of its version 1, which runs operations when it is loaded.
+        # TensorFlow takes a SavedModel without objects for one of TensorFlow 1, and loading such a SavedModel runs
+        # operations.
         if foreign := kinds - OBJECTS or ({'no objects'} if not kinds else set()):
             raise UserError(f'{path}: has {min(map(str, foreign))!r:.80}, which no export has; it was not loaded')
 

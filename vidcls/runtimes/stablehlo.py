@@ -1,4 +1,4 @@
-"""StableHLO: opened by jax, which compiles the program anew for each size of its input."""
+"""Opens a StableHLO program with jax, which compiles the program anew for each size of the input."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,15 +8,15 @@ import numpy as np
 
 from vidcls.errors import UserError
 
-# What an export calls that is no operation of StableHLO; XLA itself has these.
+# The functions that an exported program calls although they are no operations of StableHLO. They are part of XLA.
 CALLS = frozenset({'Sharding', 'shape_assertion'})
 
 
 def open_program(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Frames uint8[b t h w c] -> probabilities float32[b k].
+    """Returns the function frames uint8[b t h w c] -> probabilities float32[b k] of a StableHLO file.
 
     Raises:
-      UserError: the program calls out of XLA.
+      UserError: the program calls functions that are not in `CALLS`.
     """
     import jax
     from jax import export
@@ -28,7 +28,7 @@ def open_program(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def check_calls(path: Path, module: bytes) -> None:
-    """Refuses a serialised StableHLO module that calls a function of the machine it runs on, by a name of its own."""
+    """Raises UserError if a serialised StableHLO module calls functions, by name, that are not in `CALLS`."""
     from jax.extend.mlir import ir
     from jax.extend.mlir.dialects import stablehlo
 
