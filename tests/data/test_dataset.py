@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import dataclasses
+import json
 import os
 import resource
 import shutil
@@ -235,3 +236,40 @@ def test_a_frame_that_cannot_be_read_is_named(copied):
         data.reader().read(clip, [0, 2])
         with pytest.raises(UserError, match=f'{path}: frame 3 of clip {str(data.index.ids[clip])!r}: {found}'):
             data.reader().read(clip, [0, 3])
+
+
+GOOD = {'algorithm': 'dis', 'preset': 'fast', 'bound': 20.0, 'rounding': 'half_to_even'}
+
+
+@pytest.mark.parametrize(
+    ('flow', 'message'),
+    [
+        ('dis', "metadata.json: flow='dis': must have algorithm, preset, bound, and rounding='half_to_even'"),
+        (GOOD | {'rounding': 'down'}, 'must have algorithm, preset, bound, and rounding'),
+        (GOOD | {'more': 1}, 'must have algorithm, preset, bound, and rounding'),
+        (GOOD | {'algorithm': ['dis']}, r"metadata.json: flow algorithm \['dis'\]: must be one of"),
+        (GOOD | {'preset': 'x' * 10_000}, r"metadata.json: flow preset 'x{79}: must be one of"),
+        (GOOD | {'bound': 1e9}, r'metadata.json: flow bound 1000000000.0: must be more than 0 and at most 1000 pixels'),
+        (GOOD | {'bound': True}, 'metadata.json: flow bound True'),
+        (GOOD, 'features.json lacks flow, and metadata.json says how it was computed'),
+    ],
+)
+def test_a_description_of_flow_that_is_not_so_is_refused(copied, flow, message):
+    path = copied / 'metadata.json'
+    path.write_text(json.dumps(json.loads(path.read_text()) | {'flow': flow}))
+    with pytest.raises(UserError, match=message):
+        description.read(copied)
+
+
+def test_flow_that_nothing_describes_is_refused(copied):
+    path = copied / 'features.json'
+    tree = json.loads(path.read_text())
+    features = tree['featuresDict']['features']
+    features['flow'] = features['video']
+    path.write_text(json.dumps(tree))
+    with pytest.raises(UserError, match='features.json has flow, and metadata.json does not say how it was computed'):
+        description.read(copied)
+    features['flow'] = features['label']
+    path.write_text(json.dumps(tree))
+    with pytest.raises(UserError, match='features.json: flow must be of the class'):
+        description.read(copied)

@@ -12,7 +12,8 @@ from vidcls.data.flow import FlowSettings
 from vidcls.errors import UserError
 
 DIS = [FlowSettings('dis', preset) for preset in flow.PRESETS]
-ALL = [*DIS, FlowSettings('farneback')]
+TVL1 = [FlowSettings('tvl1')] if hasattr(cv2, 'optflow') else []  # of OpenCV's contrib build
+ALL = [*DIS, FlowSettings('farneback'), *TVL1]
 FAST = FlowSettings()
 
 

@@ -264,9 +264,13 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, '-m', *arguments], check=False, capture_output=True, text=True)
 
 
-def test_flags(published, made, tmp_path):
-    without = run('data_prep.folder', f'--videos={published}', f'--out={tmp_path}', f'--flow_from={published}')
-    assert (without.returncode, '--flow_from: say by --flow how' in without.stderr) == (1, True)
+def test_published_pictures_need_their_algorithm(published, tmp_path):
+    done = run('data_prep.folder', f'--videos={published}', f'--out={tmp_path}', f'--flow_from={published}')
+    assert (done.returncode, '--flow_from: say by --flow how' in done.stderr) == (1, True)
+
+
+@pytest.mark.slow
+def test_flags(made, tmp_path):
     copy = shutil.copytree(made, tmp_path / 'clips' / '1.0.0')
     done = run('data_prep.add_flow', f'--dataset={tmp_path}', '--flow_preset=ultrafast', '--flow_bound=32')
     assert done.returncode == 0, done.stderr
