@@ -1,9 +1,9 @@
 """On the device: windows of a uint8 canvas -> normalised float32 frames, inside the jitted step.
 
 The host hands over the canvas uint8[b p y x c], which has the p pictures of each clip (`vidcls.data.modality`), and the windows
-int32[b v 5] of the clip's v views. Resizing is two small matrix products a frame (2 % of a ResNet-50's multiply-adds at 224 pixels), which
-frees the host's cores for decoding and takes an accelerator next to no time. A window's place is an offset in these
-matrices, so that ten crops are cut out of one canvas and each frame is decoded once.
+int32[b v 5] of the clip's v views. Resizing is two small matrix products a picture (2 % of a ResNet-50's multiply-adds at 224
+pixels), which frees the host's cores for decoding and takes an accelerator next to no time. A window's place is an offset in
+these matrices, so that ten crops are cut out of one canvas and each picture is decoded once.
 """
 
 from collections.abc import Callable, Sequence
