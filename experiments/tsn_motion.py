@@ -3,7 +3,8 @@
     python -m experiments.tsn_motion --workdir=runs/motion --config.data.dir=datasets/motion
 
 The classes of these clips are four motions, each in two directions. TSN averages over frames and loses their order, so that
-about 50 % top-1 is the most that it can reach; it had 40.9 % on the test clips of the demo.
+about 50 % top-1 is the most that it can reach; it had 40.9 % on the test clips of the demo. Of optical flow, stacked over five
+frames, it sees the direction: 99.7 % after two epochs (docs/results.md has the flags).
 """
 
 from experiments import launch
