@@ -146,15 +146,18 @@ def _from_run(
 
 
 def _check_modality(config: Config, run: workdir.Run) -> None:
-    """Refuses a run of optical flow for frames, and the reverse where no mean over colours would be taken."""
-    ours, theirs = config.sampling.modality, run.config.sampling.modality
-    same_count = config.channels.number * config.sampling.seg_len == (
-        run.config.channels.number * run.config.sampling.seg_len
-    )
-    if ours != theirs and (theirs == 'flow' or (ours == 'flow' and same_count)):
+    """Refuses a run whose first convolution sees x and y of optical flow where other channels would take them, and the reverse.
+
+    Colours start flow by their mean, which is taken where the number of channels differs.
+    """
+    ours, theirs = (one.sampling for one in (config, run.config))
+    number = lambda one: one.channels.number * one.sampling.seg_len
+    flow_elsewhere = theirs.modality == 'flow' and (ours.modality, ours.seg_len) != ('flow', theirs.seg_len)
+    elsewhere_as_flow = ours.modality == 'flow' and theirs.modality != 'flow' and number(config) == number(run.config)
+    if flow_elsewhere or elsewhere_as_flow:
         raise UserError(
-            f'--config.init.run={config.init.run}: that run looks at {theirs}, and this one at {ours} '
-            '(--config.sampling.modality); start from the weights that it started from'
+            f'--config.init.run={config.init.run}: that run looks at {theirs.modality}, {theirs.seg_len} frames stacked, and this '
+            f'one at {ours.modality}, {ours.seg_len}; start from the weights that it started from'
         )
 
 
