@@ -3,7 +3,8 @@
     python -m experiments.tsn_motion --workdir=runs/motion --config.data.dir=datasets/motion
 
 The classes of these clips are four motions, each in two directions. TSN averages over frames and loses their order, so
-it can reach about 50 % top-1 at most. It reached 40.9 % on the test clips of the demo.
+it can reach about 50 % top-1 at most. It reached 40.9 % on the test clips of the demo. Given optical flow, stacked over
+five frames, it sees the direction and reaches 99.7 % after two epochs (docs/results.md has the flags).
 """
 
 from experiments import launch

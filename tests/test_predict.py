@@ -25,6 +25,7 @@ from vidcls import evaluate, train
 from vidcls.config import AugmentConfig, Config, DataConfig, EvalConfig, ModelConfig, OptimConfig, SamplingConfig
 from vidcls.data import tree, video
 from vidcls.data.dataset import open_dataset
+from vidcls.data.flow import FlowSettings
 from vidcls.data.frame_storage import FrameStorage
 from vidcls.distributed.devices import pmap, replicate
 from vidcls.errors import UserError
@@ -66,30 +67,30 @@ def test_a_file_gets_the_logits_of_its_stored_clip(run_folder, videos, clips, cr
         assert np.abs(ours - logits).max() < 0.02 * max(np.abs(logits).max(), 1)
 
 
-@pytest.fixture(scope='module', params=['flow', 'rgbdiff'])
-def other_run(request, flow_folder, tmp_path_factory):
-    """A run that sees motion, two frames a segment."""
+@pytest.fixture(scope='module')
+def flow_run(flow_folder, tmp_path_factory):
+    """A run that sees optical flow, of two frames a segment."""
     config = Config(
         model=ModelConfig(name='tsn_micro'),
         data=DataConfig(dir=str(flow_folder), validation_split=''),
-        sampling=SamplingConfig(modality=request.param, num_segments=2, test_segments=3, seg_len=2),
+        sampling=SamplingConfig(modality='flow', num_segments=2, test_segments=3, seg_len=2),
         augment=AugmentConfig(crop='random', short_side=32, crop_size=24),
         test=EvalConfig(batch_size=4),
         optim=OptimConfig(learning_rate=0.5),
         batch_size=8,
         epochs=1.0,
     )
-    folder = tmp_path_factory.mktemp('other')
+    folder = tmp_path_factory.mktemp('flow_run')
     train.train(config, folder, jax.local_devices()[:1])
     return folder
 
 
-def test_motion_in_a_file_is_that_of_its_stored_clip(other_run, flow_folder):
-    run = workdir.load(other_run)
-    assert (run.frames.flow is not None) == (run.config.sampling.modality == 'flow')
+def test_the_flow_of_a_file_is_that_of_its_stored_clip(flow_run, flow_folder):
+    run = workdir.load(flow_run)
+    assert run.frames.flow == FlowSettings()
     evaluate.evaluate(run, 'test', 'latest', 2, 10, devices=jax.local_devices()[:1])
-    saved = np.load(next((other_run / 'eval').glob('motion-test-*-2x10.npz')))
-    classifier = Classifier.load(other_run, clips=2, crops=10)
+    saved = np.load(next((flow_run / 'eval').glob('motion-test-*-2x10.npz')))
+    classifier = Classifier.load(flow_run, clips=2, crops=10)
     apart = np.ptp(saved['logits'], axis=0).max()
     for clip_id, logits in zip(saved['ids'][:4], saved['logits'], strict=False):
         path = flow_folder.parents[1] / 'motion_videos' / f'{clip_id}.mp4'
@@ -300,11 +301,14 @@ def test_a_damaged_file_is_used_in_part_and_warned_of(run_folder, tmp_path):
     assert f'{cut}: damaged, used in part: it ends after' in done.stderr and f'{whole}: damaged' not in done.stderr
 
 
-def test_the_script_writes_csv(run_folder, videos):
+def test_the_script_writes_csv_and_joins_runs(run_folder, videos):
+    """A run that is joined with itself says what it says alone."""
     path = next(videos.rglob('*.mp4'))
-    done = _predict(run_folder, path, '--format=csv', '--top_k=2')
+    done = _predict(run_folder, path, f'--workdir={run_folder}', '--weights=1,1.5', '--format=csv', '--top_k=2')
     rows = list(csv.reader(io.StringIO(done.stdout)))
     assert [(row[0], row[1]) for row in rows] == [(str(path), '1'), (str(path), '2')]
+    alone = Classifier.load(run_folder).classify(path, top_k=2)
+    assert [(row[2], float(row[3])) for row in rows] == [(label, pytest.approx(p, abs=2e-6)) for label, p in alone]
     assert (done.returncode, own_lines.foreign(done.stderr)) == (0, [])
 
 

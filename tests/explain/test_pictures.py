@@ -83,3 +83,11 @@ def test_the_map_of_a_film_is_interpolated_in_time():
     paint = pictures.Painter(explanation, (48, 64), np.linspace(0, 0.2, 5))
     found = [paint.map_at(time)[0, 0] for time in (-1, 0, 0.025, 0.1, 0.5)]
     np.testing.assert_allclose(found, [2, 2, 3, 6, 6])
+
+
+def test_the_map_of_a_film_follows_the_times_of_frames_that_overlap():
+    """Stacked frames of a short clip: the third one lies between the others."""
+    levels = np.stack([np.full((40, 40), level) for level in (2, 6, 4)])
+    explanation = dataclasses.replace(explained(frames=3), map=levels, times=np.array([0.0, 0.2, 0.1]))
+    paint = pictures.Painter(explanation, (48, 64), np.linspace(0, 0.2, 5))
+    np.testing.assert_allclose([paint.map_at(time)[0, 0] for time in (0, 0.05, 0.1, 0.15, 0.3)], [2, 3, 4, 5, 6])

@@ -1,9 +1,9 @@
 """Turns windows of a uint8 canvas into normalised float32 frames, on the device, inside the jitted step.
 
 The host hands over the canvas uint8[b p y x c], which has the p pictures of each clip (`vidcls.data.modality`), and the
-windows int32[b v 5] of the clip's v views. Resizing a frame is two small matrix products, 2 % of a ResNet-50's
+windows int32[b v 5] of the clip's v views. Resizing a picture is two small matrix products, 2 % of a ResNet-50's
 multiply-adds at 224 pixels. An accelerator does this in next to no time, and the host's cores are free for decoding. A
-window's place is an offset in these matrices, so that ten crops are cut out of one canvas and each frame is decoded
+window's place is an offset in these matrices, so that ten crops are cut out of one canvas and each picture is decoded
 once.
 """
 

@@ -240,13 +240,16 @@ class Painter:
 
     def map_at(self, time: float) -> np.ndarray:
         """The map float32[h w] at a time: linear between the frames that the network saw, constant before and after."""
-        times, maps = self._explanation.times, self._explanation.map
+        maps = self._explanation.map
+        order = np.argsort(self._explanation.times, kind='stable')  # stacked frames of a short clip overlap
+        times = self._explanation.times[order]
         after = int(np.clip(np.searchsorted(times, time), 1, max(len(times) - 1, 1)))
         if len(times) == 1:
             return maps[0]
+        one, other = maps[order[after - 1]], maps[order[after]]
         gap = times[after] - times[after - 1]
         part = np.clip((time - times[after - 1]) / gap, 0, 1) if gap else 1.0
-        return (1 - part) * maps[after - 1] + part * maps[after]
+        return (1 - part) * one + part * other
 
     def _x(self, time: float) -> int:
         """The place of a time on the bar, pixels from the left."""

@@ -150,17 +150,18 @@ def _from_run(
 def _check_modality(config: Config, run: workdir.Run) -> None:
     """Refuses to start from a run of another modality if the first convolution would then be given the wrong channels.
 
-    No other network can start from a run of optical flow. A network of optical flow can start from a run of colours or
-    differences if it takes another number of channels: its first convolution then gets the mean over the colours.
+    A run of optical flow starts no other network, and none that stacks another number of frames. A network of optical
+    flow can start from a run of colours or differences if it takes another number of channels: its first convolution
+    then gets the mean over the colours.
     """
-    ours, theirs = config.sampling.modality, run.config.sampling.modality
-    same_count = config.channels.number * config.sampling.seg_len == (
-        run.config.channels.number * run.config.sampling.seg_len
-    )
-    if ours != theirs and (theirs == 'flow' or (ours == 'flow' and same_count)):
+    ours, theirs = (one.sampling for one in (config, run.config))
+    number = lambda one: one.channels.number * one.sampling.seg_len
+    flow_elsewhere = theirs.modality == 'flow' and (ours.modality, ours.seg_len) != ('flow', theirs.seg_len)
+    elsewhere_as_flow = ours.modality == 'flow' and theirs.modality != 'flow' and number(config) == number(run.config)
+    if flow_elsewhere or elsewhere_as_flow:
         raise UserError(
-            f'--config.init.run={config.init.run}: that run looks at {theirs}, and this one at {ours} '
-            '(--config.sampling.modality); start from the weights that it started from'
+            f'--config.init.run={config.init.run}: that run looks at {theirs.modality}, {theirs.seg_len} frames stacked, and this '
+            f'one at {ours.modality}, {ours.seg_len}; start from the weights that it started from'
         )
 
 
