@@ -30,6 +30,12 @@ def test_a_block_costs_what_the_clip_without_it_lacks(classifier):
     assert cells[2, 2, 0] < -0.02 < 0.02 < cells[1, 1, 2]
 
 
+def test_blocks_are_counted_frame_by_frame_and_row_by_row():
+    found = occlusion.block_of_pixels((2, 2, 6), (2, 1, 3))
+    assert found.tolist() == [[[0, 0, 1, 1, 2, 2]] * 2, [[3, 3, 4, 4, 5, 5]] * 2]
+    assert occlusion.block_of_pixels((1, 4, 3), (1, 2, 3))[0, :, 1].tolist() == [1, 1, 4, 4]
+
+
 def test_a_coarser_grid_shows_the_block_that_has_it(classifier):
     explanation = Explainer(classifier, 'occlusion', (9, 2, 2)).explain(seeing.clip(3, RED), 'red')
     assert explanation.cells['blocks'].shape == (3, 2, 2)  # at most a block a frame

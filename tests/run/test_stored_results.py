@@ -58,7 +58,7 @@ def test_where_views_differ_the_user_names_the_file(tmp_path):
     with pytest.raises(UserError, match='name one in place of the folder') as found:
         find(tmp_path, 'test')
     for path, crops in zip(paths, (1, 10)):
-        assert f'{path}: split test, checkpoint_step 3, clips 1, crops {crops},' in str(found.value)
+        assert f'{path}: split test, checkpoint_step 3, ema False, clips 1, crops {crops},' in str(found.value)
 
 
 def test_probabilities_are_those_of_the_protocol(tmp_path):
