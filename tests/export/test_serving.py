@@ -29,7 +29,7 @@ CLIENTS, REQUESTS = 8, 200
 def served(tmp_path_factory):
     """(address, the exported folder) of a server that answers."""
     place = tmp_path_factory.mktemp('served')
-    folder.export(small_runs.make(place / 'run', 'eco', crops=1), 'onnx', place / 'out', batch=4)
+    folder.export(small_runs.make(place / 'run', 'timesformer', stored=256), 'onnx', place / 'out', batch=4)
     (code,) = re.findall(r'```python\n(# serve\.py.*?)```', DOCUMENT.read_text(), re.DOTALL)
     (place / 'out' / 'serve.py').write_text(code)
     with socket.create_server(('127.0.0.1', 0)) as free:

@@ -127,7 +127,7 @@ _FIXED_BATCH = """\
     return np.concatenate([{result} for frames in parts])[: len(frames)]"""
 _WHOLE = """\
     scale = min(1, {stored} / min(frame.width, frame.height))
-    frame = frame.reformat(round(scale * frame.width), round(scale * frame.height), 'rgb24')
+    frame = frame.reformat(round(scale * frame.width), round(scale * frame.height), 'rgb24', interpolation='BICUBIC')
     return np.rot90(frame.to_ndarray(), round(frame.rotation / 90))"""
 _CROPPED = """\
     image = frame.to_image().rotate(frame.rotation, expand=True)
