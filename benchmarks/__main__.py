@@ -13,13 +13,14 @@ from concurrent import futures
 from pathlib import Path
 from unittest import mock
 
-from benchmarks import convert, models, read, start, stream
+from benchmarks import convert, exported, models, read, start, stream
 from benchmarks.table import print_table
 
 
 def main() -> None:
     rows = []
-    for run in (convert.run, read.run, _in_large_pages(stream.run), _in_large_pages(models.run), start.run):
+    in_processes = map(_in_large_pages, (stream.run, models.run, exported.run))
+    for run in (convert.run, read.run, *in_processes, start.run):
         rows += run()
         Path('bench.json').write_text(json.dumps(rows, indent=2) + '\n')
     print_table(rows)

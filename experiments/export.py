@@ -5,8 +5,8 @@
 
 DIR gets the file, labels.txt, and label.py, which runs the file on videos with the format's own library. What was written is
 run and compared with jax first; if it differs, nothing is left. --batch is the number of clips at once where a format has a
-fixed one (tflite, onnx). hub is weights and a model card for the Hugging Face hub, in place of a program. --config.test.* and --config.sampling.test_segments are as in experiments.evaluate. docs/export.md
-says which format runs where.
+fixed one (tflite, onnx). With hub, DIR gets weights and a model card for the Hugging Face hub in place of a program.
+--config.test.* and --config.sampling.test_segments are as in experiments.evaluate. docs/export.md says which format runs where.
 """
 
 import dataclasses
