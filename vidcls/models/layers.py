@@ -85,10 +85,11 @@ def gelu(x):
 
 
 def _gelu_of_products(x):
-    """`gelu` of additions, products and one quotient, for files that run elsewhere: right to 3e-7.
+    """`gelu` of additions, products and one quotient, for files that run elsewhere.
 
     TensorFlow 2.21 can't run the error function as jax writes it into a file, and tf2onnx 1.17 makes NaNs of the
-    complementary one. The error function is a quotient of polynomials, with the coefficients of Eigen and XLA (ErfImpl32).
+    complementary one. Here the error function is a quotient of polynomials, right to 4e-7, with the coefficients of Eigen and
+    XLA (ErfImpl32).
     """
     over = (
         -2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05,
