@@ -21,7 +21,7 @@ from unittest import mock
 
 from absl import app, flags
 
-from benchmarks import convert, machine, models, read, start, stream
+from benchmarks import convert, exported, machine, models, read, start, stream
 from benchmarks.table import print_table
 
 _RELEASE = flags.DEFINE_string('release', '', 'The version whose ratios are kept in benchmarks/history.jsonl.')
@@ -33,7 +33,8 @@ def main(argv) -> None:
     made_on = machine.describe()
     print(', '.join(f'{name} {value}' for name, value in made_on.items()), flush=True)
     rows = []
-    for run in (convert.run, read.run, _in_large_pages(stream.run), _in_large_pages(models.run), start.run):
+    in_processes = map(_in_large_pages, (stream.run, models.run, exported.run))
+    for run in (convert.run, read.run, *in_processes, start.run):
         rows += run()
         Path('bench.json').write_text(json.dumps(rows, indent=2) + '\n')
     print_table(rows)

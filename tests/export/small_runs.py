@@ -35,16 +35,17 @@ CONFIGS = {
 }
 
 
-def make(folder: Path, family: str, **test) -> Run:
+def make(folder: Path, family: str, stored: int = 64, **test) -> Run:
     """A work directory with a checkpoint of step 7.
 
     Args:
+      stored: the limit on the short side of the dataset's frames, pixels.
       test: settings of `EvalConfig` in place of those of `CONFIGS`.
     """
     config = CONFIGS[family]
     if test:
         config = Config(model=config.model, sampling=config.sampling, augment=config.augment, test=EvalConfig(**test))
-    run = Run(folder, config, LABELS, FrameStorage(64))
+    run = Run(folder, config, LABELS, FrameStorage(stored))
     workdir.create(run)
     saved = checkpoint.Checkpoints(run.checkpoints, keep_best=False)
     saved.save(7, {'batch_stats': {}} | variables(config), {'none': np.zeros(1)})

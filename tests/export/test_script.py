@@ -45,8 +45,8 @@ def test_a_scheme_of_ones_own_is_left_to_its_owner(monkeypatch):
 
 @pytest.fixture(scope='module')
 def path(tmp_path_factory):
-    """90 frames of 96 x 120, which differ from one to the next."""
-    return write_video(tmp_path_factory.mktemp('video') / 'moving.mp4', scenery(90, (96, 120)))
+    """90 frames of 96 x 126, which differ from one to the next."""
+    return write_video(tmp_path_factory.mktemp('video') / 'moving.mp4', scenery(90, (96, 126)))
 
 
 @pytest.mark.parametrize('format', ['savedmodel', 'onnx'])
@@ -76,4 +76,4 @@ def test_the_frames_are_those_of_testing(path, frames, format):
     differences = [
         np.abs(ours.astype(int) - other).mean(axis=(1, 2, 3)) for other in (right, np.roll(right, 1, axis=0))
     ]
-    assert differences[0].max() < 6 < 2 * differences[0].max() < differences[1].min(), differences
+    assert differences[0].max() < 6 and differences[1].min() > 30

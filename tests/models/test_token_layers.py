@@ -26,6 +26,14 @@ def test_the_fused_kernel_of_a_gpu(n):
     assert_same(fused, jax.nn.dot_product_attention, qkv, jnp.bfloat16)
 
 
+@pytest.mark.parametrize('which', ['each', 'xla'])
+def test_gelu_of_an_export_is_that_of_jax(which):
+    x = jnp.linspace(-9, 9, 10_001)
+    with layers.forms(which):
+        found = layers.gelu(x)
+    np.testing.assert_allclose(found, jax.nn.gelu(x, approximate=False), atol=2e-6)
+
+
 @pytest.mark.parametrize('dtype', RELATIVE)
 def test_layer_norm_is_that_of_flax(dtype):
     x, scale, bias = 3 + normal(0, (2, 3, 5, 32), dtype), 1 + normal(1, (32,)), normal(2, (32,))

@@ -114,7 +114,7 @@ def test_a_savedmodel_that_writes_files_is_not_loaded(tmp_path):
 
     module = Writes()
     tf.saved_model.save(module, str(tmp_path / 'model' / '1'), signatures={'serving_default': module.serve})
-    with pytest.raises(UserError, match="has the operation '(WriteFile|Fill|ZerosLike)'"):
+    with pytest.raises(UserError, match="has the operation 'WriteFile'"):
         opening.open_program(tmp_path, 'savedmodel')
     assert not written.exists()
 

@@ -70,13 +70,7 @@ def export(run: Run, format: str, out: str | Path, checkpoint_name: str = 'best'
     with making(out) as folder:
         path = folder / FILES[format]
         path.parent.mkdir(exist_ok=True)
-        try:
-            chosen.write(network, batch, path)
-        except UserError:
-            raise
-        except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UserError(f'{format} can not express this network: {reason:.500}; take another format') from error
+        chosen.write(network, batch, path)
         described = Description(
             format=format,
             input=(None if chosen.whole_frames else batch, network.frames, size, size, 3),

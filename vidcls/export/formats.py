@@ -6,9 +6,10 @@ tflite       made by TensorFlow's converter; takes frames of the crop's size and
 onnx         made by tf2onnx from a TFLite file; takes the same as tflite
 """
 
+import contextlib
 import logging as python_logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,7 +67,8 @@ def tflite(network: Network, batch: int, path: Path) -> None:
     _check_size(network, 'tflite')
     module, serve = _in_tensorflow(network, batch, ('cpu',))
     converter = tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], module)
-    path.write_bytes(converter.convert())
+    with _explained('tflite'):
+        path.write_bytes(converter.convert())
 
 
 def onnx(network: Network, batch: int, path: Path) -> None:
@@ -77,7 +79,8 @@ def onnx(network: Network, batch: int, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix='.') as folder:
         lite = Path(folder) / 'model.tflite'
         tflite(network, batch, lite)
-        model, _ = tf2onnx.convert.from_tflite(str(lite), opset=_OPSET)
+        with _explained('onnx'):
+            model, _ = tf2onnx.convert.from_tflite(str(lite), opset=_OPSET)
     (given,), (result,) = model.graph.input, model.graph.output
     _rename(model.graph, {given.name: _INPUT, result.name: _OUTPUT})
     path.write_bytes(model.SerializeToString())
@@ -123,6 +126,16 @@ def _in_tensorflow(network: Network, batch: int | None, platforms: tuple[str, ..
         autograph=False,
     )
     return module, module.serve
+
+
+@contextlib.contextmanager
+def _explained(format: str) -> Iterator[None]:
+    """Turns any exception of a converter, which each has its own, into a UserError of one line."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f'{format} can not express this network: {reason:.500}; take another format') from error
 
 
 def _check_size(network: Network, format: str) -> None:

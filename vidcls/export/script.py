@@ -107,7 +107,8 @@ $pixels
 def read(path):
     """The frames of a video that the network looks at, uint8[$t $size 3]."""
     times = [frame.time for frame in decoded(path)]
-    rate = round((len(times) - 1) / (times[-1] - times[0]), 6) if len(times) > 1 else 25
+    with av.open(str(path)) as video:
+        rate = float(video.streams.video[0].average_rate or 25)
 $chosen
     wanted = set(chosen)
     kept = {i: pixels(frame) for i, frame in enumerate(decoded(path)) if i in wanted}
@@ -133,12 +134,13 @@ _FIXED_BATCH = """\
     return np.concatenate([{result} for frames in parts])[: len(frames)]"""
 _WHOLE = """\
     scale = min(1, {stored} / min(frame.width, frame.height))
-    frame = frame.reformat(round(scale * frame.width), round(scale * frame.height), 'rgb24')
+    frame = frame.reformat(round(scale * frame.width), round(scale * frame.height), 'rgb24', interpolation='BICUBIC')
     return np.rot90(frame.to_ndarray(), round(frame.rotation / 90))"""
 _CROPPED = """\
     image = frame.to_image().rotate(frame.rotation, expand=True)
-    side = round(min(image.size) * {size} / {short})  # the middle of the frame, whose short side stands for {short}
-    left, top = (round((length - side) / 2) for length in image.size)
+    scale = min(image.size) / {short}  # the middle {size} of a short side of {short}
+    side = round({size} * scale)
+    left, top = (round(round((round(length / scale) - {size}) / 2) * scale) for length in image.size)
     return np.asarray(image.resize(({size}, {size}), 2, (left, top, left + side, top + side)))  # 2: bilinear"""
 _SEGMENTS = """\
     where = (np.arange({views}).reshape(-1, 1, 1) + 0.5) / {views}

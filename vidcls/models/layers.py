@@ -84,8 +84,30 @@ def gelu(x):
 
     Hendrycks & Gimpel 2016, arXiv:1606.08415.
     """
-    # An export never has `gelu_cpu`: TensorFlow 2.21 can't run the error function as jax writes it into a file.
-    return token_ops.gelu_cpu(x) if _FORMS.get() == 'here' and on_cpu() else jax.nn.gelu(x, approximate=False)
+    if _FORMS.get() != 'here':
+        return _gelu_of_products(x)
+    return token_ops.gelu_cpu(x) if on_cpu() else jax.nn.gelu(x, approximate=False)
+
+
+def _gelu_of_products(x):
+    """The GELU of x, made of sums, products and one quotient, for files that run elsewhere.
+
+    TensorFlow 2.21 can't run the error function as jax writes it into a file, and tf2onnx 1.17 makes NaNs of the
+    complementary error function. Here the error function is a quotient of polynomials, right to 4e-7. The coefficients
+    are those of Eigen and XLA (ErfImpl32).
+    """
+    over = (
+        -2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05,
+        -7.34990630326855e-04, -2.95459980854025e-03, -1.60960333262415e-02,
+    )  # fmt: skip
+    under = (
+        -1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03,
+        -1.42647390514189e-02,
+    )  # fmt: skip
+    wide = x.astype(jnp.float32)
+    y = jnp.clip(wide * 0.5**0.5, -4, 4)
+    polynomial = lambda coefficients: jnp.polyval(jnp.array(coefficients, jnp.float32), y * y)
+    return (0.5 * wide * (1 + y * polynomial(over) / polynomial(under))).astype(x.dtype)
 
 
 def recomputed(block: nn.Module, x: jax.Array, train: bool) -> jax.Array:

@@ -36,9 +36,11 @@ class PatchEmbed(nn.Module):
     @nn.compact
     def __call__(self, x):
         p = self.patch_size
-        patches = einops.rearrange(x, '... (h p) (w q) c -> ... (h w) p q c', p=p, q=p)
+        images = x.reshape(-1, *x.shape[-3:])  # TFLite transposes six axes at most
+        patches = einops.rearrange(images, 'n (h p) (w q) c -> n (h w) p q c', p=p, q=p)
         project = nn.DenseGeneral(self.width, axis=(-3, -2, -1), dtype=self.dtype, kernel_init=patch_init, name='proj')
-        return project(patches)
+        tokens = project(patches)
+        return tokens.reshape(*x.shape[:-3], *tokens.shape[1:])
 
 
 class Attention(nn.Module):
