@@ -174,10 +174,14 @@ def test_there_and_back_to_the_same_bits(make, layout, tmp_path):
     published.assert_same(pretrained.load(path, model, start).variables, converted.variables)
 
 
-def test_every_layout_goes_back_but_two():
-    """Google's has an axis of heads, which ours forget; ECO's 3-D part alone is no network of ours."""
+def test_every_layout_goes_back_but_three():
+    """Google's has an axis of heads, which ours forget; ECO's 3-D part alone is no network of ours; our own is `own.named`."""
     known = {key for layout in pretrained.LAYOUTS for key in layout.keys}
-    assert known - {layout for _, layouts in THERE_AND_BACK for layout in layouts} == {'google', 'eco-pytorch-3d'}
+    assert known - {layout for _, layouts in THERE_AND_BACK for layout in layouts} == {
+        'google',
+        'eco-pytorch-3d',
+        'vidcls',
+    }
 
 
 @pytest.mark.parametrize('seg_len', [1, 2])

@@ -174,15 +174,6 @@ def test_blue_first_networks_read_red_first_images(tmp_path):
     assert (0.5 - inputs.mean[2]) / inputs.std[2] == pytest.approx(127.5 - 104)
 
 
-def test_weights_of_optical_flow_are_refused(tmp_path):
-    path, _, _ = weights(tmp_path, 'tsn_tiny', 'mmaction2', 1)
-    arrays = pretrained.read(path)
-    arrays['backbone.conv1.conv.weight'] = np.tile(arrays['backbone.conv1.conv.weight'][:, :1], (1, 10, 1, 1))
-    pretrained.save(path, arrays)
-    with pytest.raises(ValueError, match='of another network: backbone/conv1/kernel .the mean over 10 channels'):
-        import_run.import_run(path, 'tsn_tiny', labels(tmp_path), tmp_path / 'run')
-
-
 def test_labels_may_begin_with_a_mark_and_end_lines_with_two(tmp_path):
     path, _, _ = weights(tmp_path, 'tsn_tiny', 'mmaction2', 1)
     (tmp_path / 'names.txt').write_bytes('\ufeffa\r\n b\r\né\n\n'.encode())

@@ -148,8 +148,8 @@ def expected(network: Network, frames: np.ndarray, whole_frames: bool) -> np.nda
     if whole_frames:
         windows = view_windows(height, width, config.augment, config.test.crops)
     moments = frames.reshape(len(frames) * config.test.clips, -1, *frames.shape[2:])
-    views = [(moment, window) for moment in moments for window in windows]
-    logits = np.asarray(step(network.variables, on_canvas(*zip(*views), max(height, width))))
+    seen, through = zip(*[(moment, window) for moment in moments for window in windows])
+    logits = np.asarray(step(network.variables, on_canvas(seen, through, max(height, width))))
     return metrics.average_views(logits.reshape(len(frames), -1, network.classes), config.test.average)
 
 

@@ -57,7 +57,8 @@ class Network:
         def call(variables: Any, frames: jax.Array) -> jax.Array:
             video = einops.rearrange(frames, 'b (m t) h w c -> (b m) t h w c', m=test.clips)
             if whole_frames:
-                windows = traced_windows(*frames.shape[2:4], augment, test.crops)
+                height, width = frames.shape[2:4]
+                windows = traced_windows(height, width, augment, test.crops)
                 windows = jnp.broadcast_to(windows, (video.shape[0], *windows.shape))
                 video = transform(Views(video, windows), self.config)
             else:
@@ -96,12 +97,13 @@ def traced_windows(height: Any, width: Any, augment: AugmentConfig, crops: int) 
 
 def _windows(height: jax.Array, width: jax.Array, augment: AugmentConfig, crops: int) -> list[list[jax.Array]]:
     """The (top, left, height, width, flip) of each window, as whole numbers in float64."""
-    short, size = augment.test_short_side or augment.short_side, augment.crop_size
+    size = augment.crop_size
     least = jnp.minimum(height, width)
     # The result is always `short`, but no constant to XLA, which would turn a division by a constant into a
     # multiplication by 1 / short.
-    short = jnp.where(least > 0, float(short), 1.0)
+    short = jnp.where(least > 0, float(augment.test_short_side or augment.short_side), 1.0)
     down, right = (jnp.round(side * short / least) - size for side in (height, width))
+    places: list[Any]
     if crops == 1:
         places = [(jnp.round(down / 2), jnp.round(right / 2))]
     elif crops == 3:
@@ -111,7 +113,8 @@ def _windows(height: jax.Array, width: jax.Array, augment: AugmentConfig, crops:
         ]
         places = [ends[0], middle, ends[1]]
     else:
-        places = fixed_offsets(down + size, right + size, size, size)[:5]
+        tall, wide = down + size, right + size
+        places = fixed_offsets(tall, wide, size, size)[:5]  # type: ignore[arg-type]  # its arithmetic takes arrays too
     ratio = least / short
     rows, columns = (jnp.clip(jnp.round(size * ratio), 1, side) for side in (height, width))
     return [
