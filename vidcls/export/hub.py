@@ -145,7 +145,7 @@ A network that names what happens in a video, one of {len(run.labels)} labels (`
     python -m experiments.tsn_folder --workdir=runs/mine --config.data.dir=datasets/mine --config.model.name={config.model.name} \\
         --config.init.weights=hf://ORG/NAME --config.augment.mean={mean} --config.augment.std={std}
 
-`model.safetensors` has the names of {names}{', and transformers opens this folder' if library == 'huggingface' else ''}; \
+`model.safetensors` has the names of {names}{', whose settings `config.json` has too' if library == 'huggingface' else ''}; \
 `vidcls.safetensors` has the same arrays under their names in vidcls. `config.json` has all settings of the run as `vidcls`.
 
 ## Protocol
