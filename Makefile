@@ -69,7 +69,7 @@ parity: setup-peers
 # Pins the closure of pyproject.toml again (needs uv).
 lock:
 	uv pip compile -q --universal --python-version 3.11 --fork-strategy fewest --no-annotate --no-header \
-		pyproject.toml --extra dev --extra beam --extra report --extra export --extra hub -o requirements-dev.txt
+		pyproject.toml --extra dev --extra beam --extra report --extra export --extra flow --extra hub -o requirements-dev.txt
 	uv pip compile -q --universal --python-version 3.11 --fork-strategy fewest --no-annotate --no-header \
 		pyproject.toml -c requirements-dev.txt -o requirements.txt
 	uv pip compile -q --universal --python-version 3.11 --fork-strategy fewest --no-annotate --no-header \

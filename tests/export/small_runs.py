@@ -16,7 +16,7 @@ SIZE = 32  # pixels of the crop
 
 CONFIGS = {
     'tsn': Config(
-        model=ModelConfig(name='tsn_tiny', width=8),
+        model=ModelConfig(name='tsn_micro', width=8),
         sampling=SamplingConfig(num_segments=2, seg_len=2),
         augment=AugmentConfig(short_side=36, crop_size=SIZE),
         test=EvalConfig(clips=2, crops=3, average='logits'),

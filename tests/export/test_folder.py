@@ -22,7 +22,7 @@ from vidcls.stream import Stream
 # Family and format, and the settings of its test; TFLite and ONNX take one crop.
 EXPORTS = {
     'timesformer-stablehlo': {},
-    'timesformer-onnx': {'clips': 2, 'average': 'logits'},
+    'tsn-onnx': {'clips': 2, 'average': 'logits'},
 }
 SLOW_EXPORTS = {
     'tsn-stablehlo': {},
@@ -34,7 +34,7 @@ SLOW_EXPORTS = {
     'eco-onnx': {'crops': 1, 'average': 'logits'},
     'timesformer-savedmodel': {'crops': 3, 'clips': 2},
     'timesformer-tflite': {'crops': 1},
-    'tsn-onnx': {'clips': 2, 'average': 'logits'},
+    'timesformer-onnx': {'clips': 2, 'average': 'logits'},
 }
 WITHOUT_US = """
 import runpy, sys
