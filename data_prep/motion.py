@@ -151,7 +151,7 @@ def draw_motion(kind: str, rng: np.random.Generator, size: int, frames: int) -> 
 def _shape_coordinates(
     size: int, centre: np.ndarray, angle: np.ndarray, radius: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns u and v, float32[t h w]: each pixel's place along the shape's axes. The shape reaches from -1 to 1."""
+    """Returns u and v, float32[t h w]: each pixel's place along the shape's axes. The shape lies within -1 to 1."""
     grid = (np.arange(size, dtype=np.float32) + 0.5) / size
     cos, sin = np.cos(angle) / radius, np.sin(angle) / radius
     x = grid[None, :] - centre[:, :1]  # t w

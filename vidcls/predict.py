@@ -112,7 +112,7 @@ class Classifier(Ranks):
         return logits if isinstance(source, list) else logits[0]
 
     def logits_of(self, views: list[View]) -> np.ndarray:
-        """The logits float32[v k] of the views of one video, which `views` or `views_and_more` gave."""
+        """The logits float32[v k] of one video, from its views: a result of `views` or `views_and_more`."""
         return self._logits(iter([views]), 1)[0]
 
     def views(self, source: Source, fps: float | None = None) -> list[View]:

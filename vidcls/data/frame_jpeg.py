@@ -1,9 +1,9 @@
 """Turns a decoded frame into the JPEG that is stored: 4:2:0, quality 95, full-range BT.601 (JFIF 1.02).
 
-The stored frame is upright, keeps its aspect, and has a limited short side; it is never enlarged. Most video has a
-limited range of values. The planes of such video go from the decoder through a table straight into libjpeg-turbo,
-because converting to RGB and back costs more than decoding. As in OpenCV and ffmpeg, a file that states no colour
-matrix is taken for BT.601, and a file that states no range for limited range.
+The stored frame is upright, keeps its aspect, and has a limited short side; it is never enlarged. Most video is 8-bit
+4:2:0 in BT.601 with a limited range of values. Unless they are scaled, the planes of such video go from the decoder
+through a table straight into libjpeg-turbo, because converting to RGB and back costs more than decoding. If a file
+does not state them, the colour matrix is BT.601 and the range is limited, as in OpenCV and ffmpeg.
 """
 
 import av

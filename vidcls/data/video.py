@@ -306,7 +306,7 @@ def check_bytes(path: str | os.PathLike, size: int) -> None:
 
 
 def _describe(frames: DecodedFrames, encoder: FrameEncoder, fps: float | None) -> Video:
-    """The `Video` of frames that were decoded to the end, stored at `fps` or, with None, at the video's own rate."""
+    """The `Video` of frames that were decoded to the end, at the rate `fps`, or at the video's own rate if `fps` is None."""
     times, rate = frame_times(frames.times, frames.nominal_fps)
     if fps is not None:
         check_clock(frames.path, times, rate, fps)

@@ -1,7 +1,7 @@
 """Chooses the window that is seen of a clip: a rectangle that is the same in all frames of the clip.
 
 Windows are whole pixels of the stored frames, so that the host decodes a window and nothing else; `transform` resizes
-the window on the device. The sources name sizes in a frame that was scaled to a given short side ("group scale"). Here
+the window on the device. The papers give sizes for a frame that was scaled to a given short side ("group scale"). Here
 these sizes are mapped back to the stored frame.
 
 Sources: multi-scale crop, TSN (Wang et al. 2016, section 3.2) and its code for the 13 offsets; scale jitter, Simonyan &

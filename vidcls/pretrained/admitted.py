@@ -73,7 +73,7 @@ class Tensor(Record):
 
 
 def storages(found: dict[str, Storage]) -> Any:
-    """Returns a function that makes a `Storage` from a pickle's reference to it: the argument `persistent` of `Walk`.
+    """Returns the argument `persistent` of `Walk`: a function that makes a `Storage` from a pickle's reference to one.
 
     The reference is a tuple ('storage', type, key, device, number of numbers), which ends with a further None in older
     files. The function also puts each storage into `found`, under its key.

@@ -1,12 +1,12 @@
 """Records the clips that a run is trained and validated on, in `dataset.json` of its work directory.
 
 A run can only resume on the same clips: the order of training is a function of the clips of the split, so that one more
-clip would change every batch.
+clip would change every batch. Other splits of the dataset may change.
 
     {"train": {"split": "train1", "sha256": "...", "clips": "0f3a..."}, "validation": ...}
 
 `sha256` is the digest of all ids and labels of the split, in order. `clips` has 8 hexadecimal digits for each clip, so
-that a message can say which clips differ. Other splits of the dataset may change.
+that a message can say which clips differ.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Attention and GELU in forms that XLA compiles well for a CPU, on tokens [... n d].
 
-XLA compiles each operation as it finds it written, and on the CPU the form decides the time. The results are those of
+XLA compiles operations as they are written, and on the CPU the way of writing decides the time. The results are those of
 jax up to rounding. The times below are for TimeSformer-B on one clip of 8 frames of 224 pixels in float32, on 2 threads
 of an AVX2 processor.
 """
