@@ -18,7 +18,7 @@ def define(default: str | None) -> Callable[[], FlowSettings | None]:
       A function to call when the flags are parsed. It returns their settings, or None if no flow is to be stored.
     """
     algorithm = flags.DEFINE_enum(
-        'flow', default, ALGORITHMS, 'Store the optical flow between frames, by this algorithm.'
+        'flow', default, ALGORITHMS, 'Optical flow between frames is computed by this algorithm.'
     )
     preset = flags.DEFINE_enum('flow_preset', None, PRESETS, 'Of --flow=dis: faster or finer.')
     bound = flags.DEFINE_float(

@@ -17,10 +17,10 @@ from absl import flags, logging
 from experiments import launch, testing_flags
 from vidcls import config as config_lib
 from vidcls.errors import UserError
+from vidcls.runtimes.description import FILES
 
-_FORMATS = ('stablehlo', 'savedmodel', 'tflite', 'onnx', 'hub')
 _WORKDIR = flags.FLAGS['workdir']  # defined in launch
-_FORMAT = flags.DEFINE_enum('format', None, _FORMATS, 'What to write.')
+_FORMAT = flags.DEFINE_enum('format', None, (*FILES, 'hub'), 'What to write.')
 _OUT = flags.DEFINE_string('out', None, 'The folder to make.')
 _CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', 'best (by validation top-1), latest, or a step.')
 _CLIPS = flags.DEFINE_integer('clips', 0, 'Views in time; 0: as configured.', lower_bound=0)

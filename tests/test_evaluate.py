@@ -50,6 +50,7 @@ def test_the_papers_25_segments_and_10_crops_are_one_command(run):
     assert own_lines.foreign(done.stderr) == []
 
 
+@pytest.mark.slow
 def test_training_writes_lines_of_ours_on_standard_error_and_nothing_else(motion_folder, tmp_path):
     done = _script(
         'tsn_motion', tmp_path, f'--config.data.dir={motion_folder}', '--config.model.name=tsn_micro', '--config.batch_size=8',

@@ -5,10 +5,12 @@ from typing import Any
 import numpy as np
 
 from vidcls.data import transform
+from vidcls.data.sampling import Sampler
 from vidcls.errors import UserError
 from vidcls.ranking import Ranks
 from vidcls.run.workdir import Run
 from vidcls.runtimes import opening
+from vidcls.runtimes.description import Description
 from vidcls.viewing import Source, Viewer, listed
 
 
@@ -33,7 +35,17 @@ class ExportedClassifier(Ranks):
         classes = self._exported.description.classes
         if len(run.labels) != classes:
             raise UserError(f'{run.folder}: {len(run.labels)} labels for the {classes} classes of the file')
+        self._check_input(self._exported.description)
         self._viewer = Viewer(run.config, run.frames)
+
+    def _check_input(self, described: Description) -> None:
+        """Checks that the file takes what the configuration beside it makes of a video."""
+        config, whole = self.config, described.whole_frames
+        frames = Sampler(config.sampling, training=False).num_frames * config.test.clips
+        size = None if whole else config.augment.crop_size
+        fits = described.input[1:] == (frames, size, size, 3) and (whole or config.test.crops == 1)
+        if not fits or config.sampling.modality != 'rgb':
+            raise UserError(f'{self.folder}: config.json is not that of the file (export.json); export the run again')
 
     def probabilities(self, source: Source | list[Any], fps: float | None = None) -> np.ndarray:
         found = [self._probabilities(one, fps) for one in listed(source, fps)]

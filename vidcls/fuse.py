@@ -1,7 +1,7 @@
 """Fuses several runs: takes the weighted mean of their scores of the same clips, from their stored evaluations.
 
 In this way two streams, RGB and optical flow, give one answer (Simonyan and Zisserman 2014, section 4). Temporal
-Segment Networks add the scores before the softmax, with weights 1 : 1.5 : 0.5 for RGB, flow and differences of frames
+Segment Networks add the scores before the softmax, with weights 1 : 1.5 for RGB and flow
 (Wang et al. 2016, section 5.3 and the published code). Here the sum is also divided by the sum of the weights. The
 answers are the same, and the loss stays comparable with the loss of a single run.
 """

@@ -21,13 +21,11 @@ from vidcls.data.transform import Views
 from vidcls.errors import UserError
 from vidcls.exported import ExportedClassifier
 from vidcls.models.configured import build_model, check_frames, make_predict_step
-from vidcls.ranking import Ranking, Ranks
+from vidcls.ranking import Ranks
 from vidcls.run import checkpoint, resource_errors, workdir
 from vidcls.run.workdir import Run
 from vidcls.runtimes import description
 from vidcls.viewing import Choice, Source, View, Viewer, listed
-
-__all__ = ['Classifier', 'ExportedClassifier', 'Ranking', 'Ranks', 'Source', 'View', 'find_videos', 'with_network']
 
 
 class Classifier(Ranks):
@@ -175,8 +173,12 @@ def with_network(classifier: Ranks) -> Classifier:
     """
     if isinstance(classifier, Classifier):
         return classifier
-    where = f'{classifier.folder}: an exported file' if isinstance(classifier, ExportedClassifier) else 'a fusion'
-    raise UserError(f'{where} gives the probabilities of whole videos alone; take the work directory of the run')
+    if isinstance(classifier, ExportedClassifier):
+        raise UserError(
+            f'{classifier.folder}: an exported file gives the probabilities of whole videos alone; take the work directory of '
+            'the run'
+        )
+    raise UserError('several runs that answer together have several networks; take the work directory of one run')
 
 
 def find_videos(path: str | Path) -> list[Path]:

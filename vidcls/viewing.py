@@ -97,10 +97,11 @@ class Viewer:
         jpegs, times = self._read(source, choose, fps)
         seen = clips * self._sampler.num_frames
         rest = seen + pairs.size
-        frames = pictures = video.pixels(jpegs[:seen])
+        decoded = video.pixels(jpegs[:rest])
+        frames = pictures = decoded[:seen]
         if in_flow:
             assert self._frames.flow is not None  # `workdir.load` checks this
-            by_number = dict(zip(pairs.ravel().tolist(), video.pixels(jpegs[seen:rest])))
+            by_number = dict(zip(pairs.ravel().tolist(), decoded[seen:]))
             pictures = chosen_flow.pictures(pairs, by_number, self._frames.flow)
         height, width = frames.shape[1:3]
         windows = view_windows(height, width, self._config.augment, self._config.test.crops)

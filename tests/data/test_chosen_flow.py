@@ -1,13 +1,11 @@
 """The flow of chosen frames against the flow of the whole video."""
 
 import numpy as np
-import pytest
 import simplejpeg
 
 from tests import made_videos
 from vidcls.data import chosen_flow, flow
 from vidcls.data.flow import FlowSettings
-from vidcls.errors import UserError
 
 
 def test_pairs_of_chosen_frames():
@@ -34,8 +32,3 @@ def test_a_single_frame_does_not_move():
     frame = made_videos.scenery(1)[0]
     found = chosen_flow.pictures(np.zeros((1, 2), int), {0: frame}, FlowSettings())
     assert (found == 128).all()
-
-
-def test_a_run_that_does_not_say_how_is_refused():
-    with pytest.raises(UserError, match='frames.json does not say how'):
-        chosen_flow.pictures(np.zeros((1, 2), int), {0: made_videos.scenery(1)[0]}, None)

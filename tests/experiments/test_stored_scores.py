@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from tests.stored import store
 from vidcls.run.stored_results import find
@@ -14,6 +15,7 @@ def _script(name, *arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_runs_are_compared_and_fused_and_what_differs_is_one_line(tmp_path):
     ids, labels, classes = ['x', 'y'], [0, 1], ['a', 'b']
     one = tmp_path / 'one'

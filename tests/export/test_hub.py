@@ -88,6 +88,10 @@ def test_the_card(exported):
     assert result['dataset']['name'] == EVALUATED['dataset'] and result['metrics'][0]['value'] == 0.8125
     assert '81.2 %' in page and '50.0 %' not in page and r'mine: "1.0" \| x' in page
     assert checkpoint.digest(run.checkpoints, 7) in page
+    mean = '0.45,0.45,0.45' if family == 'timesformer' else '0.485,0.456,0.406'
+    seg_len = run.config.sampling.seg_len
+    assert f'--config.augment.mean={mean} ' in page
+    assert f'--config.sampling.modality=rgb --config.sampling.seg_len={seg_len}\n' in page
     assert (out / 'labels.txt').read_text().splitlines() == list(small_runs.LABELS)
     settings = json.loads((out / 'config.json').read_text())
     assert settings['vidcls']['augment']['crop_size'] == 32

@@ -37,6 +37,7 @@ def test_timesformer():
     assert_logits(model, 'huggingface', golden.video(), np.load(golden.FILE)['timesformer_base'])
 
 
+@pytest.mark.slow
 def test_vit():
     """On a clip of one frame, where attention in space alone is a ViT's."""
     model = models.build('timesformer_base', golden.CLASSES, num_frames=1, image_size=golden.SIZE, attention='space')

@@ -10,7 +10,6 @@ import simplejpeg
 
 from vidcls.data import flow, flow_jpeg
 from vidcls.data.flow import FlowSettings
-from vidcls.errors import UserError
 
 
 def pairs(chosen: np.ndarray, num_frames: int) -> np.ndarray:
@@ -23,7 +22,7 @@ def pairs(chosen: np.ndarray, num_frames: int) -> np.ndarray:
     return np.stack([first, np.minimum(first + 1, num_frames - 1)], axis=1)
 
 
-def pictures(wanted: np.ndarray, frames: Mapping[int, np.ndarray], settings: FlowSettings | None) -> np.ndarray:
+def pictures(wanted: np.ndarray, frames: Mapping[int, np.ndarray], settings: FlowSettings) -> np.ndarray:
     """The flow of pairs of frames as it would be stored: the pictures x1 y1 x2 y2..., uint8[(t 2) h w 1].
 
     Args:
@@ -32,10 +31,8 @@ def pictures(wanted: np.ndarray, frames: Mapping[int, np.ndarray], settings: Flo
       settings: how the flow is computed.
 
     Raises:
-      UserError: there are no settings, or the library that computes flow is not installed.
+      UserError: the library that computes flow is not installed.
     """
-    if settings is None:
-        raise UserError('the run looks at optical flow, and its frames.json does not say how that is computed')
     starts, second = np.unique(wanted[:, 0]), dict(wanted.tolist())
     found: dict[int, np.ndarray] = {}
     for run in np.split(starts, np.flatnonzero(np.diff(starts) > 1) + 1):

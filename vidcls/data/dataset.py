@@ -128,12 +128,13 @@ class Dataset:
         if modality != 'flow':
             return self.storage
         remedy = f'python -m data_prep.add_flow --dataset={shlex.quote(str(self.folder))}'
+        remedy += f' {expected.flags()}' if expected else ''
         if self.flow is None:
             raise UserError(f'{self.folder}: has no flow; {remedy} adds it')
-        if expected not in (None, self.flow):
+        if expected and expected != self.flow:
             raise UserError(
                 f'{self.folder}: its flow is {self.flow.flags()}, and the run was trained on {expected.flags()}; '
-                f'{remedy} {expected.flags()} computes that'
+                f'{remedy} computes that'
             )
         return dataclasses.replace(self.storage, flow=self.flow)
 
@@ -280,7 +281,9 @@ def _check_flow(folder: Path, frames: FrameIndex, index: FrameIndex) -> None:
 
     Each frame must have two pictures of flow, in the size of the frame.
     """
-    expected = {'first': frames.first * FLOW.per_frame} | {n: getattr(frames, n) for n in ('ids', 'height', 'width')}
+    expected = {'first': frames.first * FLOW.per_frame} | {
+        n: getattr(frames, n) for n in ('ids', 'labels', 'fps', 'height', 'width')
+    }
     for name, values in expected.items():
         if not np.array_equal(getattr(index, name), values):
             raise UserError(f"{folder}: the flow doesn't fit the frames: {name} differs; convert again")

@@ -9,7 +9,7 @@
     labels.txt            class names in the order of the logits
     README.md             the model card: how to load the network, the protocol, and the scores of the evaluations
 
-`huggingface-cli upload` takes the folder as it is. A training with `--config.init.weights=hf://ORG/NAME` starts from
+`hf upload` takes the folder as it is. A training with `--config.init.weights=hf://ORG/NAME` starts from
 `model.safetensors`. Both files of weights are read back before the folder gets its name.
 """
 
@@ -102,7 +102,7 @@ def _for_transformers(model: nn.Module, config: Config, labels: tuple[str, ...],
         'intermediate_size': MLP_RATIO * model.width,
         'layer_norm_eps': 1e-6,
         'num_attention_heads': model.num_heads,
-        'num_channels': 3,
+        'num_channels': config.channels.number,
         'num_frames': model.num_frames,
         'num_hidden_layers': model.depth,
         'patch_size': model.patch_size,
@@ -131,7 +131,7 @@ def card(run: Run, config: Config, step: int, digest: str, library: str) -> str:
     }
     sampling, augment, test = config.sampling, config.augment, config.test
     segments = sampling.test_segments or sampling.num_segments
-    mean, std = (','.join(f'{value:g}' for value in values) for values in (augment.mean, augment.std))
+    mean, std = (','.join(f'{value:g}' for value in values) for values in config.channels[1:])
     head = '\n'.join(f'{key}: {as_json(value)}' for key, value in front.items() if value)
     names = library or 'vidcls'
     return f"""---
@@ -143,7 +143,8 @@ def card(run: Run, config: Config, step: int, digest: str, library: str) -> str:
 A network that names what happens in a video, one of {len(run.labels)} labels (`labels.txt`), trained with vidcls.
 
     python -m experiments.tsn_folder --workdir=runs/mine --config.data.dir=datasets/mine --config.model.name={config.model.name} \\
-        --config.init.weights=hf://ORG/NAME --config.augment.mean={mean} --config.augment.std={std}
+        --config.init.weights=hf://ORG/NAME --config.augment.mean={mean} --config.augment.std={std} \\
+        --config.sampling.modality={sampling.modality} --config.sampling.seg_len={sampling.seg_len}
 
 `model.safetensors` has the names of {names}{', whose settings `config.json` has too' if library == 'huggingface' else ''}; \
 `vidcls.safetensors` has the same arrays under their names in vidcls. `config.json` has all settings of the run as `vidcls`.
@@ -154,7 +155,8 @@ A network that names what happens in a video, one of {len(run.labels)} labels (`
 |---|---|
 | frames | scheme {sampling.scheme}, {segments} x {sampling.seg_len} of a view, {test.clips} views in time |
 | crops | {test.crops} of {augment.crop_size} x {augment.crop_size}, of a short side of {augment.test_short_side or augment.short_side} |
-| pixels | red first, values in [0, 1] less {mean}, over {std} |
+| seen of a frame | {sampling.modality}, {sampling.seg_len} stacked |
+| values | {'x first' if sampling.modality == 'flow' else 'red first'}, in [0, 1] less {mean}, over {std} |
 | score | the mean of the {test.average} over the views |
 | checkpoint | step {step}, SHA-256 {digest} |
 

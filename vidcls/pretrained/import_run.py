@@ -39,7 +39,9 @@ FRAMES, PIXELS = 512, 1024  # a file's embeddings may be for so many frames of s
 INIT_INSTEAD = 'start training from such weights with --config.init.weights'
 
 
-def import_run(weights: str | Path, model: str, labels: str | Path, folder: str | Path) -> Run:
+def import_run(
+    weights: str | Path, model: str, labels: str | Path, folder: str | Path, flow: FlowSettings | None = None
+) -> Run:
     """Makes a work directory with published weights as its only checkpoint, at step 0.
 
     Args:
@@ -47,6 +49,8 @@ def import_run(weights: str | Path, model: str, labels: str | Path, folder: str 
       model: the name of the network (see `vidcls.models`).
       labels: the path of a file of class names, one a line, in the order of the classes of the weights.
       folder: the work directory to make.
+      flow: how the flow was computed that a network of optical flow was trained on. None means `FlowSettings()`, although
+        most published networks saw the flow of TV-L1.
 
     Raises:
       UserError: the work directory has a run already, the labels are not class names, or the weights are not a whole
@@ -56,9 +60,15 @@ def import_run(weights: str | Path, model: str, labels: str | Path, folder: str 
     folder = Path(folder).expanduser()
     if folder.is_file() or checkpoint.steps(folder / 'checkpoints'):
         raise UserError(f'{folder} holds a run already; name another --workdir')
+    workdir.check_not_exported(folder)
     names = read_labels(Path(labels).expanduser(), own=False)
     arrays = unwrapped(reading.read(weights))
-    config = configuration(model, arrays, recognise(arrays))
+    layout = recognise(arrays)
+    config = configuration(model, arrays, layout)
+    if not layout.inputs_of(config.sampling.modality).mean:
+        logging.warning(
+            '%s: does not say how its pixels were normalised; the usual mean and deviation are taken', weights
+        )
     validate(config)
     net = build_model(config, len(names))
     shapes = jax.eval_shape(lambda: {**net.init(jax.random.key(0), jnp.zeros((1, *config.video_shape())))})
@@ -66,7 +76,7 @@ def import_run(weights: str | Path, model: str, labels: str | Path, folder: str 
     _check_whole(weights, converted, len(names))
     source = origin(weights, converted)
     logging.info('%s (sha256 %s): %s', weights, source['sha256'], converted.summary())
-    flow = FlowSettings() if config.sampling.modality == 'flow' else None
+    flow = (flow or FlowSettings()) if config.sampling.modality == 'flow' else None
     run = workdir.Run(folder, config, names, FrameStorage(SHORT_SIDE, None, flow))
     workdir.create(run)
     workdir.save_origin(run, source)

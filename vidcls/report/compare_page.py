@@ -144,7 +144,8 @@ def _forest(rows: Sequence[dict[str, Any]], called: Sequence[str]) -> Markup:
 def _protocols(results: Sequence[StoredResult], called: Sequence[str]) -> Markup:
     rows = []
     for name, field in FIELDS.items():
-        values = [result.scores.get(name, '') for result in results]
+        usual = 'rgb' if name == 'modality' else ''  # the only one that earlier evaluations had
+        values = [result.scores.get(name, usual) for result in results]
         if field.words and any(value != '' for value in values):
             same = all(value == values[0] for value in values)
             rows.append([field.words, '' if same else 'differs', *map(page.value, values)])

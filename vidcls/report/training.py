@@ -205,6 +205,9 @@ def _settings(runs: Sequence[TrainingLog], names: Sequence[str]) -> list[Markup]
     flat = [config_lib.flatten(run.config) for run in runs]
     if len(runs) == 1:
         usual = config_lib.flatten(Config())
+        # A run keeps the mean and deviation that its modality has by default.
+        modality = runs[0].config.sampling.modality
+        usual['augment.mean'], usual['augment.std'] = config_lib.CHANNELS[modality][1:]
         rows = [[name, _shown(value), _shown(usual[name])] for name, value in flat[0].items() if value != usual[name]]
         blocks = [page.table(['setting', 'value', 'default'], rows, 'The settings that are not at their default.')]
     else:

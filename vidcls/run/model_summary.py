@@ -49,8 +49,8 @@ def forward_cost(model: nn.Module, variables: Any, config: Config) -> str:
 def forward_flops(model: nn.Module, variables: Any, config: Config) -> float | None:
     """Returns the number of floating-point operations in a clip's forward pass as XLA counts them, or None.
 
-    A multiplication and an addition are two operations. They have the forms that suit the default
-    backend, but the CPU backend counts them, since only this backend counts without compiling. The count takes about a
+    A multiplication and an addition are two operations. The network has the forms that suit the default
+    backend, but the CPU backend counts, since only this backend counts without compiling. The count takes about a
     second of one core for the large networks. The result is None if JAX_PLATFORMS leaves the CPU out.
     """
     if getattr(model, 'attention_implementation', None):

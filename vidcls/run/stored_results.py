@@ -118,8 +118,7 @@ def load(path: Path) -> StoredResult:
 def on_the_same_clips(results: Sequence[StoredResult]) -> list[StoredResult]:
     """Checks that results are of the same clips, and returns them with their clips in the order of the first result.
 
-    Split, classes, ids and true labels must agree. The stored frames may differ: RGB and optical flow of one dataset have
-    the same ids.
+    Split, classes, ids and true labels must agree. The stored frames may differ, such as in their size.
 
     Raises:
       UserError: the results are not of the same clips; the message says what differs.

@@ -30,6 +30,7 @@ from vidcls.data import frame_storage
 from vidcls.data.frame_storage import FrameStorage
 from vidcls.errors import UserError
 from vidcls.run import checkpoint, resuming
+from vidcls.runtimes import description
 from vidcls.text import whole_file
 from vidcls.text.bounded_file import read_json, read_labels
 
@@ -78,6 +79,7 @@ def check(
       UserError: the folder has a run with another configuration, labels or frames; the message shows the difference.
     """
     folder = Path(folder).expanduser()
+    check_not_exported(folder)
     if (folder / 'config.json').exists() and checkpoint.steps(folder / 'checkpoints'):
         run = load(folder)
         if terms.num_steps <= checkpoint.steps(run.checkpoints)[-1]:
@@ -93,6 +95,12 @@ def check(
         if frames != run.frames:
             raise UserError(f'{folder} was trained on frames stored as {run.frames}, the dataset has {frames}')
     return Run(folder, config, labels, frames)
+
+
+def check_not_exported(folder: Path) -> None:
+    """Raises UserError if the folder holds an exported file (`vidcls.export`): a run there would not fit the file."""
+    if description.is_exported(folder):
+        raise UserError(f'{folder}: holds an exported file; name another --workdir')
 
 
 def check_no_links(folder: Path) -> None:
