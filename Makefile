@@ -37,7 +37,7 @@ test: setup-dev
 
 # The rest: what takes minutes each.
 test-slow: setup-dev
-	$(PYTEST) -m slow
+	$(PYTEST) --dist loadfile -m slow
 
 lint: setup-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
