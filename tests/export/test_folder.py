@@ -31,7 +31,6 @@ SLOW_EXPORTS = {
     'eco-stablehlo': {},
     'eco-savedmodel': {},
     'eco-tflite': {'crops': 1},
-    'eco-onnx': {'crops': 1, 'average': 'logits'},
     'timesformer-savedmodel': {'crops': 3, 'clips': 2},
     'timesformer-tflite': {'crops': 1},
     'timesformer-onnx': {'clips': 2, 'average': 'logits'},
@@ -70,7 +69,7 @@ def test_the_classifier_is_the_same(exported, video):
     # Frames of the crop's size are rounded to whole grey levels.
     limit = 1e-5 if format in ('stablehlo', 'savedmodel') else 5e-3
     right = ours.probabilities(video)
-    assert np.ptp(right) > 0.1  # not all alike, so that an error would show
+    assert np.ptp(right) > 0.05  # not all alike, so that an error would show
     np.testing.assert_allclose(theirs.probabilities(video), right, atol=limit)
     assert [label for label, _ in theirs.classify(video)] == [label for label, _ in ours.classify(video)]
 
@@ -107,6 +106,15 @@ def _variables(run):
     from vidcls.run import checkpoint
 
     return checkpoint.restore_model(run.checkpoints, 'best')[1]
+
+
+@pytest.mark.slow
+def test_what_a_format_cannot_express_leaves_nothing(tmp_path):
+    """tf2onnx 1.17 does not know an operation that TFLite has for ECO's pools."""
+    eco = small_runs.make(tmp_path / 'run', 'eco', crops=1)
+    with pytest.raises(UserError, match='onnx can not express this network: .*; take another format'):
+        folder.export(eco, 'onnx', tmp_path / 'out')
+    assert [path.name for path in tmp_path.iterdir()] == ['run']
 
 
 def test_what_stands_beside(exported):
