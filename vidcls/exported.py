@@ -23,7 +23,7 @@ class ExportedClassifier(Ranks):
       run: the configuration, the labels and the storage of frames, which stand beside the exported file.
 
     Raises:
-      UserError: the file can't be opened, or does not fit the labels.
+      UserError: the file can't be opened, or does not fit the labels or the configuration.
 
     Attributes:
       folder, labels, config, frames: as in `predict.Classifier`.

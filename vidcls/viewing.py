@@ -60,11 +60,14 @@ class Viewer:
     def views(self, source: Source, fps: float | None = None) -> list[View]:
         """The views of a video. The windows of the first view in time come first.
 
-        The errors are the same as in `ranking.Ranks.classify`.
-
         Args:
           source: a path, or an array of RGB frames uint8[t h w c].
-          fps: as in `ranking.Ranks.classify`.
+          fps: frames per second of the array. None means the rate of the dataset's stored frames, or
+            `frame_times.IMAGE_FPS` if the dataset keeps every frame.
+
+        Raises:
+          vidcls.data.container.VideoError: the file can't be read; the message names the file and the reason.
+          ValueError, TypeError: as in `check`.
         """
         return self.views_and_more(source, lambda num_frames, rate: [], fps)[0]
 

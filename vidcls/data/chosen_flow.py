@@ -5,8 +5,8 @@ Prediction and streams compute flow when they need it, and only for the frames t
 
 from collections.abc import Mapping
 
+import einops
 import numpy as np
-import simplejpeg
 
 from vidcls.data import flow, flow_jpeg
 from vidcls.data.flow import FlowSettings
@@ -44,4 +44,4 @@ def pictures(wanted: np.ndarray, frames: Mapping[int, np.ndarray], settings: Flo
 
 def _stored(planes: np.ndarray) -> np.ndarray:
     """Passes the planes x and y, uint8[h w 2], through JPEGs, as if they were stored and read: uint8[2 h w 1]."""
-    return np.stack([simplejpeg.decode_jpeg(jpeg, colorspace='GRAY') for jpeg in flow_jpeg.encode(planes)])
+    return einops.rearrange(flow_jpeg.decode(flow_jpeg.encode(planes)), '1 h w c -> c h w 1')
